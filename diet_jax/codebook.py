@@ -1,0 +1,110 @@
+"""Per field, a learned map id -> code. Students train on codes, so a memory of 1 % of the rows trains every row of
+their tables, and a student step does not depend on the vocabulary.
+
+Codes are k-means clusters of the reference model's rows (embedding and first-order weight), one clustering a field,
+weighted by how often an id was seen. They live as long as the stream: centroids follow the reference model's
+embeddings, ids first seen in a block join the code they are nearest to, and a code without ids is given to the id
+that its field's codes describe worst. A field with no more slots than codes is not clustered: each of its ids keeps
+a code of its own, the same for as long as that lasts. The definition is ours.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diet_jax.training import psum
+
+
+class Codebook(NamedTuple):
+    code: jax.Array           # i32[V]      code of a slot, in [field * C, (field + 1) * C)
+    centroids: jax.Array      # f32[F, C, D]  D = 1 + d, in the reference model's embedding space
+    counts: jax.Array         # f32[F, C]   how many id occurrences a code stands for; 0 = the code is free
+    frequency: jax.Array      # f32[V]      occurrences of a slot so far
+    field_of_slot: jax.Array  # i32[V]      set by the host as the vocabulary grows
+    position: jax.Array       # i32[V]      0, 1, ... within the slot's field; -1 marks padding
+
+
+def init_codebook(capacity: int, num_fields: int, codes: int, width: int) -> Codebook:
+    return Codebook(jnp.zeros(capacity, jnp.int32), jnp.zeros((num_fields, codes, width)),
+                    jnp.zeros((num_fields, codes)), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32),
+                    jnp.full(capacity, -1, jnp.int32))
+
+
+def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, lloyd: int, axis=None):
+    """Takes in a block: counts its ids, lets centroids follow `table`, and assigns every slot to a code.
+
+    A slot never seen (the fields' UNSEEN slots, padding) gets the code nearest to the zero vector: that is what the
+    reference model knows about an id that it has not met.
+
+    Args:
+      table: f32[V, D] rows of the reference model; ids: i32[n, F], weight: f32[n] this device's rows of the block;
+      lloyd: fixed number of Lloyd steps.
+    Returns: (codebook, moved): moved is the share of the block's id occurrences whose code changed.
+    """
+    num_fields, codes, _ = book.centroids.shape
+    occurrences = psum(jnp.zeros_like(book.frequency).at[ids.reshape(-1)].add(jnp.repeat(weight, num_fields)), axis)
+    frequency = book.frequency + occurrences
+    fields = book.field_of_slot
+    slots = jax.ops.segment_sum((book.position >= 0).astype(jnp.int32), fields, num_fields)
+    own = fields * codes + book.position
+    pinned = (slots <= codes)[fields] & (frequency > 0)
+
+    def codes_of(points, centroids, live):
+        code, distance = assign(points, fields, centroids, live)
+        return jnp.where(pinned, own, code), jnp.where(pinned, 0.0, distance)
+
+    def means(code, mass, centroids):
+        sums = jax.ops.segment_sum(table * mass[:, None], code, num_fields * codes).reshape(centroids.shape)
+        counts = jax.ops.segment_sum(mass, code, num_fields * codes).reshape(centroids.shape[:2])
+        return jnp.where(counts[..., None] > 0, sums / jnp.maximum(counts[..., None], 1e-6), centroids), counts
+
+    centroids, counts = means(book.code, book.frequency, book.centroids)
+    _, far = codes_of(table, centroids, counts > 0)
+    centroids, live = _seed_free_codes(table, fields, jnp.where(pinned, 0.0, frequency), far, centroids, counts)
+
+    def step(carry, _):
+        centroids, live = carry
+        code, _ = codes_of(table, centroids, live)
+        centroids, counts = means(code, frequency, centroids)
+        return (centroids, counts > 0), None
+    (centroids, live), _ = jax.lax.scan(step, (centroids, live), None, length=lloyd)
+    points = jnp.where((frequency > 0)[:, None], table, 0.0)
+    code, _ = codes_of(points, centroids, live)
+    centroids, counts = means(code, frequency, centroids)
+    changed = jnp.sum(jnp.where(code != book.code, occurrences, 0.0)) / jnp.maximum(jnp.sum(occurrences), 1.0)
+    return Codebook(code, centroids, counts, frequency, fields, book.position), changed
+
+
+def assign(points: jax.Array, fields: jax.Array, centroids: jax.Array, live: jax.Array, chunk: int = 8192):
+    """Nearest live code of each slot's own field. f32[V, D], i32[V], f32[F, C, D], bool[F, C] -> (i32[V], f32[V])."""
+    codes = centroids.shape[1]
+    penalty = jnp.sum(centroids ** 2, -1) + jnp.where(live, 0.0, 1e9)
+
+    def nearest(part):
+        point, field = part
+        distance = penalty[field] - 2.0 * centroids[field] @ point
+        best = jnp.argmin(distance)
+        return field * codes + best.astype(jnp.int32), distance[best] + jnp.sum(point ** 2)
+    code, distance = jax.lax.map(nearest, (points, fields), batch_size=min(chunk, points.shape[0]))
+    return code, jnp.maximum(distance, 0.0)
+
+
+def _seed_free_codes(table, fields, frequency, distance, centroids, counts):
+    """Gives each free code of a field to the slots with the largest frequency x squared distance to their code."""
+    num_fields, codes, width = centroids.shape
+    unmet = ~jnp.any(counts > 0, axis=1)                      # a field's first block: nothing to be distant from
+    score = frequency * jnp.where(unmet[fields], 1.0, distance)
+    score = jnp.where(score > 1e-12, score, 0.0)
+    order = jnp.lexsort((-score, fields))
+    start = jnp.searchsorted(fields[order], jnp.arange(num_fields))
+    rank = jnp.arange(order.shape[0]) - start[fields[order]]  # rank within the field
+    free_first = jnp.argsort(counts > 0, axis=1, stable=True)  # i32[F, C]: the free codes, then the taken ones
+    free = jnp.sum(counts <= 0, axis=1)
+    use = (rank < free[fields[order]]) & (score[order] > 0)
+    target = fields[order] * codes + free_first[fields[order], jnp.minimum(rank, codes - 1)]
+    target = jnp.where(use, target, num_fields * codes)       # out of bounds: dropped
+    flat = centroids.reshape(-1, width).at[target].set(table[order], mode='drop')
+    live = (counts > 0).reshape(-1).at[target].set(True, mode='drop')
+    return flat.reshape(centroids.shape), live.reshape(counts.shape)

@@ -1,0 +1,5 @@
+"""Log files, or a simulated stream, to encoded blocks."""
+
+from diet_jax.data.stream import Block, BlockInfo, EncodedStream, open_stream
+
+__all__ = ["Block", "BlockInfo", "EncodedStream", "open_stream"]

@@ -1,0 +1,301 @@
+"""Prepares the cache of a stream: encodes the blocks that it does not hold yet, the manifest last."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diet_jax.data import files, tables
+from diet_jax.data.hashing import mix
+from diet_jax.data.simulated import block_key, simulate_block
+from diet_jax.data.vocabulary import Vocabulary, quantile_bounds
+from diet_jax.errors import UserError, closest
+from diet_jax.schema import Field, Simulated
+
+FORMAT = 1  # of the cache
+
+
+def within(key: str, until: str) -> bool:
+    """Whether block `key` is not after `data.until`; UserError where the two are not written alike."""
+    if until and until.isdigit() != key.isdigit():
+        raise UserError(f"data.until '{until}' is not written like the key of a block, '{key}': write it so")
+    return not until or tables.block_order(key) <= tables.block_order(until)
+
+
+def read_manifest(folder: Path) -> dict | None:
+    """The manifest of a cache, or None where nothing was prepared yet."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path} does not parse ({error}): delete {folder} to prepare the log again"
+        ) from error
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{path} is of format {manifest.get('format')}, not {FORMAT}: delete {folder}")
+    return manifest
+
+
+def manifest_fields(manifest: dict) -> tuple[Field, ...]:
+    """The fields, in order."""
+    return tuple(Field(f["name"], f["kind"], tuple(f["bounds"])) for f in manifest["fields"])
+
+
+def read_vocabulary(folder: Path, manifest: dict) -> Vocabulary:
+    """The vocabulary after all blocks of a manifest; UserError where its file is gone."""
+    path = folder / manifest["vocabulary"]
+    if not path.exists():
+        raise UserError(f"{path} is missing: delete the folder {folder} to prepare the log again")
+    return Vocabulary.read(path, manifest_fields(manifest), manifest["growth"])
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file beside its place and renames it, so that no reader ever sees a part of it."""
+    part = path.with_name(path.name + ".part")
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+class Piece(NamedTuple):
+    """One block before it is encoded."""
+
+    key: str
+    columns: dict[str, pa.Array]  # every field but the time fields
+    time: np.ndarray  # int64 [N]
+    label: np.ndarray  # float32 [N]
+    bayes: np.ndarray | None  # float32 [N]
+    raw_bytes: int
+    of_log: tuple[str, ...]  # those of the columns that are the log's own
+
+
+class SimulatedSource:
+    """The simulated stream as a source of blocks."""
+
+    def __init__(self, data: dict):
+        self.parameters = Simulated(**data["simulated"])
+        last = block_key(self.parameters.blocks - 1)
+        data["until"] = min(data["until"], last) if data["until"] else last  # a longer stream may be cached
+        self.data = data
+
+    def fingerprint(self) -> list:
+        return ["simulated"]
+
+    def new_pieces(self, cached: list[dict], vocabulary, log) -> Iterator[Piece]:
+        del vocabulary, log
+        for t in range(len(cached), self.parameters.blocks):
+            key = block_key(t)
+            if not within(key, self.data["until"]):
+                return
+            table = simulate_block(self.parameters, t)
+            order = np.argsort(table["time"].to_numpy(), kind="stable")
+            table = table.take(pa.array(order))
+            columns = {}
+            for name in (*self.data["fields"], *self.data["numeric"]):
+                allowed = [n for n in table.column_names if n not in ("bayes_logit", "label", "time")]
+                if name not in allowed:
+                    raise UserError(f"the simulated stream has no field '{name}'{closest(name, allowed)}")
+                read = files.categories if name in self.data["fields"] else files.numbers
+                columns[name] = read(files.one_array(table[name]), f"simulated: column '{name}'")
+            yield Piece(
+                key,
+                columns,
+                table["time"].to_numpy(),
+                table["label"].to_numpy().astype(np.float32),
+                table["bayes_logit"].to_numpy().astype(np.float32),
+                table.nbytes,
+                tuple(columns),
+            )
+
+    def notes(self) -> list[str]:
+        return [f"simulated with seed {self.parameters.seed}"]
+
+
+class FileSource:
+    """Log files as a source of blocks."""
+
+    def __init__(self, data: dict):
+        self.data = data
+        self.root = files.open_root(data["root"])
+        self.log_files = files.find_files(self.root, data["log"])
+        self.side_files = [
+            files.find_file(self.root, table["path"], f"data.side_tables[{i}].path")
+            for i, table in enumerate(data["side_tables"])
+        ]
+        self._notes: list[str] = []
+
+    def fingerprint(self) -> list:
+        return [[file.name, file.size, file.modified] for file in (*self.log_files, *self.side_files)]
+
+    def notes(self) -> list[str]:
+        return self._notes
+
+    def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, log):
+        data = self.data
+        known = vocabulary.types() if vocabulary else {}
+        raw = tables.read_log(data, self.root, self.log_files, known)
+        self._notes += raw.notes
+        first_new = cached[-1]["last_time"] + 1 if cached else None
+        blocks, held_back = tables.cut(raw, data, first_new)
+        if cached:
+            old = tables.cut_as_cached(raw, data, cached)
+            _check_cached(old, cached, raw, vocabulary, data)
+            last = tables.block_order(cached[-1]["key"])
+            blocks = [block for block in blocks if tables.block_order(block.key) > last]
+        if held_back:
+            log(f"data: {held_back}")
+        for i, block in enumerate(blocks):
+            if not within(block.key, data["until"]):
+                log(f"data: {len(blocks) - i} blocks after data.until {data['until']} held back")
+                return
+            side_bytes = 0 if cached or i else raw.side_bytes
+            yield Piece(
+                block.key,
+                tables.take_columns(raw, block.rows),
+                raw.time[block.rows],
+                raw.label[block.rows],
+                None,
+                block.raw_bytes + side_bytes,
+                tuple(raw.columns),
+            )
+
+
+def _check_cached(
+    old: dict[int, np.ndarray], cached: list[dict], raw, vocabulary: Vocabulary, data: dict
+) -> None:
+    """Raises UserError unless the rows that the log still has of cached blocks are those encoded then."""
+    for i, t in enumerate(sorted(old)):
+        block, rows = cached[t], old[t]
+        if i == 0 and len(rows) < block["rows"]:
+            continue  # a block of which the older files have been rotated away
+        columns = {name: column.take(pa.array(rows)) for name, column in raw.columns.items()}
+        digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows])
+        if len(rows) != block["rows"] or digest != block["digest"]:
+            raise UserError(
+                f"the log goes back in time: block {block['key']} had {block['rows']} rows when prepared, "
+                f"now {len(rows)}, or other values: restore {data['log'][0]}, or start a new workdir and "
+                "hold incomplete days back with data.until"
+            )
+
+
+def _digest(vocabulary: Vocabulary, columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray) -> str:
+    """Of the log's own columns of a block, whatever the order of its rows."""
+    total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
+    for f, field in enumerate(vocabulary.fields):
+        if field.name in columns and field.kind != "time":
+            slots = vocabulary.encode(f, columns[field.name], "")
+            total = mix(total ^ slots.astype(np.uint64))
+    return f"{int(total.sum()):016x}"
+
+
+def append(data: dict, folder: Path, manifest: dict | None, source, log: Callable) -> dict:
+    """Encodes the new blocks of a source behind the cached ones; the manifest is written last."""
+    cached = list(manifest["blocks"]) if manifest else []
+    vocabulary = None
+    if manifest:
+        vocabulary = read_vocabulary(folder, manifest)
+    (folder / "rows").mkdir(parents=True, exist_ok=True)
+    # What an interrupted preparation may have left.
+    for left in (*folder.rglob("*.part"), *(folder / "rows").glob("*.parquet")):
+        if left.suffix == ".part" or int(left.stem) >= len(cached):
+            left.unlink()
+    blocks = list(cached)
+    for piece in source.new_pieces(cached, vocabulary, log):
+        where = f"block {piece.key}"
+        positives = int(piece.label.sum())
+        if positives in (0, len(piece.label)):
+            raise UserError(
+                f"{where} has {len(piece.label)} rows, all with '{data['label']['column']}' = "
+                f"{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until"
+            )
+        if vocabulary is None:
+            vocabulary = Vocabulary(_fields(data, piece))
+        available = {**piece.columns, **_time_fields(piece.time, data)}
+        columns = [available[field.name] for field in vocabulary.fields]
+        vocabulary.grow(columns, where)
+        encoded = {
+            field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)
+        }
+        encoded["__label"] = piece.label.astype(np.int8)
+        encoded["__time"] = piece.time
+        if piece.bayes is not None:
+            encoded["__bayes"] = piece.bayes
+        path = folder / "rows" / f"{len(blocks):05d}.parquet"
+        _replace(path, lambda part, table=pa.table(encoded): pq.write_table(table, part, compression="zstd"))
+        log_columns = {name: piece.columns[name] for name in piece.of_log}
+        blocks.append(
+            dict(
+                key=piece.key,
+                rows=len(piece.label),
+                num_slots=vocabulary.num_slots,
+                positives=positives,
+                encoded_bytes=path.stat().st_size,
+                raw_bytes=piece.raw_bytes,
+                digest=_digest(vocabulary, log_columns, piece.time, piece.label),
+                first_time=int(piece.time.min()),
+                last_time=int(piece.time.max()),
+            )
+        )
+    if not blocks and data["until"]:
+        raise UserError(f"data.until '{data['until']}' is before the first block: no block is left")
+    if not blocks:
+        raise UserError(
+            f"data.log {' '.join(data['log'])}: not one whole block: make blocks smaller (data.block)"
+        )
+    new = blocks[len(cached) :]
+    notes = source.notes()
+    for note in notes:
+        log(f"data: {note}")
+    if new:
+        log(f"data: {len(new)} new blocks, {new[0]['key']} .. {new[-1]['key']}, {vocabulary.num_slots} slots")
+    else:
+        log(f"data: no block is new after {blocks[-1]['key']}")
+    name = f"vocabulary-{len(blocks):05d}.parquet"
+    if new:
+        _replace(folder / name, vocabulary.write)
+    fields = [dict(name=f.name, kind=f.kind, bounds=list(f.bounds)) for f in vocabulary.fields]
+    manifest = dict(
+        format=FORMAT,
+        fields=fields,
+        label=data["label"]["column"],
+        group=data["group"],
+        notes=notes,
+        fingerprint=source.fingerprint(),
+        until=data["until"],
+        vocabulary=name,
+        growth=vocabulary.growth,
+        blocks=blocks,
+    )
+    _replace(folder / "manifest.json", lambda part: part.write_text(json.dumps(manifest)))
+    for old in folder.glob("vocabulary-*.parquet"):
+        if old.name != name:
+            old.unlink()
+    return manifest
+
+
+def _fields(data: dict, piece: Piece) -> tuple[Field, ...]:
+    numeric = [
+        Field(n, "numeric", quantile_bounds(piece.columns[n], bins)) for n, bins in data["numeric"].items()
+    ]
+    return (
+        *(Field(name, "categorical") for name in data["fields"]),
+        *numeric,
+        *(Field(name, "time") for name in data["time_fields"]),
+    )
+
+
+def _time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
+    """'hour' (0..23) and 'weekday' (0 is Monday) of local time."""
+    ticks = files.time_ticks(data["time"])
+    hours = (time + round(data["time"]["utc_offset_hours"] * 3600 * ticks)) // (3600 * ticks)
+    found = {"hour": hours % 24, "weekday": (hours // 24 + 3) % 7}  # 1970-01-01 was a Thursday
+    return {name: pa.array(found[name]) for name in data["time_fields"]}

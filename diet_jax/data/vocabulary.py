@@ -1,0 +1,168 @@
+"""Values to append-only slots: one table of slots for all fields, as in the design's section 3."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from diet_jax.errors import UserError
+from diet_jax.schema import Field
+
+
+class Vocabulary:
+    """The slots of every field, in the order in which the stream showed them.
+
+    Slots 2f and 2f + 1 are field f's MISSING (null) and UNSEEN (not in the vocabulary) slot. Values first
+    seen in block t get the next slots, ordered by field and then by first appearance, so what a block adds
+    lies in one range, and no earlier slot ever moves. A numeric field has all of its bins from the
+    first block on.
+    """
+
+    def __init__(self, fields: tuple[Field, ...]):
+        self.fields = fields
+        self.growth: list[list[int]] = []  # [t][f]: values that block t added to field f
+        self._values = [pa.array([], pa.int64()) for _ in fields]
+        self._slots = [np.zeros(0, np.int32) for _ in fields]
+
+    @property
+    def num_slots(self) -> int:
+        return self.slots_after(len(self.growth))
+
+    def slots_after(self, blocks: int) -> int:
+        """Number of slots after the first `blocks` blocks."""
+        return 2 * len(self.fields) + sum(map(sum, self.growth[:blocks]))
+
+    def grow(self, columns: list[pa.Array], where: str) -> None:
+        """Adds the values of one block that are new.
+
+        Args:
+          columns: per field an array of the block's values, int64 or string (numeric: float64, looked at only
+            in the first block, when all of its bins are added).
+          where: names the block in messages.
+        Raises:
+          UserError: a field changed its type, or 2**31 slots are full.
+        """
+        added = []
+        next_slot = self.num_slots
+        for f, (field, column) in enumerate(zip(self.fields, columns, strict=True)):
+            if field.kind == "numeric":
+                new = pa.array(np.arange(0 if self.growth else len(field.bounds) + 1))
+            else:
+                column = self._as_known_type(f, column, where)
+                seen = pc.index_in(column, value_set=self._values[f])
+                new = pc.unique(column.filter(pc.and_(pc.is_null(seen), pc.is_valid(column))))
+            self._values[f] = pa.concat_arrays([self._values[f], new]) if len(self._values[f]) else new
+            slots = np.arange(next_slot, next_slot + len(new), dtype=np.int64)
+            next_slot += len(new)
+            if next_slot >= 2**31:
+                raise UserError(
+                    f"{where}: more than 2**31 values in all fields; take a field of unique values out"
+                )
+            self._slots[f] = np.concatenate([self._slots[f], slots.astype(np.int32)])
+            added.append(len(new))
+        self.growth.append(added)
+
+    def encode(self, f: int, column: pa.Array, where: str) -> np.ndarray:
+        """Global slots of field f's values: int32[N]; null -> MISSING, unknown -> UNSEEN."""
+        field = self.fields[f]
+        if field.kind == "numeric":
+            values = column.to_numpy(zero_copy_only=False)
+            index = np.searchsorted(np.asarray(field.bounds), values, side="right")
+        else:
+            column = self._as_known_type(f, column, where)
+            index = (
+                pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
+            )
+        table = np.append(self._slots[f], np.int32(2 * f + 1))  # index -1: unseen
+        missing = column.is_null().to_numpy(zero_copy_only=False)
+        return np.where(missing, np.int32(2 * f), table[np.where(missing, -1, index)]).astype(np.int32)
+
+    def _as_known_type(self, f: int, column: pa.Array, where: str) -> pa.Array:
+        if not len(self._values[f]):
+            self._values[f] = pa.array([], column.type)  # no value yet, so the type is free
+        known = self._values[f].type
+        if column.type == known:
+            return column
+        if column.null_count == len(column) or pa.types.is_string(known):
+            return column.cast(known)
+        name = self.fields[f].name
+        value = column.drop_null()[0].as_py()
+        raise UserError(
+            f"{where}: column '{name}' holds {value!r}, but held integers before: list it in data.csv.strings"
+        )
+
+    def types(self) -> dict[str, str]:
+        """'int64' or 'string' of each field that has a value."""
+        filled = zip(self.fields, self._values, strict=True)
+        return {
+            field.name: str(values.type)
+            for field, values in filled
+            if len(values) and field.kind == "categorical"
+        }
+
+    def field_of_slot(self, num_slots: int) -> np.ndarray:
+        """int32[num_slots]: the field that each slot belongs to."""
+        fields = np.arange(len(self.fields), dtype=np.int32)
+        parts = [np.repeat(fields, 2)] + [np.repeat(fields, counts) for counts in self.growth]
+        return np.concatenate(parts)[:num_slots]
+
+    def values(self, f: int, slots: np.ndarray) -> pa.Array:
+        """Values of field f's slots as the log has them (numeric: the bin); null for missing and unseen."""
+        known = self._slots[f]
+        index = np.searchsorted(known, slots)
+        found = (index < len(known)) & (np.append(known, -1)[np.minimum(index, len(known))] == slots)
+        if not np.all(found | (slots // 2 == f)):
+            odd = int(slots[~found & (slots // 2 != f)][0])
+            raise ValueError(f"slot {odd} does not belong to field '{self.fields[f].name}'")
+        return self._values[f].take(pa.array(np.where(found, index, 0), mask=~found))
+
+    def write(self, path: Path) -> None:
+        """Writes all values, field after field; the growth goes into the manifest."""
+        lengths = [len(values) for values in self._values]
+        field = np.repeat(np.arange(len(self.fields), dtype=np.int32), lengths)
+        integers, strings = [], []
+        for values in self._values:
+            is_string = pa.types.is_string(values.type)
+            integers.append(pa.nulls(len(values), pa.int64()) if is_string else values)
+            strings.append(values if is_string else pa.nulls(len(values), pa.string()))
+        table = pa.table(
+            {"field": field, "integer": pa.concat_arrays(integers), "string": pa.concat_arrays(strings)}
+        )
+        pq.write_table(table, path, compression="zstd")
+
+    @classmethod
+    def read(cls, path: Path, fields: tuple[Field, ...], growth: list[list[int]]) -> "Vocabulary":
+        """Reads what `write` wrote."""
+        vocabulary = cls(fields)
+        vocabulary.growth = [list(counts) for counts in growth]
+        table = pq.read_table(path).combine_chunks()
+        counts = np.asarray(growth, np.int64).reshape(-1, len(fields))
+        starts = 2 * len(fields) + np.cumsum(counts).reshape(counts.shape) - counts  # first slot of [t][f]
+        offset = 0
+        for f, total in enumerate(counts.sum(axis=0).tolist()):
+            rows = table.slice(offset, total)
+            column = "string" if total and rows["string"].null_count == 0 else "integer"
+            values = rows[column].combine_chunks()
+            vocabulary._values[f] = (
+                pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
+            )
+            ranges = [np.arange(s, s + n) for s, n in zip(starts[:, f], counts[:, f], strict=True)]
+            vocabulary._slots[f] = np.concatenate([np.zeros(0, np.int64), *ranges]).astype(np.int32)
+            offset += total
+        return vocabulary
+
+
+def quantile_bounds(column: pa.Array, bins: int) -> tuple[float, ...]:
+    """Inner boundaries of at most `bins` bins of about equal numbers of rows; fewer where values repeat.
+
+    >>> quantile_bounds(pa.array([0.0, 1.0, 2.0, 3.0]), 2)
+    (1.5,)
+    """
+    values = column.drop_null().to_numpy(zero_copy_only=False)
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return ()
+    bounds = np.unique(np.quantile(values, np.arange(1, bins) / bins))
+    return tuple(float(bound) for bound in bounds if bound > values.min())

@@ -1,0 +1,179 @@
+"""The distilled memory: a pytree of fixed capacity, its addressing by influence, and the fusion of a block into it.
+
+Every row of the stream is absorbed by exactly one entry, the one nearest to it in the reference model's space, so
+the counts of the memory always sum to the rows seen. Influence decides, entry by entry:
+
+* **replaced**: the entries of least influence give way; their rows go to the nearest entry that stays;
+* new entries are rows of the block drawn with probability rising with influence and with the distance to the
+  nearest entry (influence alone picks the label noise: DESIGN, section 5);
+* **modified**: an entry that absorbed rows moves its count and mean label, and its soft label follows the reference model;
+* **kept**: an entry that absorbed nothing stays as it was, bit for bit.
+
+The definitions are ours; the paper's formulas were not at hand.
+"""
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from diet_jax.training import StudentData, psum
+
+
+class Memory(NamedTuple):
+    ids: jax.Array         # i32[M, F]  slots of a representative row
+    soft_logit: jax.Array  # f32[M]     label from the reference model, then learned; before the sigmoid
+    mean_label: jax.Array  # f32[M]     mean click of the log rows this entry stands for
+    hard_label: jax.Array  # f32[M]     the representative row's own click
+    count: jax.Array       # f32[M]     how many log rows it stands for
+    log_weight: jax.Array  # f32[M]     learned importance
+    influence: jax.Array   # f32[M]     running estimate
+    stage: jax.Array       # i32[M]     when admitted
+    valid: jax.Array       # bool[M]    a prefix: entries are only added at the end or replaced in place
+
+
+class Rows(NamedTuple):
+    """One device's rows of a block, as the addressing sees them."""
+    ids: jax.Array         # i32[n, F]
+    label: jax.Array       # f32[n]
+    soft_logit: jax.Array  # f32[n]     by the reference model after this block
+    influence: jax.Array   # f32[n]
+    place: jax.Array       # f32[n, Z]  where the row stands in the reference model's space
+    valid: jax.Array       # bool[n]
+
+
+class Addressing(NamedTuple):
+    """What happened to the entries, all i32[]: kept + modified + replaced = entries before; admitted = growth."""
+    kept: jax.Array
+    modified: jax.Array
+    replaced: jax.Array
+    admitted: jax.Array
+
+
+def init_memory(capacity: int, num_fields: int) -> Memory:
+    zero = jnp.zeros(capacity)
+    return Memory(jnp.zeros((capacity, num_fields), jnp.int32), zero, zero, zero, zero, zero, zero,
+                  jnp.zeros(capacity, jnp.int32), jnp.zeros(capacity, bool))
+
+
+def student_data(memory: Memory, code: jax.Array, count_power: float) -> StudentData:
+    """The memory as training data on codes: soft labels, weight = count^count_power * exp(log_weight), mean 1."""
+    weight = jnp.where(memory.valid, jnp.maximum(memory.count, 1.0) ** count_power * jnp.exp(memory.log_weight), 0.0)
+    rows = jnp.sum(memory.valid)
+    weight = weight * rows / jnp.maximum(jnp.sum(weight), 1e-6)
+    return StudentData(code[memory.ids], jax.nn.sigmoid(memory.soft_logit), weight, rows)
+
+
+def places(embeddings: jax.Array, logits: jax.Array, basis: jax.Array, logit_weight: float) -> jax.Array:
+    """Where rows stand: principal components of the concatenated embedding, and the weighted logit. -> f32[n, k + 1]."""
+    flat = embeddings.reshape(embeddings.shape[0], -1)
+    return jnp.concatenate([flat @ basis, logit_weight * logits[:, None]], axis=1)
+
+
+def principal_basis(embeddings: jax.Array, weight: jax.Array, components: int, axis=None) -> jax.Array:
+    """First principal directions of f32[n, F, d] rows (weights 0 mask padding). -> f32[F * d, components]."""
+    flat = embeddings.reshape(embeddings.shape[0], -1)
+    total = jnp.maximum(psum(jnp.sum(weight), axis), 1.0)
+    mean = psum(weight @ flat, axis) / total
+    centred = (flat - mean) * jnp.sqrt(weight)[:, None]
+    _, vectors = jnp.linalg.eigh(psum(centred.T @ centred, axis) / total)
+    return vectors[:, ::-1][:, :components]
+
+
+def nearest(points: jax.Array, entries: jax.Array, live: jax.Array, chunk: int = 2048):
+    """Nearest live entry of each point: f32[n, Z], f32[M, Z], bool[M] -> (i32[n], squared distance f32[n])."""
+    norm = jnp.sum(entries ** 2, -1) + jnp.where(live, 0.0, 1e9)
+
+    def block(part):
+        distance = norm - 2.0 * part @ entries.T
+        best = jnp.argmin(distance, axis=1)
+        return best.astype(jnp.int32), jnp.min(distance, axis=1) + jnp.sum(part ** 2, -1)
+    n = points.shape[0]
+    size = min(chunk, n)
+    parts = jnp.pad(points, ((0, -n % size), (0, 0))).reshape(-1, size, points.shape[1])
+    index, distance = jax.lax.map(block, parts)
+    return index.reshape(-1)[:n], jnp.maximum(distance.reshape(-1)[:n], 0.0)
+
+
+def address(memory: Memory, rows: Rows, place: jax.Array, influence: jax.Array, shift: jax.Array, target: jax.Array,
+            stage: jax.Array, key: jax.Array, *, replace: float, influence_power: float, coverage_power: float,
+            max_new: int, axis=None):
+    """Fuses a block into the memory: replaces, admits, absorbs.
+
+    Args:
+      place: f32[M, Z] where the entries stand now; influence: f32[M] their influence on the loss of the stream so far;
+      shift: f32[M] how far the reference model's logit of each entry moved in this stage;
+      target: i32[] valid entries after this stage (the row budget); stage: i32[].
+      replace: share of the entries that may be replaced in one stage; max_new: static bound on new entries.
+      influence_power, coverage_power: exponents of influence and of squared distance in the odds of a row.
+    Returns: (memory, addressed bool[M] (new or modified), Addressing).
+    """
+    capacity = memory.count.shape[0]
+    before = jnp.sum(memory.valid)
+    running = 0.5 * (memory.influence + influence)
+
+    # Who gives way: the entries of least influence.
+    order = jnp.argsort(jnp.where(memory.valid, running, jnp.inf))
+    available = psum(jnp.sum(rows.valid), axis)
+    replaced = jnp.minimum(jnp.floor(replace * before).astype(jnp.int32), available)
+    gone = jnp.zeros(capacity, bool).at[order].set(jnp.arange(capacity) < replaced)
+    stays = memory.valid & ~gone
+
+    # Who comes in: a draw without replacement (Gumbel top-k), odds = influence^a * distance^b.
+    old_entry, old_distance = nearest(rows.place, place, stays)
+    distance = jnp.where(jnp.any(stays), old_distance, 1.0)
+    draw = key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
+    odds = influence_power * jnp.log(jnp.abs(rows.influence) + 1e-9) + coverage_power * jnp.log(distance + 1e-6)
+    odds = jnp.where(rows.valid, odds + jax.random.gumbel(draw, odds.shape), -jnp.inf)
+    score, new = _global_top(odds, rows, min(max_new, capacity), axis)
+    admitted = jnp.clip(target - before, 0, jnp.maximum(available - replaced, 0))
+    rank = jnp.arange(score.shape[0])
+    slot = jnp.where(rank < replaced, order[jnp.minimum(rank, capacity - 1)], before + rank - replaced)
+    comes = rank < replaced + admitted
+    slot = jnp.where(comes, slot, capacity)          # out of bounds: dropped
+
+    # Every row of the block, and what the replaced entries stood for, goes to the nearest entry.
+    def home(points, index, distance):
+        new_entry, new_distance = nearest(points, new.place, comes)
+        return jnp.where(new_distance < distance, slot[new_entry], index)
+    entry = home(rows.place, old_entry, jnp.where(jnp.any(stays), old_distance, jnp.inf))
+    heir = home(place, *nearest(place, place, stays))
+    mass = rows.valid.astype(jnp.float32)
+    segments = capacity + 1
+    absorbed = psum(jax.ops.segment_sum(mass, entry, segments)[:capacity], axis)
+    clicks = psum(jax.ops.segment_sum(mass * rows.label, entry, segments)[:capacity], axis)
+    left = jnp.where(gone, memory.count, 0.0)
+    absorbed = absorbed + jax.ops.segment_sum(left, heir, segments)[:capacity]
+    clicks = clicks + jax.ops.segment_sum(left * memory.mean_label, heir, segments)[:capacity]
+
+    put = lambda old, value: old.at[slot].set(value, mode='drop')   # noqa: E731
+    fresh = jnp.zeros(capacity, bool).at[slot].set(True, mode='drop')
+    modified = stays & (absorbed > 0)
+    held = jnp.where(stays, memory.count, 0.0)
+    count = held + absorbed
+    mean = (held * memory.mean_label + clicks) / jnp.maximum(count, 1.0)
+    changed = modified | fresh
+    memory = Memory(
+        ids=put(memory.ids, new.ids),
+        soft_logit=put(jnp.where(modified, memory.soft_logit + shift, memory.soft_logit), new.soft_logit),
+        mean_label=jnp.where(changed & (count > 0), mean, put(memory.mean_label, new.label)),
+        hard_label=put(memory.hard_label, new.label),
+        count=jnp.where(changed, count, memory.count),
+        log_weight=put(memory.log_weight, 0.0),
+        influence=put(jnp.where(modified, running, memory.influence), new.influence),
+        stage=put(memory.stage, stage),
+        valid=memory.valid | fresh)
+    kept = jnp.sum(stays & ~modified)
+    return memory, changed, Addressing(kept, jnp.sum(modified), replaced, admitted)
+
+
+def _global_top(odds, rows: Rows, count: int, axis):
+    """The `count` best rows over all devices: local top-k, all-gather, top-k."""
+    score, index = jax.lax.top_k(odds, min(count, odds.shape[0]))
+    best = jax.tree.map(lambda x: x[index], rows)
+    if axis:
+        score, best = jax.tree.map(lambda x: jax.lax.all_gather(x, axis, tiled=True), (score, best))
+        score, index = jax.lax.top_k(score, min(count, score.shape[0]))
+        best = jax.tree.map(lambda x: x[index], best)
+    return score, best

@@ -1,0 +1,78 @@
+"""The same stage on one device or on many: rows are sharded, the state is replicated."""
+from __future__ import annotations
+
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from diet_jax.stage import StageMetrics
+from diet_jax.training import Batches
+
+AXIS = 'rows'
+
+
+def shard_block(ids, label, held, devices: int, batch: int, steps: int) -> Batches:
+    """Lays a block out for `devices`: batch k of the block is batch k of every device, side by side.
+
+    Args:
+      ids: i32[N, F]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
+      steps: padded number of batches S, at least ceil(N / batch).
+    Returns: Batches of numpy arrays with a leading device axis.
+    """
+    n, share = label.shape[0], batch // devices
+    if share * devices != batch:
+        raise ValueError(f'batch {batch} is not a multiple of the {devices} devices')
+
+    def lay(x, dtype):
+        padded = np.zeros((steps * batch,) + x.shape[1:], dtype)
+        padded[:n] = x
+        return padded.reshape(steps, devices, share, *x.shape[1:]).swapaxes(0, 1)
+    used = np.full(devices, -(-n // batch), np.int32)
+    return Batches(lay(ids, np.int32), lay(label, np.float32), lay(np.ones(n), np.float32), lay(held, bool), used)
+
+
+def unshard(per_row, rows: int):
+    """Undoes the layout of a [devices, S, b] result: -> numpy [rows] in block order."""
+    return np.asarray(per_row).swapaxes(0, 1).reshape(-1)[:rows]
+
+
+def pmapped(stage_update, devices=None):
+    """`jax.pmap` of a stage over the device axis: the form that the driver runs."""
+    metrics = StageMetrics(0, *([None] * (len(StageMetrics._fields) - 1)))
+    return jax.pmap(stage_update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, metrics), devices=devices)
+
+
+def shard_mapped(stage_update, devices=None):
+    """The same by `jax.jit` and `jax.shard_map`: the form for several processes."""
+    mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
+    replicated, sharded = PartitionSpec(), PartitionSpec(AXIS)
+
+    def local(state, block):
+        state, metrics = stage_update(state, jax.tree.map(lambda x: x[0], block))
+        return state, metrics._replace(logits=jnp.expand_dims(metrics.logits, 0))
+    metrics = StageMetrics(sharded, *([replicated] * (len(StageMetrics._fields) - 1)))
+    # top-k outputs are replicated, which the checker cannot see
+    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(replicated, sharded), out_specs=(replicated, metrics),
+                                 check_vma=False))
+
+
+class Timed:
+    """A jitted or pmapped function that compiles when shapes change, and knows how often and how long it did.
+
+    Attributes: compiles (int), compile_seconds (float) so far.
+    """
+
+    def __init__(self, function):
+        self.function, self.compiled, self.compiles, self.compile_seconds = function, {}, 0, 0.0
+
+    def __call__(self, *args):
+        shapes = str(jax.tree.map(lambda x: (np.shape(x), np.result_type(x)), args))
+        if shapes not in self.compiled:
+            start = time.perf_counter()
+            self.compiled[shapes] = self.function.lower(*args).compile()
+            self.compile_seconds += time.perf_counter() - start
+            self.compiles += 1
+        return self.compiled[shapes](*args)

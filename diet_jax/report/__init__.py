@@ -1,0 +1,154 @@
+"""The report of a workdir: a table for the terminal, one for a Markdown file, one self-contained HTML page.
+
+Means, retentions, gaps and the overhead are computed here, from the raw scores and clocks in the workdir's
+files. A file that is not there costs its sections of the page, and the page says which command writes it.
+"""
+
+import io
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import rich.box
+import rich.console
+import rich.table
+
+from diet_jax import scores
+from diet_jax.errors import UserError
+from diet_jax.report import evaluation, page, sections
+
+
+def summary_table(evaluate: Mapping) -> str:
+    """The last stage's candidates and every stage's mean retention, as plain text for a terminal.
+
+    Args:
+        evaluate: what evaluate.json holds.
+    """
+    out = io.StringIO()
+    console = rich.console.Console(file=out, width=140, no_color=True, force_terminal=False)
+    for caption, header, rows in _text_tables(evaluate):
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+        for i, name in enumerate(header):
+            table.add_column(
+                name, justify="right" if i else "left", no_wrap=i == 0, max_width=16 if i > 2 else None
+            )
+        for row in rows:
+            table.add_row(*row)
+        console.print(caption, table, sep="\n", highlight=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def markdown_table(evaluate: Mapping) -> str:
+    """What `summary_table` says, as Markdown."""
+    parts = []
+    for caption, header, rows in _text_tables(evaluate):
+        ruler = ["---", *["---:"] * (len(header) - 1)]
+        lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
+        parts.append(f"{caption}:\n\n" + "\n".join(lines) + "\n")
+    return "\n".join(parts)
+
+
+def write_report(workdir: str, command: str) -> str:
+    """Write `report.html` into a workdir from the files that are there, and return its path.
+
+    The page holds its pictures and needs no server. It is written beside its final name and then renamed; the
+    same files give the same bytes.
+
+    Args:
+        workdir: a folder with any of metrics.jsonl, evaluate.json, overhead.json, config.json,
+            memory/manifest.json.
+        command: the command line that made the workdir, shown in the page.
+
+    Raises:
+        UserError: the folder does not exist, or a file in it is not valid JSON.
+    """
+    if not os.path.isdir(workdir):
+        raise UserError(f"{workdir}: no such workdir; scripts/distill.py makes it")
+    metrics = _read_lines(os.path.join(workdir, "metrics.jsonl"))
+    evaluate = _read(os.path.join(workdir, "evaluate.json"))
+    overhead = _read(os.path.join(workdir, "overhead.json"))
+    config = _read(os.path.join(workdir, "config.json"))
+    manifest = _read(os.path.join(workdir, "memory", "manifest.json"))
+    name = os.path.basename(os.path.abspath(workdir))
+    html = [
+        page.title(f"Distilled memory: {name}", sections.subtitle(metrics, config)),
+        *sections.summary(metrics, evaluate, overhead),
+        *evaluation.evaluation(evaluate, command),
+        *sections.stages(metrics, command),
+        *sections.overhead(overhead, command),
+        *sections.origin(evaluate, config, manifest, command),
+    ]
+    path = os.path.join(workdir, "report.html")
+    with open(path + ".tmp", "w", encoding="utf-8") as f:
+        f.write(page.document(f"diet-jax: {name}", html))
+    os.replace(path + ".tmp", path)
+    return path
+
+
+def _text_tables(evaluate: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:
+    """(caption, header, rows) of the last stage's candidates and of every stage's retention."""
+    stages = evaluate["stages"]
+    if not stages:
+        return []
+    names, last = scores.kinds(stages), stages[-1]
+    header = [
+        "candidate",
+        "full AUC",
+        "memory AUC",
+        *(f"retention: {name}" for name in names.values()),
+        "cost ratio",
+    ]
+    rows = []
+    for candidate in last["candidates"]:
+        sides = [scores.score(candidate[side]["auc"]) for side in ("full", "memory")]
+        row = [candidate["name"], *(page.spread(side.mean, side.sd) for side in sides)]
+        row += [page.number(value, ".3f") for value in scores.retentions(candidate, names)]
+        rows.append([*row, page.number(candidate["memory"].get("cost_ratio"), ".1f")])
+    per_stage = []
+    for stage in stages:
+        found = [scores.stage_retention(stage, kind) for kind in names]
+        means = [page.number(r.mean if r else None, ".3f") for r in found]
+        least = f"{page.number(found[0].least, '.3f')} {found[0].least_name}"
+        per_stage.append(
+            [str(stage["stage"]), str(stage["scored_on"]), f"{stage['memory_rows']:,}", *means, least]
+        )
+    stage_header = ["stage", "scored on", "memory rows", *(f"mean retention: {n}" for n in names.values())]
+    return [
+        (f"{evaluation.protocol(last)}, {last['memory_rows']:,} memory rows", header, rows),
+        ("Retention, mean over the candidates", [*stage_header, "least: memory"], per_stage),
+    ]
+
+
+def _read(path: str) -> Any:
+    """The JSON in a file, None where there is no file."""
+    if not os.path.exists(path):
+        return None
+    with open(path, encoding="utf-8") as f:
+        try:
+            return json.load(f)
+        except json.JSONDecodeError as e:
+            raise UserError(
+                f"{path}: not valid JSON (line {e.lineno}: {e.msg}); delete it and run again"
+            ) from e
+
+
+def _read_lines(path: str) -> list[dict]:
+    """The stages in metrics.jsonl in order, [] where there is no file.
+
+    A stage that was run again after a crash stands there twice: the last one is the one that was kept.
+    """
+    if not os.path.exists(path):
+        return []
+    stages = {}
+    with open(path, encoding="utf-8") as f:
+        for number, line in enumerate(f, 1):
+            if line.strip():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError as e:
+                    raise UserError(
+                        f"{path}: line {number} is not valid JSON ({e.msg}); delete that line"
+                    ) from e
+                stages[row["stage"]] = row
+    return [stages[t] for t in sorted(stages)]

@@ -1,0 +1,297 @@
+"""One stage of DIET, on one page: the stage-wise update of the memory by one block of the stream.
+
+    stage_update(state, block) -> (state, StageMetrics)
+
+is one pure function, composed of pure parts that can be used and tested alone. It runs on any number of devices:
+the block's rows are sharded over the device axis, the state is replicated, and nothing here knows the device count.
+"""
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from diet_jax import codebook as cb
+from diet_jax import influence as inf
+from diet_jax import memory as mem
+from diet_jax import training as tr
+from diet_jax.unroll import meta_gradient
+
+
+class Pool(NamedTuple):
+    """Students of one architecture, of staggered age, that the outer loop draws from (FRePo, arXiv:2206.00719)."""
+    students: tr.StudentState  # every leaf has a leading axis [P]
+    age: jax.Array             # i32[P]  inner steps taken
+
+
+class StageState(NamedTuple):
+    """Everything that must survive a crash."""
+    memory: mem.Memory
+    codebook: cb.Codebook
+    reference: tr.StreamState
+    pools: tuple[Pool, ...]    # one for each student architecture
+    outer: Any                 # optimizer state of the learned labels and weights
+    key: jax.Array             # uint32[2] raw key
+    stage: jax.Array           # i32[]  stages done
+    rows_seen: jax.Array       # i32[]
+
+
+class StageMetrics(NamedTuple):
+    """Scalars, except the progressive validation's logits (before each row was trained on)."""
+    logits: jax.Array          # f32[S, b]  this device's share; gathered by the driver
+    train_loss: jax.Array
+    moved: jax.Array           # share of the block's id occurrences whose code changed
+    influence: dict
+    addressing: mem.Addressing
+    refinement: dict
+    rows: jax.Array            # i32[]  valid entries
+    mass: jax.Array            # f32[]  sum of counts
+
+
+class Rows(NamedTuple):
+    """A device's rows of the block, flat."""
+    ids: jax.Array             # i32[n, F]
+    label: jax.Array           # f32[n]
+    weight: jax.Array          # f32[n]  1 row, 0 padding
+    held: jax.Array            # bool[n]
+
+
+def init_state(config, reference, students, capacity: int, num_fields: int, key: jax.Array) -> StageState:
+    """State before the first block. capacity: rows of the id tables (V); the memory's is config.memory.capacity."""
+    model_key, pool_key, key = jax.random.split(key, 3)
+    num_codes = num_fields * config.codebook.codes
+    memory = mem.init_memory(config.memory.capacity, num_fields)
+    pools = tuple(_fresh_pool(m, jax.random.fold_in(pool_key, i), config.refine.pool, num_codes, num_fields)
+                  for i, m in enumerate(students))
+    return StageState(memory, cb.init_codebook(capacity, num_fields, config.codebook.codes, 1 + reference.dim),
+                      tr.init_stream(reference, model_key, capacity, num_fields), pools,
+                      _outer_optimizer().init(_learnable(memory)), key, jnp.int32(0), jnp.int32(0))
+
+
+def make_stage_update(config, reference, students, axis: str | None = None):
+    """Closes over what is static.
+
+    Args:
+      config: the run's ConfigDict (sections reference, codebook, memory, addressing, refine).
+      reference: the reference `Model`, over slots; students: tuple of `Model`s over codes for the outer loop.
+      axis: name of the device axis that shards the block, or None.
+    Returns:
+      stage_update(state: StageState, block: training.Batches) -> (StageState, StageMetrics).
+    """
+    def stage_update(state: StageState, block: tr.Batches):
+        key, address_key, refine_key, check_key = jax.random.split(state.key, 4)
+        rows = Rows(*(x.reshape(-1, *x.shape[2:]) for x in (block.ids, block.label, block.weight, block.held)))
+        stage = state.stage + 1
+        rows_seen = state.rows_seen + tr.psum(jnp.sum(rows.weight), axis).astype(jnp.int32)
+
+        trained, logits = train_reference(config, reference, state.reference, block, axis)
+        book, moved = cb.extend(state.codebook, trained.params['table'], rows.ids, rows.weight,
+                                config.codebook.lloyd, axis)
+        row_influence, entry_influence = score_influence(config, reference, trained, state.memory, rows, address_key,
+                                                         axis)
+        memory, addressed, addressing = address_and_fuse(
+            config, reference, state.reference, trained, state.memory, rows, row_influence, entry_influence,
+            rows_seen, stage, address_key, axis)
+        teacher = lambda ids: reference.apply(trained.params, ids)      # noqa: E731
+        refined, pools, outer, refinement = refine(config, students, teacher, memory, addressed, book.code, state.pools,
+                                                   state.outer, moved, rows, refine_key, axis)
+        accept, check = do_no_harm(config, students[0], memory, refined, book.code, rows, check_key, axis)
+        memory = jax.tree.map(lambda new, old: jnp.where(accept, new, old), refined, memory)
+
+        masked = jnp.where(rows.weight > 0, row_influence, 0.0)
+        total = jnp.maximum(tr.psum(jnp.sum(rows.weight), axis), 1.0)
+        losses = tr.row_losses(logits.reshape(-1), rows.label)
+        metrics = StageMetrics(
+            logits=logits, train_loss=tr.psum(jnp.sum(losses * rows.weight), axis) / total, moved=moved,
+            influence={'rows_mean': tr.psum(jnp.sum(masked), axis) / total,
+                       'rows_abs_mean': tr.psum(jnp.sum(jnp.abs(masked)), axis) / total,
+                       'positive_share': tr.psum(jnp.sum(masked > 0), axis) / total,
+                       'memory_mean': _mean(memory.influence, memory.valid)},
+            addressing=addressing, refinement={**refinement, **check, 'accepted': accept.astype(jnp.int32)},
+            rows=jnp.sum(memory.valid), mass=jnp.sum(memory.count))
+        state = StageState(memory, book, trained, pools, outer, key, stage, rows_seen)
+        return state, metrics
+    return stage_update
+
+
+def train_reference(config, reference, stream: tr.StreamState, block: tr.Batches, axis=None):
+    """Mechanism 2: test, then train, in one pass. Returns (StreamState, progressive logits f32[S, b])."""
+    return tr.stream_pass(reference, stream, block, config.reference.learning_rate, axis)
+
+
+def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memory, rows: Rows, key, axis=None):
+    """Mechanism 3: influence of the block's rows and of the entries on the loss of the stream so far.
+
+    The query is a sample of the block's rows that are not held out, and the memory standing for the past: each entry
+    with its mean label and its count. Returns (f32[n], f32[M]).
+    """
+    params = trained.params
+    sample = _sample(rows, config.addressing.query_rows, key, axis)
+    past = jnp.where(memory.valid, memory.count, 0.0)
+    scale = tr.psum(jnp.sum(rows.weight), axis) / jnp.maximum(tr.psum(jnp.sum(sample.weight), axis), 1.0)
+    share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)     # the memory is on every device: count it once
+    v = inf.query_gradient(reference, params, jnp.concatenate([sample.ids, memory.ids]),
+                           jnp.concatenate([sample.label, memory.mean_label]),
+                           jnp.concatenate([sample.weight * scale, past * share]), axis)
+    correction = 1.0 / (1.0 - tr.B2 ** jnp.maximum(trained.step, 1).astype(jnp.float32))
+    second = {'table': trained.nu * correction, 'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu)}
+    direction = inf.precondition(v, second)
+    _, of_rows = inf.row_influence(reference, params, direction, rows.ids, rows.label)
+    _, of_entries = inf.row_influence(reference, params, direction, memory.ids, memory.mean_label)
+    return of_rows, of_entries
+
+
+def address_and_fuse(config, reference, before: tr.StreamState, trained: tr.StreamState, memory: mem.Memory,
+                     rows: Rows, row_influence, entry_influence, rows_seen, stage, key, axis=None):
+    """Mechanisms 1 and 3: boundary construction at the first stage, addressing and fusion at every stage."""
+    a = config.addressing
+    table, head = trained.params['table'], trained.params['head']
+    picked = table[rows.ids]
+    row_logits = tr.predict(reference, trained.params, rows.ids)
+    entries = table[memory.ids]
+    entry_logits = reference.rows(head, entries)
+    shift = entry_logits - reference.apply(before.params, memory.ids)
+    stride = max(1, rows.label.shape[0] // a.basis_rows)
+    basis = mem.principal_basis(picked[::stride, :, 1:], rows.weight[::stride], a.components, axis)
+    place = lambda r, logits: mem.places(r[..., 1:], logits, basis, a.logit_weight)   # noqa: E731
+    target = jnp.minimum(jnp.floor(config.memory.row_budget * rows_seen.astype(jnp.float32)).astype(jnp.int32),
+                         memory.count.shape[0])
+    return mem.address(
+        memory, mem.Rows(rows.ids, rows.label, row_logits, row_influence, place(picked, row_logits), rows.weight > 0),
+        place(entries, entry_logits), entry_influence, shift, target, stage, key, replace=a.replace,
+        influence_power=a.influence_power, coverage_power=a.coverage_power, max_new=config.memory.max_new, axis=axis)
+
+
+def refine(config, students, teacher, memory: mem.Memory, addressed, code, pools, outer, moved, rows: Rows, key,
+           axis=None):
+    """Mechanism 4, bi-level: the meta-gradient of the loss on real rows, through unrolled training on the memory.
+
+    Each outer step draws a student of the pool, trains it T steps on the memory, and moves soft labels and weights
+    of the addressed entries so that the trained student would have a lower loss on rows of the block, the memory as
+    it was standing for the past. Returns (memory, pools, outer state, metrics).
+    """
+    r = config.refine
+    base = mem.student_data(memory, code, config.memory.count_power)
+    num_codes = code_count(config, memory.ids.shape[1])
+    anchor = jax.nn.sigmoid(memory.soft_logit)               # the past as it was: not learned
+    restart = moved > r.restart_moved
+    loss = norm = jnp.float32(0)
+    new_pools = []
+    learnable = _learnable(memory)
+    for index, (model, pool) in enumerate(zip(students, pools)):
+        arch_key = jax.random.fold_in(key, index)
+        fresh = _fresh_pool(model, jax.random.fold_in(arch_key, 0), r.pool, num_codes, memory.ids.shape[1])
+        pool = jax.tree.map(lambda new, old: jnp.where(restart, new, old), fresh, pool)
+
+        def inner(learnable, student, pick, model=model):
+            target = jax.nn.sigmoid(learnable['soft_logit'][pick])
+            weight = base.weight[pick] * jnp.exp(learnable['log_weight'][pick] - memory.log_weight[pick])
+            return tr.inner_step(model, student, base.ids[pick], target, weight, r.inner_lr)
+
+        def outer_step(carry, i, model=model, arch_key=arch_key, inner=inner):
+            learnable, outer, pool = carry
+            draw_key, pick_key, now_key, past_key, new_key = jax.random.split(jax.random.fold_in(arch_key, i + 1), 5)
+            who = jax.random.randint(draw_key, (), 0, r.pool)
+            student = jax.tree.map(lambda x: x[who], pool.students)
+            picks = jax.random.randint(pick_key, (r.inner_steps, r.batch), 0, jnp.maximum(base.rows, 1))
+            now = _sample(rows, r.outer_rows, now_key, axis)
+            past = jax.random.randint(past_key, (r.past_rows,), 0, jnp.maximum(base.rows, 1))
+            live = tr.psum(jnp.sum(now.weight), axis)
+            label = r.click_share * now.label + (1.0 - r.click_share) * jax.nn.sigmoid(teacher(now.ids))
+
+            def outer_loss(student, _):
+                today = jnp.sum(now.weight * tr.row_losses(model.apply(student.params, code[now.ids]), label))
+                memory_loss = tr.weighted_loss(model, student.params, base.ids[past], anchor[past], base.weight[past])
+                share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)
+                return today / jnp.maximum(live, 1.0) + r.past_weight * share * memory_loss
+            value, student, grads = meta_gradient(outer_loss, inner, learnable, student, picks, window=r.window,
+                                                  remat=r.remat)
+            value, grads = tr.psum(value, axis), tr.psum(grads, axis)
+            grads = jax.tree.map(lambda g: jnp.where(addressed & jnp.isfinite(g), g, 0.0), grads)
+            update, outer = _outer_optimizer().update(grads, outer)
+            rates = {'soft_logit': r.label_lr, 'log_weight': r.weight_lr}
+            moves = {k: jnp.where(addressed, rates[k] * update[k], 0.0) for k in learnable}
+            learnable = {k: learnable[k] - moves[k] for k in learnable}
+            age = pool.age[who] + r.inner_steps
+            old = age >= r.max_age
+            born = tr.init_student(model, new_key, num_codes, memory.ids.shape[1])
+            student = jax.tree.map(lambda new, now: jnp.where(old, new, now), born, student)
+            pool = Pool(jax.tree.map(lambda all_, one: all_.at[who].set(one), pool.students, student),
+                        pool.age.at[who].set(jnp.where(old, 0, age)))
+            return (learnable, outer, pool), (value, optax.global_norm(grads))
+        (learnable, outer, pool), (values, norms) = jax.lax.scan(outer_step, (learnable, outer, pool),
+                                                                 jnp.arange(r.outer_steps))
+        new_pools.append(pool)
+        loss, norm = loss + jnp.mean(values) / len(students), norm + jnp.mean(norms) / len(students)
+    refined = memory._replace(**learnable)
+    return refined, tuple(new_pools), outer, {'outer_loss': loss, 'meta_gradient_norm': norm}
+
+
+def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, rows: Rows, key, axis=None):
+    """The refinement stays only if students trained on the refined memory are better on the held-out slice.
+
+    Both sides train the same students from the same seeds, in the same order of rows. Returns (accept bool[],
+    {'loss_before', 'loss_after'}), LogLoss on the held-out rows, nats.
+    """
+    r = config.refine
+    num_codes = code_count(config, memory.ids.shape[1])
+    weight = rows.weight * rows.held
+    total = jnp.maximum(tr.psum(jnp.sum(weight), axis), 1.0)
+    held = _compact(rows, weight, r.check_rows)
+
+    def loss(memory_and_key):
+        memory, key = memory_and_key
+        data = mem.student_data(memory, code, config.memory.count_power)
+        student = tr.init_student(model, key, num_codes, memory.ids.shape[1])
+        student = tr.student_epochs(model, student, data, key, r.check_lr, r.check_epochs, r.batch)
+        logits = model.apply(student.params, code[held.ids])
+        return jnp.sum(held.weight * tr.row_losses(logits, held.label))
+    both = jax.tree.map(lambda a, b: jnp.stack([a, b]), memory, refined)
+    keys = jax.random.split(key, r.check_seeds)
+    table = jax.lax.map(lambda m: jax.lax.map(lambda k: loss((m, k)), keys), both)
+    total = jnp.maximum(tr.psum(jnp.sum(held.weight), axis), 1.0)
+    before, after = jnp.mean(tr.psum(table, axis), axis=1) / total
+    return after < before, {'loss_before': before, 'loss_after': after}
+
+
+def code_count(config, num_fields: int) -> int:
+    """Rows of a student's table: every field has the same number of codes."""
+    return num_fields * config.codebook.codes
+
+
+def _outer_optimizer():
+    return optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+def _learnable(memory: mem.Memory) -> dict:
+    return {'soft_logit': memory.soft_logit, 'log_weight': memory.log_weight}
+
+
+def _fresh_pool(model, key, size: int, num_codes: int, num_fields: int) -> Pool:
+    students = jax.vmap(lambda k: tr.init_student(model, k, num_codes, num_fields))(jax.random.split(key, size))
+    return Pool(students, jnp.zeros(size, jnp.int32))
+
+
+def _sample(rows: Rows, count: int, key, axis) -> Rows:
+    """`count` rows over all devices, drawn with replacement from those neither padding nor held out."""
+    if axis:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        count = -(-count // jax.lax.axis_size(axis))
+    open_rows = (rows.weight > 0) & ~rows.held
+    cumulative = jnp.cumsum(open_rows)
+    pick = jnp.searchsorted(cumulative, jax.random.randint(key, (count,), 0, jnp.maximum(cumulative[-1], 1)), 'right')
+    pick = jnp.minimum(pick, rows.weight.shape[0] - 1)
+    return jax.tree.map(lambda x: x[pick], rows)._replace(weight=open_rows[pick].astype(jnp.float32))
+
+
+def _compact(rows: Rows, weight, count: int) -> Rows:
+    """The first `count` rows of positive weight, in order, padded with weight 0."""
+    count = min(count, weight.shape[0])
+    pick = jnp.argsort(weight <= 0, stable=True)[:count]
+    return jax.tree.map(lambda x: x[pick], rows)._replace(weight=weight[pick])
+
+
+def _mean(x, mask):
+    return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(jnp.sum(mask), 1)

@@ -1,0 +1,283 @@
+"""The driver: a log's blocks through the stages, with checkpoint, artifact and metrics after each.
+
+A stage opens its own block and nothing older. The order of writing makes a crash harmless: first the artifact of the
+stage, then its metrics, then the checkpoint that makes them count; whatever is younger than the last checkpoint is
+written again, with the same bytes.
+"""
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from diet_jax import metrics, models, parallel, stage
+from diet_jax.artifact import recover_folder, replace_folder, write_artifact
+from diet_jax.data import open_stream
+from diet_jax.errors import UserError
+from diet_jax.progress import Progress
+from diet_jax.schema import plain
+
+# Sections of the config that may change between two runs over the same workdir.
+FREE = ('evaluate',)
+FREE_DATA = ('root', 'until')
+
+
+class Run:
+    """A workdir, its config, its stream and its state: what `distill` advances and `measure` looks at."""
+
+    def __init__(self, config: ConfigDict, workdir, log: Callable[[str], None] = print, devices=None):
+        self.workdir = Path(workdir)
+        self.devices = list(devices or jax.local_devices())
+        _check_config(config, len(self.devices))
+        _check_same_config(config, self.workdir)
+        self.log = log
+        self.stream = open_stream(config.data, workdir, log=log)
+        self.config = _sized(config, self.stream)
+        self.reference = models.build(config.reference.model, dim=config.reference.dim)
+        self.students = tuple(models.build(name, dim=config.reference.dim) for name in config.refine.models)
+        self.fields = len(self.stream.fields)
+        self.done, sizes = _last_checkpoint(self.workdir)
+        if sizes:                                      # capacities never shrink
+            with self.config.unlocked():
+                self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
+        self.slots = max(_power_of_two(self.stream.num_slots), sizes.get('slots', 0))
+        self.steps = self._steps()
+        self.state = self._restore(sizes) if self.done else self._initial(self.slots, self.config.memory.capacity)
+
+    def _steps(self) -> int:
+        """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
+        return max(-(-b.rows // self.config.reference.batch) for b in self.stream.blocks)
+
+    def _initial(self, slots: int, capacity: int) -> stage.StageState:
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.memory.capacity = capacity
+        return stage.init_state(config, self.reference, self.students, slots, self.fields,
+                                jax.random.key_data(jax.random.key(self.config.seed)))
+
+    def _restore(self, sizes: dict) -> stage.StageState:
+        shapes = jax.eval_shape(lambda: self._initial(sizes['slots'], sizes['memory']))
+        like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            path = (self.workdir / 'checkpoint' / f'{self.done:05d}' / 'state').absolute()
+            state = checkpointer.restore(path, item=like)
+        state = jax.tree.map(jnp.asarray, state)
+        return grow(state, self._initial(self.slots, self.config.memory.capacity))
+
+    def save(self) -> None:
+        """Writes the checkpoint of the stage just done, then drops the older ones."""
+        folder = self.workdir / 'checkpoint'
+        part, target = folder / 'part', folder / f'{self.done:05d}'
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(target, ignore_errors=True)
+        part.mkdir(parents=True)
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save((part / 'state').absolute(), jax.tree.map(np.asarray, self.state))
+        sizes = {'slots': self.slots, 'memory': self.config.memory.capacity}
+        (part / 'sizes.json').write_text(json.dumps(sizes))
+        part.rename(target)
+        for old in folder.iterdir():
+            if old != target:
+                shutil.rmtree(old)
+
+    def block(self, t: int):
+        """Block t and its layout over the devices, with the vocabulary's growth put into the state."""
+        block = self.stream.load(t)
+        self.state = self.state._replace(codebook=_with_vocabulary(self.state.codebook, self.stream, t))
+        held = held_out(block.key, len(block.label), self.config.refine.held_share)
+        return block, parallel.shard_block(block.ids, block.label, held, len(self.devices),
+                                           self.config.reference.batch, self.steps)
+
+
+def distill(config: ConfigDict, workdir, log: Callable[[str], None] = print, devices=None,
+            after_stage: Callable[[int], None] | None = None) -> Run:
+    """Brings the memory in `workdir` up to the last block of the log.
+
+    Args:
+      config: a run's config; its data, reference, codebook, memory, addressing and refine sections must be those the
+        workdir was begun with.
+      workdir: folder of the run, made if absent.
+      log: told plain lines. after_stage: called with the number of the stage when it is safely on disk.
+    Raises:
+      UserError: anything wrong with the config, the log or the workdir.
+    """
+    run = Run(config, workdir, log, devices)
+    workdir = run.workdir
+    total = len(run.stream.blocks)
+    recover_folder(workdir / 'memory')
+    if run.done >= total:
+        log(f'nothing left to do: all {total} blocks, up to {run.stream.blocks[-1].key}, are in {workdir / "memory"}')
+        return run
+    (workdir / 'config.json').write_text(json.dumps(plain(config), indent=1))
+    lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done]
+    update = parallel.Timed(parallel.pmapped(
+        stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS), run.devices))
+    rows = [b.rows for b in run.stream.blocks]
+    with Progress('distilling', sum(rows[run.done:]), workdir / 'log.txt', log) as progress:
+        for t in range(run.done, total):
+            compiled, start = update.compile_seconds, time.perf_counter()
+            block, batches = run.block(t)
+            read = time.perf_counter()
+            run.state, out = update(run.state, batches)
+            out = jax.tree.map(np.asarray, jax.block_until_ready(out))
+            ran = time.perf_counter()
+            if not all(np.isfinite(x).all() for x in jax.tree.leaves(out)):
+                raise UserError(f'block {block.key}: a loss or gradient of the stage is not finite; lower '
+                                'config.reference.learning_rate or config.refine.label_lr. The workdir holds stage '
+                                f'{run.done}')
+            run.done = t + 1
+            manifest = _export(run, t)
+            line = _metrics_line(run, t, block, out, manifest)
+            compiled = update.compile_seconds - compiled
+            line['seconds'] = {'read': read - start, 'stage': ran - read - compiled, 'compile': compiled}
+            line['rows_per_second'] = rows[t] / max(read - start + line['seconds']['stage'], 1e-9)
+            line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
+            lines.append(line)
+            _write_lines(workdir / 'metrics.jsonl', lines)
+            run.save()
+            progress.advance(rows[t], f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
+                             f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s')
+            if after_stage:
+                after_stage(t + 1)
+    return run
+
+
+def _export(run: Run, t: int) -> dict:
+    """Writes the artifact of stage t + 1 to history/, and puts a copy of it at memory/."""
+    blocks = run.stream.blocks[:t + 1]
+    kept = run.workdir / 'history' / f'{t + 1:05d}'
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    manifest = write_artifact(
+        kept, run.state.memory, run.state.codebook, run.stream, stage=t + 1, seed=run.config.seed,
+        count_power=run.config.memory.count_power, encoded_bytes=sum(b.encoded_bytes for b in blocks),
+        raw_bytes=sum(b.raw_bytes for b in blocks), rows_seen=sum(b.rows for b in blocks))
+    part = run.workdir / 'memory.part'
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(kept, part)
+    replace_folder(part, run.workdir / 'memory')
+    return manifest
+
+
+def _metrics_line(run: Run, t: int, block, out: stage.StageMetrics, manifest: dict) -> dict:
+    logits = parallel.unshard(out.logits, len(block.label))
+    info, previous = run.stream.blocks[t], run.stream.blocks[t - 1].num_slots if t else 0
+    number = lambda tree: {k: float(v) for k, v in tree.items()}          # noqa: E731
+    refinement = number(out.refinement)
+    refinement.update(proposed=run.config.refine.outer_steps * len(run.students), accepted=int(out.refinement['accepted']))
+    budgets = manifest['budgets']
+    return {'stage': t + 1, 'block': block.key, 'rows': info.rows, 'rows_seen': manifest['rows_seen'],
+            'rows_per_second': 0.0, 'seconds': {},
+            'reference': {'auc': metrics.auc(logits, block.label), 'logloss': metrics.logloss(logits, block.label),
+                          'gauc': metrics.gauc(logits, block.label, block.group), 'train_loss': float(out.train_loss)},
+            'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},
+            'influence': number(out.influence),
+            'addressing': {k: int(v) for k, v in out.addressing._asdict().items()},
+            'refinement': refinement,
+            'memory': {'rows': int(out.rows), 'row_budget': budgets['rows'], 'bytes': budgets['bytes'],
+                       'byte_budget': budgets['bytes_of_encoded'], 'byte_budget_raw': budgets['bytes_of_raw'],
+                       'mass': float(out.mass)}}
+
+
+def held_out(key: str, rows: int, share: float) -> np.ndarray:
+    """The slice of a block that refinement never sees: bool[rows], the same in every run and on any device count."""
+    seed = int.from_bytes(key.encode()[:16].ljust(16, b'\0'), 'big')
+    return np.random.default_rng(seed).random(rows) < share
+
+
+def grow(state: stage.StageState, larger: stage.StageState) -> stage.StageState:
+    """Puts a state into one of larger capacity; what was not there yet is as in `larger`, a fresh state."""
+    return jax.tree.map(lambda old, new: old if old.shape == new.shape
+                        else new.at[tuple(slice(n) for n in old.shape)].set(old), state, larger)
+
+
+def read_metrics(workdir) -> list[dict]:
+    path = Path(workdir) / 'metrics.jsonl'
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _with_vocabulary(book, stream, t: int):
+    """The codebook with the slots of block t known: which field each is of, and its place in it."""
+    owner = stream.field_of_slot(stream.blocks[t].num_slots)
+    order = np.argsort(owner, kind='stable')
+    starts = np.searchsorted(owner[order], np.arange(book.centroids.shape[0]))
+    position = np.full(book.code.shape[0], -1, np.int32)
+    position[order] = np.arange(len(order)) - starts[owner[order]]
+    field = np.zeros(book.code.shape[0], np.int32)
+    field[:len(owner)] = owner
+    return book._replace(field_of_slot=jnp.asarray(field), position=jnp.asarray(position))
+
+
+def _sized(config: ConfigDict, stream) -> ConfigDict:
+    """A copy of the config with the memory's static sizes filled in."""
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        m = config.memory
+        m.row_budget = float(m.row_budget)
+        if not m.capacity:
+            m.capacity = -(-int(np.ceil(m.row_budget * sum(b.rows for b in stream.blocks)) + 1) // 256) * 256
+        largest = max(b.rows for b in stream.blocks)
+        m.max_new = int(largest * m.row_budget + 2 + m.capacity * config.addressing.replace)
+    return config
+
+
+def _check_config(config: ConfigDict, devices: int) -> None:
+    """What can be checked before the log is opened."""
+    budget = config.memory.row_budget
+    if not 0 < budget <= 1:
+        raise UserError(f'memory.row_budget {budget} is not in (0, 1]: it is a share of the rows, 0.01 for 1 %')
+    if config.reference.batch % devices:
+        raise UserError(f'reference.batch {config.reference.batch} is not a multiple of the {devices} devices')
+    too_many = {c: n for c, n in config.data.numeric.items() if n + 2 > config.codebook.codes}
+    if too_many:
+        column, bins = next(iter(too_many.items()))
+        raise UserError(f"data.numeric['{column}'] has {bins} bins and codebook.codes is {config.codebook.codes}: every bin "
+                        f'needs a code, and so do missing and unseen: at most {config.codebook.codes - 2} bins')
+
+
+def _check_same_config(config: ConfigDict, workdir: Path) -> None:
+    path = workdir / 'config.json'
+    if not path.exists():
+        return
+    def strip(c):
+        c = {k: v for k, v in plain(c).items() if k not in FREE}
+        c['data'] = {k: v for k, v in c['data'].items() if k not in FREE_DATA}
+        return _flat(json.loads(json.dumps(c)))
+    old, new = strip(json.loads(path.read_text())), strip(config)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise UserError(f'{path}: {key} was {old.get(key)!r} when this memory was begun and is {new.get(key)!r} now: '
+                            'use another --workdir, or the old value')
+
+
+def _flat(tree: dict, prefix: str = '') -> dict:
+    out = {}
+    for key, value in tree.items():
+        out.update(_flat(value, f'{prefix}{key}.') if isinstance(value, dict) and value else {prefix + key: value})
+    return out
+
+
+def _last_checkpoint(workdir: Path) -> tuple[int, dict]:
+    """(stages done, capacities) of the last whole checkpoint; (0, {}) if there is none."""
+    folder = workdir / 'checkpoint'
+    done = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.exists() else []
+    if not done:
+        return 0, {}
+    return max(done), json.loads((folder / f'{max(done):05d}' / 'sizes.json').read_text())
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << max(10, int(n - 1).bit_length())
+
+
+def _write_lines(path: Path, lines: list[dict]) -> None:
+    part = path.with_suffix('.part')
+    part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    part.rename(path)

@@ -1,0 +1,213 @@
+"""The inner step, the one-pass training along the stream, and the training of many students at once.
+
+Two ways of training exist because two kinds of tables exist:
+
+* Along the log a model owns one row per id, and a batch touches a tiny part of them: `stream_pass` updates only
+  the touched rows (lazy Adam), so a step costs O(batch), whatever the vocabulary.
+* On a memory a student owns one row per *code*, a few hundred rows: `inner_step` is a plain dense Adam step, and
+  it is what the outer loop differentiates.
+"""
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+B1, B2, EPS = 0.9, 0.999, 1e-8
+# sqrt at zero has an infinite derivative: without eps_root the meta-gradient of an embedding row that saw no
+# gradient is NaN (DESIGN, section 6).
+EPS_ROOT = 1e-12
+
+
+def psum(x, axis: str | None):
+    """Sum over the device axis; the identity when there is none."""
+    return jax.lax.psum(x, axis) if axis else x
+
+
+def row_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """LogLoss of every row against a (possibly soft) label. f32[N], f32[N] in [0, 1] -> f32[N], in nats."""
+    return optax.sigmoid_binary_cross_entropy(logits, targets)
+
+
+class Batches(NamedTuple):
+    """One device's share of a block: batch k of the block is batch k of every device, side by side."""
+    ids: jax.Array     # i32[S, b, F]
+    label: jax.Array   # f32[S, b]
+    weight: jax.Array  # f32[S, b]  1 for a row, 0 for padding
+    held: jax.Array    # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
+    steps: jax.Array   # i32[]      batches that hold rows; the rest is padding and is not visited
+
+
+class StreamState(NamedTuple):
+    """A model in training along the stream, with the optimizer's moments."""
+    params: Any         # {'table': f32[V, 1+d], 'head': ...}
+    mu: jax.Array       # f32[V, 1+d]  first moment of the table
+    nu: jax.Array       # f32[V, 1+d]  second moment of the table
+    head_opt: Any       # optax state of the head
+    scratch: jax.Array  # f32[V, 1+d]  zeros between steps: duplicates of an id in a batch are summed here
+    step: jax.Array     # i32[]
+
+
+def init_stream(model, key: jax.Array, capacity: int, num_fields: int) -> StreamState:
+    """A fresh model over `capacity` slots of `num_fields` fields."""
+    params = model.init(key, capacity, num_fields)
+    zeros = jnp.zeros_like(params['table'])
+    return StreamState(params, zeros, zeros, _head_optimizer().init(params['head']), zeros, jnp.int32(0))
+
+
+def _head_optimizer():
+    return optax.scale_by_adam(B1, B2, EPS)
+
+
+def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dropout_key=None):
+    """One lazy Adam step on the rows of one batch; returns the new state and the logits *before* the step.
+
+    Equal to dense Adam on the touched rows, except that an untouched row's moments do not decay and it does not
+    drift (the usual LazyAdam). Every occurrence of an id computes the same update from the summed gradient, so
+    the scatter writes equal values and the result does not depend on its order.
+
+    Args:
+      ids: i32[b, F] global slots; label, weight: f32[b]; lr: scalar learning rate (may be traced).
+      axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
+    """
+    params = state.params
+    total = psum(jnp.sum(weight), axis)
+
+    def loss(rows, head):
+        logits = model.rows(head, rows, dropout_key=dropout_key)
+        return jnp.sum(weight * row_losses(logits, label)) / jnp.maximum(total, 1.0), logits
+
+    rows = params['table'][ids]
+    (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(rows, params['head'])
+    # A padded row points past the end of the table: reads clip, writes drop, so padding touches no moment.
+    capacity = params['table'].shape[0]
+    flat = jnp.where(weight[:, None] > 0, ids, capacity).reshape(-1)
+    g_rows = g_rows.reshape(-1, rows.shape[-1])
+    if axis:
+        flat = jax.lax.all_gather(flat, axis, tiled=True)
+        g_rows = jax.lax.all_gather(g_rows, axis, tiled=True)
+        g_head = psum(g_head, axis)
+    step = state.step + 1
+    scratch = state.scratch.at[flat].add(g_rows, mode='drop')
+    grad = scratch[flat]
+    mu = B1 * state.mu[flat] + (1 - B1) * grad
+    nu = B2 * state.nu[flat] + (1 - B2) * grad * grad
+    t = step.astype(jnp.float32)
+    update = lr * (mu / (1 - B1 ** t)) / (jnp.sqrt(nu / (1 - B2 ** t)) + EPS)
+    table = params['table'].at[flat].set(params['table'][flat] - update, mode='drop')
+    direction, head_opt = _head_optimizer().update(g_head, state.head_opt)
+    head = jax.tree.map(lambda p, u: p - lr * u, params['head'], direction)
+    state = StreamState({'table': table, 'head': head}, state.mu.at[flat].set(mu, mode='drop'),
+                        state.nu.at[flat].set(nu, mode='drop'), head_opt, scratch.at[flat].set(0.0, mode='drop'), step)
+    return state, logits
+
+
+def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=None):
+    """Test, then train, on every batch of a block in time order: progressive validation for free.
+
+    Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding).
+    """
+    def body(i, carry):
+        state, logits = carry
+        dropout = None if key is None else jax.random.fold_in(key, i)
+        state, out = stream_step(model, state, batches.ids[i], batches.label[i], batches.weight[i], lr, axis, dropout)
+        return state, logits.at[i].set(out)
+    logits = jnp.zeros_like(batches.label)
+    return jax.lax.fori_loop(0, batches.steps, body, (state, logits))
+
+
+def predict(model, params, ids: jax.Array, chunk: int = 4096) -> jax.Array:
+    """Logits of any number of rows in constant memory: i32[N, F] -> f32[N]."""
+    return jax.lax.map(lambda row: model.apply(params, row[None])[0], ids, batch_size=min(chunk, ids.shape[0]))
+
+
+class StudentState(NamedTuple):
+    """A student in training on a memory: a model over codes, with dense optimizer state."""
+    params: Any
+    opt: Any
+
+
+class StudentData(NamedTuple):
+    """What a student trains on: the memory (or a rival's rows) seen through one view, valid rows first."""
+    ids: jax.Array     # i32[M, F]  codes (or slots, for rows without a codebook)
+    target: jax.Array  # f32[M]     label in [0, 1]
+    weight: jax.Array  # f32[M]     >= 0
+    rows: jax.Array    # i32[]      valid rows: the first `rows`
+
+
+def student_optimizer():
+    """Adam without its learning rate, safe to differentiate through."""
+    return optax.scale_by_adam(B1, B2, EPS, eps_root=EPS_ROOT)
+
+
+def init_student(model, key: jax.Array, num_codes: int, num_fields: int) -> StudentState:
+    params = model.init(key, num_codes, num_fields)
+    return StudentState(params, student_optimizer().init(params))
+
+
+def weighted_loss(model, params, ids, target, weight, dropout_key=None) -> jax.Array:
+    """Weighted mean LogLoss of a batch, nats."""
+    losses = row_losses(model.apply(params, ids, dropout_key=dropout_key), target)
+    return jnp.sum(weight * losses) / jnp.maximum(jnp.sum(weight), 1e-6)
+
+
+def inner_step(model, state: StudentState, ids, target, weight, lr, dropout_key=None) -> StudentState:
+    """One dense Adam step of a student: the step that the outer loop differentiates through."""
+    grads = jax.grad(lambda p: weighted_loss(model, p, ids, target, weight, dropout_key))(state.params)
+    direction, opt = student_optimizer().update(grads, state.opt)
+    return StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, direction), opt)
+
+
+def student_epochs(model, state: StudentState, data: StudentData, key: jax.Array, lr, epochs, batch: int):
+    """`epochs` (may be traced) shuffled passes over the valid rows, `batch` rows a step. Pure; vmap over key and lr."""
+    capacity = data.target.shape[0]
+    size = min(batch, capacity)
+    steps = (data.rows + size - 1) // size
+    padded = -(-capacity // size) * size
+
+    def epoch(e, state):
+        shuffle, drop = jax.random.split(jax.random.fold_in(key, e))
+        noise = jax.random.uniform(shuffle, (capacity,))
+        order = jnp.argsort(jnp.where(jnp.arange(capacity) < data.rows, noise, 2.0))
+        order = jnp.pad(order, (0, padded - capacity))
+        live = (jnp.arange(padded) < data.rows).astype(jnp.float32)
+
+        def body(i, state):
+            pick = jax.lax.dynamic_slice(order, (i * size,), (size,))
+            weight = jax.lax.dynamic_slice(live, (i * size,), (size,)) * data.weight[pick]
+            return inner_step(model, state, data.ids[pick], data.target[pick], weight, lr,
+                              jax.random.fold_in(drop, i))
+        return jax.lax.fori_loop(0, steps, body, state)
+
+    return jax.lax.fori_loop(0, epochs, epoch, state)
+
+
+def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...]) -> Callable:
+    """One compiled call that trains a whole grid of students of one architecture.
+
+    Args:
+      num_codes: rows of the students' tables; batch: rows a step; epochs: increasing numbers of passes at which
+        the parameters are kept, e.g. (10, 30).
+    Returns:
+      f(data: StudentData, keys [K], lrs f32[L]) -> params with leading axes [len(epochs), L, K].
+    """
+    gaps = jnp.asarray([b - a for a, b in zip((0,) + tuple(epochs), epochs)], jnp.int32)
+
+    def one(data, key, lr):
+        init_key, order_key = jax.random.split(key)
+        state = init_student(model, init_key, num_codes, data.ids.shape[1])
+
+        def segment(state, gap_and_index):
+            gap, index = gap_and_index
+            state = student_epochs(model, state, data, jax.random.fold_in(order_key, index), lr, gap, batch)
+            return state, state.params
+        return jax.lax.scan(segment, state, (gaps, jnp.arange(len(gaps))))[1]
+
+    @jax.jit
+    def grid(data, keys, lrs):
+        # A map over learning rates and a vmap over seeds: on a CPU a wider vmap only spills the caches.
+        out = jax.lax.map(lambda lr: jax.vmap(lambda key: one(data, key, lr))(keys), lrs)   # [L, K, E, ...]
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), out)
+    return grid

@@ -1,0 +1,23 @@
+"""Eight fake CPU devices for every test, asked for before jax is imported; and where the real logs are."""
+
+import os
+import pathlib
+
+_DEVICES = "--xla_force_host_platform_device_count"
+if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # JAX_PLATFORMS=cuda,cpu runs the same tests on a GPU
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes about the CPU at hand are not ours
+
+import pytest  # noqa: E402
+
+_REPO = pathlib.Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_root() -> pathlib.Path:
+    """The folder of the real logs (`kuairand/`, ...); without one, a test that asks for it is skipped."""
+    root = pathlib.Path(os.environ.get("DIET_DATA", _REPO.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"no real logs at {root}: DIET_DATA names the folder that holds kuairand/")
+    return root
