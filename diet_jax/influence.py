@@ -15,7 +15,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from diet_jax.training import psum, row_losses
+from diet_jax.training import chunked, psum, row_losses, split
 
 EPS = 1e-4  # of the preconditioner: a slot that was hardly ever touched must not dominate the inner product
 
@@ -33,8 +33,7 @@ def query_gradient(model, params, ids, label, weight, axis=None, chunk: int = 20
 
     def add(grads, part):
         return jax.tree.map(jnp.add, grads, jax.grad(loss)(params, *part)), None
-    parts = _chunks((ids, label, weight), chunk)
-    grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), parts)
+    grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), split((ids, label, weight), chunk))
     return psum(grads, axis)
 
 
@@ -51,17 +50,4 @@ def row_influence(model, params, direction, ids, label, chunk: int = 2048):
     """
     def score(part):
         return jax.jvp(lambda p: row_losses(model.apply(p, part[0]), part[1]), (params,), (direction,))
-    n = label.shape[0]
-    losses, scores = jax.lax.map(score, _chunks((ids, label), chunk))
-    return losses.reshape(-1)[:n], scores.reshape(-1)[:n]
-
-
-def _chunks(arrays, chunk: int):
-    """Pads the leading axis to a multiple of `chunk` with zeros and splits it: [N, ...] -> [N/chunk, chunk, ...]."""
-    n = arrays[0].shape[0]
-    size = min(chunk, n)
-    pad = -n % size
-    return jax.tree.map(lambda x: jnp.pad(x, ((0, pad),) + ((0, 0),) * (x.ndim - 1)).reshape(-1, size, *x.shape[1:]),
-                        tuple(arrays))
-
-
+    return chunked(score, (ids, label), chunk)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diet_jax.training import StudentData, psum
+from diet_jax.training import StudentData, chunked, psum
 
 
 class Memory(NamedTuple):
@@ -86,14 +86,11 @@ def nearest(points: jax.Array, entries: jax.Array, live: jax.Array, chunk: int =
     norm = jnp.sum(entries ** 2, -1) + jnp.where(live, 0.0, 1e9)
 
     def block(part):
-        distance = norm - 2.0 * part @ entries.T
+        distance = norm - 2.0 * part[0] @ entries.T
         best = jnp.argmin(distance, axis=1)
-        return best.astype(jnp.int32), jnp.min(distance, axis=1) + jnp.sum(part ** 2, -1)
-    n = points.shape[0]
-    size = min(chunk, n)
-    parts = jnp.pad(points, ((0, -n % size), (0, 0))).reshape(-1, size, points.shape[1])
-    index, distance = jax.lax.map(block, parts)
-    return index.reshape(-1)[:n], jnp.maximum(distance.reshape(-1)[:n], 0.0)
+        return best.astype(jnp.int32), jnp.min(distance, axis=1) + jnp.sum(part[0] ** 2, -1)
+    index, distance = chunked(block, (points,), chunk)
+    return index, jnp.maximum(distance, 0.0)
 
 
 def address(memory: Memory, rows: Rows, place: jax.Array, influence: jax.Array, shift: jax.Array, target: jax.Array,

@@ -69,7 +69,7 @@ class Timed:
         self.function, self.compiled, self.compiles, self.compile_seconds = function, {}, 0, 0.0
 
     def __call__(self, *args):
-        shapes = str(jax.tree.map(lambda x: (np.shape(x), np.result_type(x)), args))
+        shapes = str(jax.tree.map(lambda x: (np.shape(x), str(getattr(x, 'dtype', type(x)))), args))
         if shapes not in self.compiled:
             start = time.perf_counter()
             self.compiled[shapes] = self.function.lower(*args).compile()

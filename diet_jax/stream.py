@@ -38,7 +38,7 @@ class Run:
         self.devices = list(devices or jax.local_devices())
         _check_config(config, len(self.devices))
         _check_same_config(config, self.workdir)
-        self.log = log
+        self.log, self.source_config = log, config
         self.stream = open_stream(config.data, workdir, log=log)
         self.config = _sized(config, self.stream)
         self.reference = models.build(config.reference.model, dim=config.reference.dim)
@@ -148,6 +148,37 @@ def distill(config: ConfigDict, workdir, log: Callable[[str], None] = print, dev
             if after_stage:
                 after_stage(t + 1)
     return run
+
+
+def opened(config: ConfigDict, workdir, log: Callable[[str], None] = print) -> Run:
+    """A run whose memory is up to date with the prepared blocks.
+
+    Raises:
+      UserError: nothing was distilled there, or blocks are missing.
+    """
+    if not (Path(workdir) / 'config.json').exists():
+        raise UserError(f'{workdir} holds no memory: run scripts/distill.py with the same flags first')
+    run = Run(config, workdir, log)
+    if run.done < len(run.stream.blocks):
+        raise UserError(f'{workdir} has distilled {run.done} of {len(run.stream.blocks)} blocks: run scripts/distill.py again')
+    return run
+
+
+def replicate(run: Run, workdir) -> Run:
+    """Another distillation of the same log with another seed.
+
+    Raises:
+      UserError: it differs in more than its seed.
+    """
+    path = Path(workdir) / 'config.json'
+    if not path.exists():
+        raise UserError(f'{workdir} holds no memory: distill one there with another --config.seed')
+    config = run.source_config.copy_and_resolve_references()
+    with config.unlocked():
+        config.seed = json.loads(path.read_text())['seed']
+    if config.seed == run.config.seed:
+        raise UserError(f'{workdir} was distilled with seed {config.seed}, as {run.workdir}: it adds nothing')
+    return opened(config, workdir, run.log)
 
 
 def _export(run: Run, t: int) -> dict:

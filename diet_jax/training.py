@@ -118,9 +118,28 @@ def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=
     return jax.lax.fori_loop(0, batches.steps, body, (state, logits))
 
 
-def predict(model, params, ids: jax.Array, chunk: int = 4096) -> jax.Array:
-    """Logits of any number of rows in constant memory: i32[N, F] -> f32[N]."""
-    return jax.lax.map(lambda row: model.apply(params, row[None])[0], ids, batch_size=min(chunk, ids.shape[0]))
+def chunked(function: Callable, arrays, chunk: int):
+    """Maps `function` over chunks of the leading axis: any number of rows in constant memory, one compiled shape.
+
+    Args: function: a tuple of arrays [chunk, ...] -> pytree of arrays [chunk, ...]; arrays: tuple of [N, ...].
+    Returns: the pytree with leading axis N.
+    """
+    n = arrays[0].shape[0]
+    out = jax.lax.map(function, split(arrays, chunk))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)
+
+
+def split(arrays, chunk: int):
+    """Pads the leading axis with zeros to a multiple of `chunk`: [N, ...] -> [ceil(N / chunk), chunk, ...]."""
+    n = arrays[0].shape[0]
+    size = min(chunk, n)
+    return jax.tree.map(lambda x: jnp.pad(x, ((0, -n % size),) + ((0, 0),) * (x.ndim - 1)).reshape(-1, size, *x.shape[1:]),
+                        tuple(arrays))
+
+
+def predict(model, params, ids: jax.Array, chunk: int = 2048) -> jax.Array:
+    """Logits of any number of rows: i32[N, F] -> f32[N]."""
+    return chunked(lambda part: model.apply(params, part[0]), (ids,), chunk)
 
 
 class StudentState(NamedTuple):

@@ -18,6 +18,15 @@ REQUIRED = ['autoint', 'dcn', 'dcnv2', 'deepfm', 'dlrm', 'finalmlp', 'fm', 'fwfm
 REQUIRED += ['wide_deep', 'xdeepfm']
 
 
+@pytest.fixture(scope='module', autouse=True)
+def quick_compilation():
+    """Thirteen models, a few batches each: nearly all of the time here is XLA's optimizer."""
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', before)
+
+
 def built(name, **options):
     return models.build(name, dim=DIM, **{**OPTIONS.get(name, SMALL), **options})
 
@@ -202,23 +211,23 @@ def test_trains_and_has_finite_second_derivatives_at_zero(name):
         return jnp.mean(jax.nn.softplus(logits) - target * logits)
 
     @jax.jit
-    @functools.partial(jax.value_and_grad, argnums=(0, 1))
+    @functools.partial(jax.value_and_grad, argnums=(0, 1), has_aux=True)
     def trained(params, target):
         """The loss after 40 steps; its derivative is a meta-gradient, through every one of them."""
 
         def step(carry, _):
             params, velocity = carry
-            velocity = jax.tree.map(lambda v, g: 0.9 * v - 0.1 * g, velocity, jax.grad(loss)(params, target))
+            velocity = jax.tree.map(lambda v, g: 0.9 * v - 0.2 * g, velocity, jax.grad(loss)(params, target))
             return (jax.tree.map(jnp.add, params, velocity), velocity), None
 
         start = params, jax.tree.map(jnp.zeros_like, params)
-        return loss(jax.lax.scan(step, start, length=40)[0][0], y)
+        return loss(jax.lax.scan(step, start, length=40)[0][0], y), loss(params, y)
 
     params = model.init(jax.random.key(1), SLOTS, F)
-    params['table'] = np.float32(rng.normal(size=params['table'].shape) * 0.3)
+    params['table'] = np.float32(rng.normal(size=params['table'].shape) * 0.5)
     zero = jax.tree.map(np.zeros_like, params)
-    after, meta_gradient = trained(params, y)
-    assert after < 0.8 * loss(params, y)
+    (after, before), meta_gradient = trained(params, y)
+    assert after < 0.8 * before
     gradients = meta_gradient, trained(zero, y)[1], trained({**params, 'table': zero['table']}, y)[1]
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))
 
