@@ -4,6 +4,7 @@
 
 Expected: README.md. Under 3 minutes on 2 cores after installation.
 """
+
 from ml_collections import ConfigDict
 
 from diet_jax.config import default_config

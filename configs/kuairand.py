@@ -8,6 +8,7 @@ video_features_basic_pure.csv in one folder, by default ../shared/data/kuairand;
 Expected: docs/results/kuairand.md. About a minute for the 14 days there, and N for the evaluation, on 2 cores.
 `:smoke` runs the first five days with two candidates.
 """
+
 from ml_collections import ConfigDict
 
 from diet_jax.config import default_config
@@ -24,16 +25,31 @@ def get_config(arg: str = '') -> ConfigDict:
     data.label.column = 'is_click'
     # Outcomes (long_view, play_time_ms, ...) are no features. Numbers of follows, fans and friends come as ranges.
     data.fields = (
-        'user_id', 'video_id', 'tab',
-        'author_id', 'video_type', 'upload_type', 'music_id', 'music_type', 'tag',
-        'user_active_degree', 'is_lowactive_period', 'is_live_streamer', 'is_video_author',
-        'follow_user_num_range', 'fans_user_num_range', 'friend_user_num_range', 'register_days_range',
+        'user_id',
+        'video_id',
+        'tab',
+        'author_id',
+        'video_type',
+        'upload_type',
+        'music_id',
+        'music_type',
+        'tag',
+        'user_active_degree',
+        'is_lowactive_period',
+        'is_live_streamer',
+        'is_video_author',
+        'follow_user_num_range',
+        'fans_user_num_range',
+        'friend_user_num_range',
+        'register_days_range',
         *(f'onehot_feat{i}' for i in range(10)),
     )
     data.numeric = ConfigDict({'video_duration': 16})
     data.time_fields = ('hour', 'weekday')
-    data.side_tables = (dict(path='user_features_pure.csv', key='user_id'),
-                        dict(path='video_features_basic_pure.csv', key='video_id'))
+    data.side_tables = (
+        dict(path='user_features_pure.csv', key='user_id'),
+        dict(path='video_features_basic_pure.csv', key='video_id'),
+    )
     data.group = 'user_id'
     if arg == 'smoke':
         data.until = '20220429'

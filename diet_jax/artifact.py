@@ -6,6 +6,7 @@
 
 A folder is written beside its place and renamed, so a reader sees a whole artifact or none.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -29,20 +30,21 @@ VIEWS = {'soft': 'soft_label', 'mean': 'mean_label', 'hard': 'hard_label'}
 
 class CodedField(NamedTuple):
     name: str
-    kind: str                    # 'categorical' | 'numeric' | 'time'
-    codes: int                   # codes are 0 .. codes - 1
-    bounds: tuple[float, ...]    # numeric: bin b holds bounds[b-1] <= x < bounds[b]
-    missing_code: int            # of rows in which the log has no value
-    unseen_code: int             # of values that are not in the codebook
+    kind: str  # 'categorical' | 'numeric' | 'time'
+    codes: int  # codes are 0 .. codes - 1
+    bounds: tuple[float, ...]  # numeric: bin b holds bounds[b-1] <= x < bounds[b]
+    missing_code: int  # of rows in which the log has no value
+    unseen_code: int  # of values that are not in the codebook
 
 
 class Artifact(NamedTuple):
     """A memory as read from its folder."""
+
     manifest: dict
     fields: tuple[CodedField, ...]
-    codes: np.ndarray            # i32[M, F], code within the field
-    columns: dict                # name -> f32[M]: soft_label, mean_label, hard_label, count, weight, influence, stage
-    codebook: dict               # field -> (values pa.Array, codes i32[n]), without the null row
+    codes: np.ndarray  # i32[M, F], code within the field
+    columns: dict  # name -> f32[M]: soft_label, mean_label, hard_label, count, weight, influence, stage
+    codebook: dict  # field -> (values pa.Array, codes i32[n]), without the null row
 
     def offsets(self) -> np.ndarray:
         """i32[F]: add to a field's codes for their rows in one table; `num_codes` rows in all."""
@@ -67,8 +69,19 @@ class Artifact(NamedTuple):
         return table
 
 
-def write_artifact(folder, memory, book, stream, *, stage: int, seed: int, count_power: float,
-                   encoded_bytes: int, raw_bytes: int, rows_seen: int) -> dict:
+def write_artifact(
+    folder,
+    memory,
+    book,
+    stream,
+    *,
+    stage: int,
+    seed: int,
+    count_power: float,
+    encoded_bytes: int,
+    raw_bytes: int,
+    rows_seen: int,
+) -> dict:
     """Writes the artifact of one stage, replacing an older one at the same place only when it is whole.
 
     Args:
@@ -101,14 +114,24 @@ def write_artifact(folder, memory, book, stream, *, stage: int, seed: int, count
         values = stream.values(seen) if len(seen) else pa.array([], columns[field.name].type)
         order = pc.sort_indices(values)
         values, codes = values.take(order), local[np.searchsorted(slots, seen)][order.to_numpy()]
-        tables[field.name] = pa.table({'value': pa.concat_arrays([values, pa.nulls(1, values.type)]),
-                                       'code': pa.array(np.append(codes, unseen), pa.int32())})
+        tables[field.name] = pa.table(
+            {
+                'value': pa.concat_arrays([values, pa.nulls(1, values.type)]),
+                'code': pa.array(np.append(codes, unseen), pa.int32()),
+            }
+        )
         fields.append(CodedField(field.name, field.kind, int(used), tuple(field.bounds), int(missing), int(unseen)))
     weight = np.maximum(memory.count, 1.0) ** count_power * np.exp(memory.log_weight)
     weight = (weight / max(weight[:valid].mean() if valid else 1.0, 1e-6)).astype(np.float32)
     soft = 1.0 / (1.0 + np.exp(-memory.soft_logit.astype(np.float64)))
-    for name, values in (('soft_label', soft), ('mean_label', memory.mean_label), ('hard_label', memory.hard_label),
-                         ('count', memory.count), ('weight', weight), ('influence', memory.influence)):
+    for name, values in (
+        ('soft_label', soft),
+        ('mean_label', memory.mean_label),
+        ('hard_label', memory.hard_label),
+        ('count', memory.count),
+        ('weight', weight),
+        ('influence', memory.influence),
+    ):
         columns[name] = pa.array(values[:valid].astype(np.float32))
     columns['stage'] = pa.array(memory.stage[:valid], pa.int32())
 
@@ -118,13 +141,27 @@ def write_artifact(folder, memory, book, stream, *, stage: int, seed: int, count
     files = sorted(p for p in part.rglob('*.parquet'))
     size = sum(p.stat().st_size for p in files)
     manifest = {
-        'format': FORMAT, 'stage': stage, 'last_block': info.key, 'rows': valid, 'rows_seen': rows_seen,
-        'label': stream.label, 'group': stream.fields[stream.group_field].name,
-        'fields': [f._asdict() for f in fields], 'views': VIEWS,
-        'budgets': {'rows': valid / rows_seen, 'bytes': size, 'encoded_bytes': encoded_bytes, 'raw_bytes': raw_bytes,
-                    'bytes_of_encoded': size / encoded_bytes, 'bytes_of_raw': size / raw_bytes if raw_bytes else None},
-        'seed': seed, 'versions': {p: version(p) for p in ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'pyarrow')},
-        'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}}
+        'format': FORMAT,
+        'stage': stage,
+        'last_block': info.key,
+        'rows': valid,
+        'rows_seen': rows_seen,
+        'label': stream.label,
+        'group': stream.fields[stream.group_field].name,
+        'fields': [f._asdict() for f in fields],
+        'views': VIEWS,
+        'budgets': {
+            'rows': valid / rows_seen,
+            'bytes': size,
+            'encoded_bytes': encoded_bytes,
+            'raw_bytes': raw_bytes,
+            'bytes_of_encoded': size / encoded_bytes,
+            'bytes_of_raw': size / raw_bytes if raw_bytes else None,
+        },
+        'seed': seed,
+        'versions': {p: version(p) for p in ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'pyarrow')},
+        'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+    }
     (part / 'manifest.json').write_text(json.dumps(manifest, indent=1))
     replace_folder(part, folder)
     return manifest
@@ -145,8 +182,10 @@ def load_artifact(folder) -> Artifact:
     except ValueError as error:
         raise UserError(f'{path} does not parse ({error}): distill again') from error
     if manifest.get('format') != FORMAT:
-        raise UserError(f'{path} is of format {manifest.get("format")}, this version reads {FORMAT}: distill again, or '
-                        'read it with the version of diet-jax that wrote it')
+        raise UserError(
+            f'{path} is of format {manifest.get("format")}, this version reads {FORMAT}: distill again, or '
+            'read it with the version of diet-jax that wrote it'
+        )
     for name, digest in manifest['checksums'].items():
         if not (folder / name).exists() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             raise UserError(f'{folder / name} is missing or not as it was written (checksum): copy or distill it again')
@@ -188,7 +227,7 @@ def _local_codes(field, slots, code, frequency, f, per_field):
     first = slots[frequency[slots] > 0]
     bins = len(slots) - 2
     if field.kind == 'numeric':
-        names = np.r_[np.full(2, bins), np.arange(bins)]       # position in the field -> new code
+        names = np.r_[np.full(2, bins), np.arange(bins)]  # position in the field -> new code
         renamed = names[raw]
         return renamed.astype(np.int32), int(bins), int(renamed[1]), bins + 1
     used = np.unique(raw[frequency[slots] > 0]) if len(first) else np.array([0])
@@ -207,5 +246,13 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
             encodings[field.name] = 'DELTA_BINARY_PACKED'
         else:
             dictionary.append(field.name)
-    pq.write_table(table, path, compression='zstd', compression_level=12, use_dictionary=dictionary,
-                   column_encoding=encodings or None, write_statistics=False, store_schema=True)
+    pq.write_table(
+        table,
+        path,
+        compression='zstd',
+        compression_level=12,
+        use_dictionary=dictionary,
+        column_encoding=encodings or None,
+        write_statistics=False,
+        store_schema=True,
+    )

@@ -3,6 +3,7 @@
 The two sides of every comparison. Each side gets a grid of equal size: learning rates on the full side, learning
 rates x epochs on a memory. Predictions are kept apart from scores, so that a test block is scored only once chosen.
 """
+
 from __future__ import annotations
 
 import functools
@@ -19,7 +20,7 @@ from diet_jax import training as tr
 
 class Candidate(NamedTuple):
     name: str
-    config: dict                  # arguments of models.build, 'model' the registry name
+    config: dict  # arguments of models.build, 'model' the registry name
 
     def build(self) -> models.Model:
         return models.build(self.config['model'], **{k: v for k, v in self.config.items() if k != 'model'})
@@ -27,11 +28,12 @@ class Candidate(NamedTuple):
 
 class Log(NamedTuple):
     """The blocks of a stream in the layout of a pass, for training and scoring."""
+
     keys: tuple[str, ...]
-    batches: list                 # Batches of numpy arrays, one device, no leading device axis
-    labels: list                  # f32[n] of each block
-    groups: list                  # i32[n]
-    num_slots: list               # vocabulary after each block
+    batches: list  # Batches of numpy arrays, one device, no leading device axis
+    labels: list  # f32[n] of each block
+    groups: list  # i32[n]
+    num_slots: list  # vocabulary after each block
     fields: int
     capacity: int
 
@@ -52,20 +54,30 @@ def read_log(stream, batch: int) -> Log:
         labels.append(block.label)
         groups.append(block.group)
     slots = [b.num_slots for b in stream.blocks]
-    return Log(tuple(b.key for b in stream.blocks), batches, labels, groups, slots, len(stream.fields),
-               1 << max(10, (slots[-1] - 1).bit_length()))
+    return Log(
+        tuple(b.key for b in stream.blocks),
+        batches,
+        labels,
+        groups,
+        slots,
+        len(stream.fields),
+        1 << max(10, (slots[-1] - 1).bit_length()),
+    )
 
 
 class Pass(NamedTuple):
     """One pass of one candidate: predictions at each boundary."""
-    logits: dict                  # (stage t, block) -> f32[n]
-    seconds: np.ndarray           # f64[blocks], training time of each block, compilation apart
-    params: dict                  # stage -> params, for the stages asked for
+
+    logits: dict  # (stage t, block) -> f32[n]
+    seconds: np.ndarray  # f64[blocks], training time of each block, compilation apart
+    params: dict  # stage -> params, for the stages asked for
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _pass_functions(model):
-    step = parallel.Timed(jax.jit(lambda state, batches, lr, key: tr.stream_pass(model, state, batches, lr, key=key)[0]))
+    step = parallel.Timed(
+        jax.jit(lambda state, batches, lr, key: tr.stream_pass(model, state, batches, lr, key=key)[0])
+    )
     return step, jax.jit(lambda params, ids: tr.predict(model, params, ids))
 
 
@@ -87,7 +99,7 @@ def full_pass(model, log: Log, lr: float, seed: int, boundaries, ahead=(1, 2), k
         if t in boundaries:
             for block in (t - 1 + a for a in ahead):
                 known = log.num_slots[t - 1]
-                logits[t, block] = np.asarray(predict(state.params, log.ids(block, known)))[:len(log.labels[block])]
+                logits[t, block] = np.asarray(predict(state.params, log.ids(block, known)))[: len(log.labels[block])]
         if t in keep:
             params[t] = state.params
     return Pass(logits, np.array(seconds), params)
@@ -95,14 +107,15 @@ def full_pass(model, log: Log, lr: float, seed: int, boundaries, ahead=(1, 2), k
 
 class Grid(NamedTuple):
     """A grid of students of one candidate on one set of rows; the axes of params are [epochs, lr, seed]."""
+
     params: dict
-    seconds: float                # of one training at the largest number of epochs, compilation apart
+    seconds: float  # of one training at the largest number of epochs, compilation apart
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _grid_functions(model, num_codes, batch, epochs):
     train = parallel.Timed(tr.train_students(model, num_codes, batch, epochs))
-    one = lambda params, ids: tr.predict(model, params, ids)              # noqa: E731
+    one = lambda params, ids: tr.predict(model, params, ids)  # noqa: E731
     return train, jax.jit(jax.vmap(one, in_axes=(0, None)))
 
 
@@ -125,9 +138,13 @@ def predict_grid(model, grid: Grid, num_codes: int, batch: int, epochs, ids, e: 
 def padded(ids, target, weight, capacity: int) -> tr.StudentData:
     """Rows as student data of a fixed shape, so that every stage trains with one compiled function."""
     n = len(target)
-    pad = lambda x: np.concatenate([x, np.zeros((capacity - n, *x.shape[1:]), x.dtype)])   # noqa: E731
-    return tr.StudentData(jnp.asarray(pad(np.asarray(ids, np.int32))), jnp.asarray(pad(np.asarray(target, np.float32))),
-                          jnp.asarray(pad(np.asarray(weight, np.float32))), jnp.int32(n))
+    pad = lambda x: np.concatenate([x, np.zeros((capacity - n, *x.shape[1:]), x.dtype)])  # noqa: E731
+    return tr.StudentData(
+        jnp.asarray(pad(np.asarray(ids, np.int32))),
+        jnp.asarray(pad(np.asarray(target, np.float32))),
+        jnp.asarray(pad(np.asarray(weight, np.float32))),
+        jnp.int32(n),
+    )
 
 
 def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,10 +1,11 @@
 """What all launchers share: one clear line for a mistake, and the compilation cache."""
+
 from __future__ import annotations
 
 import os
 import shlex
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 from absl import app, flags, logging
@@ -42,6 +43,7 @@ def _guarded(main):
         except KeyboardInterrupt:
             print('interrupted: run the same command again to go on', file=sys.stderr)
             sys.exit(130)
+
     return guarded
 
 

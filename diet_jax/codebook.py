@@ -7,6 +7,7 @@ embeddings, ids first seen in a block join the code they are nearest to, and a c
 that its field's codes describe worst. A field with no more slots than codes is not clustered: each of its ids keeps
 a code of its own, the same for as long as that lasts. The definition is ours.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -18,18 +19,23 @@ from diet_jax.training import psum
 
 
 class Codebook(NamedTuple):
-    code: jax.Array           # i32[V]      code of a slot, in [field * C, (field + 1) * C)
-    centroids: jax.Array      # f32[F, C, D]  D = 1 + d, in the reference model's embedding space
-    counts: jax.Array         # f32[F, C]   how many id occurrences a code stands for; 0 = the code is free
-    frequency: jax.Array      # f32[V]      occurrences of a slot so far
+    code: jax.Array  # i32[V]      code of a slot, in [field * C, (field + 1) * C)
+    centroids: jax.Array  # f32[F, C, D]  D = 1 + d, in the reference model's embedding space
+    counts: jax.Array  # f32[F, C]   how many id occurrences a code stands for; 0 = the code is free
+    frequency: jax.Array  # f32[V]      occurrences of a slot so far
     field_of_slot: jax.Array  # i32[V]      set by the host as the vocabulary grows
-    position: jax.Array       # i32[V]      0, 1, ... within the slot's field; -1 marks padding
+    position: jax.Array  # i32[V]      0, 1, ... within the slot's field; -1 marks padding
 
 
 def init_codebook(capacity: int, num_fields: int, codes: int, width: int) -> Codebook:
-    return Codebook(jnp.zeros(capacity, jnp.int32), jnp.zeros((num_fields, codes, width)),
-                    jnp.zeros((num_fields, codes)), jnp.zeros(capacity), jnp.zeros(capacity, jnp.int32),
-                    jnp.full(capacity, -1, jnp.int32))
+    return Codebook(
+        jnp.zeros(capacity, jnp.int32),
+        jnp.zeros((num_fields, codes, width)),
+        jnp.zeros((num_fields, codes)),
+        jnp.zeros(capacity),
+        jnp.zeros(capacity, jnp.int32),
+        jnp.full(capacity, -1, jnp.int32),
+    )
 
 
 def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, lloyd: int, axis=None):
@@ -69,6 +75,7 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
         code, _ = codes_of(table, centroids, live)
         centroids, counts = means(code, frequency, centroids)
         return (centroids, counts > 0), None
+
     (centroids, live), _ = jax.lax.scan(step, (centroids, live), None, length=lloyd)
     points = jnp.where((frequency > 0)[:, None], table, 0.0)
     code, _ = codes_of(points, centroids, live)
@@ -80,13 +87,14 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
 def assign(points: jax.Array, fields: jax.Array, centroids: jax.Array, live: jax.Array, chunk: int = 8192):
     """Nearest live code of each slot's own field. f32[V, D], i32[V], f32[F, C, D], bool[F, C] -> (i32[V], f32[V])."""
     codes = centroids.shape[1]
-    penalty = jnp.sum(centroids ** 2, -1) + jnp.where(live, 0.0, 1e9)
+    penalty = jnp.sum(centroids**2, -1) + jnp.where(live, 0.0, 1e9)
 
     def nearest(part):
         point, field = part
         distance = penalty[field] - 2.0 * centroids[field] @ point
         best = jnp.argmin(distance)
-        return field * codes + best.astype(jnp.int32), distance[best] + jnp.sum(point ** 2)
+        return field * codes + best.astype(jnp.int32), distance[best] + jnp.sum(point**2)
+
     code, distance = jax.lax.map(nearest, (points, fields), batch_size=min(chunk, points.shape[0]))
     return code, jnp.maximum(distance, 0.0)
 
@@ -94,7 +102,7 @@ def assign(points: jax.Array, fields: jax.Array, centroids: jax.Array, live: jax
 def _seed_free_codes(table, fields, frequency, distance, centroids, counts):
     """Gives each free code of a field to the slots with the largest frequency x squared distance to their code."""
     num_fields, codes, width = centroids.shape
-    unmet = ~jnp.any(counts > 0, axis=1)                      # a field's first block: nothing to be distant from
+    unmet = ~jnp.any(counts > 0, axis=1)  # a field's first block: nothing to be distant from
     score = frequency * jnp.where(unmet[fields], 1.0, distance)
     score = jnp.where(score > 1e-12, score, 0.0)
     order = jnp.lexsort((-score, fields))
@@ -104,7 +112,7 @@ def _seed_free_codes(table, fields, frequency, distance, centroids, counts):
     free = jnp.sum(counts <= 0, axis=1)
     use = (rank < free[fields[order]]) & (score[order] > 0)
     target = fields[order] * codes + free_first[fields[order], jnp.minimum(rank, codes - 1)]
-    target = jnp.where(use, target, num_fields * codes)       # out of bounds: dropped
+    target = jnp.where(use, target, num_fields * codes)  # out of bounds: dropped
     flat = centroids.reshape(-1, width).at[target].set(table[order], mode='drop')
     live = (counts > 0).reshape(-1).at[target].set(True, mode='drop')
     return flat.reshape(centroids.shape), live.reshape(counts.shape)

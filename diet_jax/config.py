@@ -1,4 +1,5 @@
-"""The default configuration of a run: one set of defaults for every log; a config file describes its data and budget."""
+"""The default configuration of a run: one set for every log; a config file adds its data and its budget."""
+
 from __future__ import annotations
 
 from ml_collections import ConfigDict
@@ -12,43 +13,75 @@ def default_config() -> ConfigDict:
     c.seed = 0
     c.data = default_data()
 
-    c.reference = ConfigDict(dict(
-        model='deepfm', dim=8,
-        learning_rate=2e-3,
-        batch=512,                 # rows a step, over all devices
-    ))
-    c.codebook = ConfigDict(dict(
-        codes=32,                  # a field
-        lloyd=3,                   # k-means steps a stage, from where the centroids were
-    ))
-    c.memory = ConfigDict(dict(
-        row_budget=0.01,           # valid entries / stream rows seen so far
-        capacity=0,                # entries; 0: sized for the blocks at hand, grown by half when full
-        count_power=0.5,           # weight of an entry in training: (rows it stands for) ^ count_power
-        max_new=0,                 # bound on new entries a stage; 0: derived from the budget
-    ))
-    c.addressing = ConfigDict(dict(
-        replace=0.05,              # share of the entries that give way in a stage
-        influence_power=0.5, coverage_power=0.5,   # odds of a row: |influence|^a * squared distance^b
-        query_rows=4096,           # rows of the block in the influence query, beside the memory
-        components=16, logit_weight=2.0,           # where a row stands: principal components, and its logit
-        basis_rows=4096,
-    ))
-    c.refine = ConfigDict(dict(
-        models=('deepfm',), pool=2, max_age=200,
-        outer_steps=8, inner_steps=10, window=10, remat=False,
-        batch=256, inner_lr=1e-2,
-        outer_rows=1024, past_rows=512, past_weight=1.0,
-        click_share=0.0,           # outer labels: 1 the rows' clicks, 0 the reference model's probabilities
-        label_lr=0.02, weight_lr=0.01,
-        held_share=0.2,            # of a block, for the do-no-harm check
-        restart_moved=0.1,         # pooled students start over when more of the block's ids than this changed code
-        check_rows=2048, check_epochs=8, check_seeds=1, check_lr=1e-2,
-    ))
-    c.evaluate = ConfigDict(dict(
-        candidates=('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'autoint'),
-        dim=8, batch=512, learning_rates=(5e-4, 1e-3, 2e-3),                   # full side
-        student_batch=128, student_learning_rates=(3e-3, 1e-2), epochs=(10, 30),   # memory side
-        seeds=3, first_stage=3,
-    ))
+    c.reference = ConfigDict(
+        dict(
+            model='deepfm',
+            dim=8,
+            learning_rate=2e-3,
+            batch=512,  # rows a step, over all devices
+        )
+    )
+    c.codebook = ConfigDict(
+        dict(
+            codes=32,  # a field
+            lloyd=3,  # k-means steps a stage, from where the centroids were
+        )
+    )
+    c.memory = ConfigDict(
+        dict(
+            row_budget=0.01,  # valid entries / stream rows seen so far
+            capacity=0,  # entries; 0: sized for the blocks at hand, grown by half when full
+            count_power=0.5,  # weight of an entry in training: (rows it stands for) ^ count_power
+            max_new=0,  # bound on new entries a stage; 0: derived from the budget
+        )
+    )
+    c.addressing = ConfigDict(
+        dict(
+            replace=0.05,  # share of the entries that give way in a stage
+            influence_power=0.5,
+            coverage_power=0.5,  # odds of a row: |influence|^a * squared distance^b
+            query_rows=4096,  # rows of the block in the influence query, beside the memory
+            components=16,
+            logit_weight=2.0,  # where a row stands: principal components, and its logit
+            basis_rows=4096,
+        )
+    )
+    c.refine = ConfigDict(
+        dict(
+            models=('deepfm',),
+            pool=4,
+            max_age=400,
+            outer_steps=12,
+            inner_steps=20,
+            window=20,
+            remat=False,
+            batch=64,
+            inner_lr=3e-3,
+            outer_rows=1024,
+            past_rows=512,
+            past_weight=1.0,
+            click_share=0.0,  # outer labels: 1 the rows' clicks, 0 the reference model's probabilities
+            label_lr=0.02,
+            weight_lr=0.01,
+            held_share=0.2,  # of a block, for the do-no-harm check
+            restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
+            check_rows=2048,
+            check_epochs=8,
+            check_seeds=1,
+            check_lr=3e-3,
+        )
+    )
+    c.evaluate = ConfigDict(
+        dict(
+            candidates=('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'autoint'),
+            dim=8,
+            batch=512,
+            learning_rates=(1e-3, 2e-3, 4e-3, 1e-2),  # full side
+            student_batch=32,
+            student_learning_rates=(1e-3, 3e-3),
+            epochs=(10, 30),  # memory side
+            seeds=3,
+            first_stage=3,
+        )
+    )
     return c

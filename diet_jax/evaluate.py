@@ -4,11 +4,12 @@ The memory of stage t has seen D_1..D_t. Hyper-parameters and epochs are chosen 
 seeds; the choice is scored once, on D_{t+2}; the full side the same. The floors at the same number of rows: random
 rows with their own labels and ids, and random rows with our labels (the reference model's) and our codebook.
 """
+
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import jax
 import numpy as np
@@ -38,16 +39,26 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
     last = len(stream.blocks) - 2
     stages = [t for t in range(e.first_stage, last + 1)] or ([last] if last >= 1 else [])
     if not stages:
-        raise UserError(f'the log has {len(stream.blocks)} blocks: the protocol needs 3 at least, one to learn from, one to '
-                        'choose on, one to score on')
+        raise UserError(
+            f'the log has {len(stream.blocks)} blocks: the protocol needs 3 at least, one to learn from, one to '
+            'choose on, one to score on'
+        )
     data = cd.read_log(stream, e.batch)
     pool = [cd.Candidate(n, {'model': n, 'dim': e.dim}) for n in e.candidates]
     grid = _Grid(tuple(e.epochs), tuple(e.student_learning_rates), e.student_batch, tuple(range(e.seeds)))
     runs = [run, *replicates]
     sources = [_Sources(r, data, stages, log) for r in runs]
     rows_of_pass = {t: int(sum(b.rows for b in stream.blocks[:t])) for t in stages}
-    out = {t: {'stage': t, 'tuned_on': data.keys[t], 'scored_on': data.keys[t + 1],
-               'memory_rows': sources[0].rows[t], 'candidates': []} for t in stages}
+    out = {
+        t: {
+            'stage': t,
+            'tuned_on': data.keys[t],
+            'scored_on': data.keys[t + 1],
+            'memory_rows': sources[0].rows[t],
+            'candidates': [],
+        }
+        for t in stages
+    }
     _bayes(stream, out)
 
     work = len(pool) * (len(e.learning_rates) * e.seeds + len(stages) * len(runs) * len(KINDS))
@@ -58,8 +69,13 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
             progress.advance(len(e.learning_rates) * e.seeds, f'{candidate.name}: full log')
             pictured = candidate.name == _pictured(e.candidates)
             for t in stages:
-                entry = {'name': candidate.name, 'config': dict(candidate.config), 'chosen': {'full': entries[t]['chosen']},
-                         'full': entries[t]['scores'], 'rivals': {}}
+                entry = {
+                    'name': candidate.name,
+                    'config': dict(candidate.config),
+                    'chosen': {'full': entries[t]['chosen']},
+                    'full': entries[t]['scores'],
+                    'rivals': {},
+                }
                 for kind in KINDS:
                     chosen, scores, picked = _row_side(model, data, [s.get(kind, t) for s in sources], t, grid)
                     scores['cost_ratio'] = rows_of_pass[t] / scores['row_visits']
@@ -70,13 +86,23 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
                     else:
                         entry['rivals'][kind] = {**scores, 'chosen': chosen}
                 out[t]['candidates'].append(entry)
-                progress.advance(len(runs) * len(KINDS), f'{candidate.name}: stage {t}, scored on {data.keys[t + 1]}, AUC full '
-                                 f'{np.mean(entry["full"]["auc"]):.4f} memory {np.mean(entry["memory"]["auc"]):.4f}')
-    result = {'command': command, 'config': plain(config),
-              'data': {'label': stream.label, 'fields': [f.name for f in stream.fields],
-                       'blocks': [[b.key, b.rows] for b in stream.blocks]},
-              'full_pass_rows': rows_of_pass, 'distillation_seeds': [r.config.seed for r in runs],
-              'stages': [out[t] for t in stages]}
+                progress.advance(
+                    len(runs) * len(KINDS),
+                    f'{candidate.name}: stage {t}, scored on {data.keys[t + 1]}, AUC full '
+                    f'{np.mean(entry["full"]["auc"]):.4f} memory {np.mean(entry["memory"]["auc"]):.4f}',
+                )
+    result = {
+        'command': command,
+        'config': plain(config),
+        'data': {
+            'label': stream.label,
+            'fields': [f.name for f in stream.fields],
+            'blocks': [[b.key, b.rows] for b in stream.blocks],
+        },
+        'full_pass_rows': rows_of_pass,
+        'distillation_seeds': [r.config.seed for r in runs],
+        'stages': [out[t] for t in stages],
+    }
     path = Path(run.workdir) / 'evaluate.json'
     part = path.with_suffix('.part')
     part.write_text(json.dumps(result, indent=1))
@@ -110,8 +136,10 @@ class _Sources:
         for t in stages:
             artifact = load_artifact(Path(run.workdir) / 'history' / f'{t:05d}')
             if artifact.manifest['last_block'] != data.keys[t - 1] or artifact.manifest['stage'] != t:
-                raise UserError(f'{run.workdir}/history/{t:05d} has seen block {artifact.manifest["last_block"]}, the protocol of '
-                                f'stage {t} allows {data.keys[t - 1]}: it is of another log, distill this one again')
+                raise UserError(
+                    f'{run.workdir}/history/{t:05d} has seen block {artifact.manifest["last_block"]}, the protocol of '
+                    f'stage {t} allows {data.keys[t - 1]}: it is of another log, distill this one again'
+                )
             self.artifacts[t] = artifact
         self.rows = {t: len(a.codes) for t, a in self.artifacts.items()}
         self.capacity = -(-max(self.rows.values()) // 64) * 64
@@ -122,13 +150,19 @@ class _Sources:
     def _draw(self, stages) -> None:
         """Uniform rows of D_1..D_t with the reference model's labels, by the reference model's own pass again."""
         run, data = self.run, self.data
-        start = stage.init_state(run.config, run.reference, run.students, data.capacity, data.fields,
-                                 jax.random.key_data(jax.random.key(run.config.seed))).reference
+        start = stage.init_state(
+            run.config,
+            run.reference,
+            run.students,
+            data.capacity,
+            data.fields,
+            jax.random.key_data(jax.random.key(run.config.seed)),
+        ).reference
         teach = jax.jit(lambda s, b: tr.stream_pass(run.reference, s, b, run.config.reference.learning_rate)[0])
         predict = jax.jit(lambda p, ids: tr.predict(run.reference, p, ids))
         rng = np.random.default_rng(run.config.seed)
         self.random = {}
-        ids = np.concatenate([b.ids.reshape(-1, data.fields)[:len(y)] for b, y in zip(data.batches, data.labels)])
+        ids = np.concatenate([b.ids.reshape(-1, data.fields)[: len(y)] for b, y in zip(data.batches, data.labels)])
         label = np.concatenate(data.labels)
         ends = np.cumsum([len(y) for y in data.labels])
         for t in range(1, max(stages) + 1):
@@ -136,8 +170,8 @@ class _Sources:
             if t in stages:
                 pick = rng.choice(ends[t - 1], self.rows[t], replace=False)
                 padded = np.zeros((self.capacity, data.fields), np.int32)
-                padded[:len(pick)] = ids[pick]
-                logits = np.asarray(predict(start.params, padded))[:len(pick)].astype(np.float64)
+                padded[: len(pick)] = ids[pick]
+                logits = np.asarray(predict(start.params, padded))[: len(pick)].astype(np.float64)
                 self.random[t] = ids[pick], label[pick], 1.0 / (1.0 + np.exp(-logits))
         compacted = [len(np.unique(x[0])) for x in self.random.values()]
         self.sub_table = 1 << (max(compacted) + data.fields - 1).bit_length()
@@ -147,30 +181,39 @@ class _Sources:
         ones = np.ones(self.rows[t])
         if kind == 'random_rows':
             slots, renumbered = cd.compact(ids)
-            return _Rows(cd.padded(renumbered, label, ones, self.capacity), self.sub_table,
-                         lambda rows: cd.renumber(slots, rows))
+            return _Rows(
+                cd.padded(renumbered, label, ones, self.capacity), self.sub_table, lambda rows: cd.renumber(slots, rows)
+            )
         code = self.code[t]
         if kind == 'random_rows_our_labels':
             return _Rows(cd.padded(code[ids], soft, ones, self.capacity), self.num_codes, lambda rows: code[rows])
         artifact = self.artifacts[t]
         columns = artifact.columns
         codes = artifact.codes + artifact.offsets()
-        return _Rows(cd.padded(codes, columns['soft_label'], columns['weight'], self.capacity), self.num_codes,
-                     lambda rows: code[rows])
+        return _Rows(
+            cd.padded(codes, columns['soft_label'], columns['weight'], self.capacity),
+            self.num_codes,
+            lambda rows: code[rows],
+        )
 
 
 def _full_side(e, model, data: cd.Log, stages, rows_of_pass):
     """One pass for every learning rate and seed; per stage, the learning rate chosen on D_{t+1}, scored on D_{t+2}."""
-    passes = [[cd.full_pass(model, data, lr, seed, stages, keep=stages[-1:] if seed == 0 else ())
-               for seed in range(e.seeds)] for lr in e.learning_rates]
+    passes = [
+        [cd.full_pass(model, data, lr, seed, stages, keep=stages[-1:] if seed == 0 else ()) for seed in range(e.seeds)]
+        for lr in e.learning_rates
+    ]
     out, kept = {}, {}
     for t in stages:
         tuning = [np.mean([metrics.auc(p.logits[t, t], data.labels[t]) for p in by_seed]) for by_seed in passes]
         best = int(np.argmax(tuning))
         scores = _scores([p.logits[t, t + 1] for p in passes[best]], data, t + 1)
         scores.update(row_visits=rows_of_pass[t], seconds=float(np.mean([p.seconds[:t].sum() for p in passes[best]])))
-        out[t] = {'chosen': {'lr': e.learning_rates[best], 'tuning_auc': float(tuning[best])}, 'scores': scores,
-                  'logits': passes[best][0].logits[t, t + 1]}
+        out[t] = {
+            'chosen': {'lr': e.learning_rates[best], 'tuning_auc': float(tuning[best])},
+            'scores': scores,
+            'logits': passes[best][0].logits[t, t + 1],
+        }
         kept[t] = passes[best][0].params.get(t)
     return out, kept
 
@@ -183,22 +226,31 @@ def _row_side(model, data: cd.Log, rows: list[_Rows], t: int, grid: _Grid):
     def predict(i, block, e, j):
         ids = rows[i].encode(data.ids(block, known))
         return cd.predict_grid(model, trained[i], rows[i].num_codes, grid.batch, grid.epochs, ids, e, j)[
-            :, :len(data.labels[block])]
-    tuning = {point: np.mean([[metrics.auc(x, data.labels[t]) for x in predict(i, t, *point)] for i in range(len(rows))])
-              for point in grid}
+            :, : len(data.labels[block])
+        ]
+
+    tuning = {
+        point: np.mean([[metrics.auc(x, data.labels[t]) for x in predict(i, t, *point)] for i in range(len(rows))])
+        for point in grid
+    }
     e, j = best = max(tuning, key=tuning.get)
     scored = [_scores(predict(i, t + 1, e, j), data, t + 1) for i in range(len(rows))]
     scores = {k: [s[k] for s in scored] for k in ('auc', 'logloss', 'gauc')}
-    scores.update(row_visits=int(rows[0].data.rows) * grid.epochs[e],
-                  seconds=float(np.mean([g.seconds for g in trained])) * grid.epochs[e] / grid.epochs[-1])
+    scores.update(
+        row_visits=int(rows[0].data.rows) * grid.epochs[e],
+        seconds=float(np.mean([g.seconds for g in trained])) * grid.epochs[e] / grid.epochs[-1],
+    )
     chosen = {'lr': grid.lrs[j], 'epochs': grid.epochs[e], 'tuning_auc': float(tuning[best])}
     return chosen, scores, lambda block: predict(0, block, e, j)
 
 
 def _scores(logits, data: cd.Log, block: int) -> dict:
     label, group = data.labels[block], data.groups[block]
-    return {'auc': [metrics.auc(x, label) for x in logits], 'logloss': [metrics.logloss(x, label) for x in logits],
-            'gauc': [metrics.gauc(x, label, group) for x in logits]}
+    return {
+        'auc': [metrics.auc(x, label) for x in logits],
+        'logloss': [metrics.logloss(x, label) for x in logits],
+        'gauc': [metrics.gauc(x, label, group) for x in logits],
+    }
 
 
 def _pictures(name, model, data: cd.Log, t, params, full, picked) -> dict:
@@ -206,13 +258,21 @@ def _pictures(name, model, data: cd.Log, t, params, full, picked) -> dict:
     forgetting = []
     for block in range(t):
         ids = data.ids(block, data.num_slots[t - 1])
-        logits = np.asarray(cd._pass_functions(model)[1](params, ids))[:len(data.labels[block])]
+        logits = np.asarray(cd._pass_functions(model)[1](params, ids))[: len(data.labels[block])]
         memory = np.mean([metrics.auc(x, data.labels[block]) for x in picked(block)])
-        forgetting.append({'block': data.keys[block], 'candidate': name, 'full': metrics.auc(logits, data.labels[block]),
-                           'memory': float(memory)})
+        forgetting.append(
+            {
+                'block': data.keys[block],
+                'candidate': name,
+                'full': metrics.auc(logits, data.labels[block]),
+                'memory': float(memory),
+            }
+        )
     bins = lambda x: [[float(v) for v in row] for row in zip(*metrics.calibration_bins(x, data.labels[t + 1]))]  # noqa: E731
-    return {'forgetting': forgetting,
-            'calibration': {'candidate': name, 'full': bins(full['logits']), 'memory': bins(picked(t + 1)[0])}}
+    return {
+        'forgetting': forgetting,
+        'calibration': {'candidate': name, 'full': bins(full['logits']), 'memory': bins(picked(t + 1)[0])},
+    }
 
 
 def _pictured(names) -> str:
@@ -225,6 +285,3 @@ def _bayes(stream, out) -> None:
         block = stream.load(t + 1)
         if block.bayes is not None:
             result['bayes_auc'] = metrics.auc(block.bayes, block.label)
-
-
-

@@ -8,9 +8,8 @@ The influence of row i is the first-order fall of the query loss Q when the mode
 of a single row is ever formed: all I_i are the directional derivative of the *vector of row losses* along P v, which
 `jax.jvp` gives in one forward pass. The definition is ours; the paper's formula was not at hand.
 """
+
 from __future__ import annotations
-
-
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +32,7 @@ def query_gradient(model, params, ids, label, weight, axis=None, chunk: int = 20
 
     def add(grads, part):
         return jax.tree.map(jnp.add, grads, jax.grad(loss)(params, *part)), None
+
     grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), split((ids, label, weight), chunk))
     return psum(grads, axis)
 
@@ -48,6 +48,8 @@ def row_influence(model, params, direction, ids, label, chunk: int = 2048):
     Args: ids i32[N, F]; label f32[N] in [0, 1]; direction: a pytree like params.
     Returns: (losses f32[N] in nats, influence f32[N], positive = training on the row lowers the query loss).
     """
+
     def score(part):
         return jax.jvp(lambda p: row_losses(model.apply(p, part[0]), part[1]), (params,), (direction,))
+
     return chunked(score, (ids, label), chunk)

@@ -6,11 +6,12 @@ the counts of the memory always sum to the rows seen. Influence decides, entry b
 * **replaced**: the entries of least influence give way; their rows go to the nearest entry that stays;
 * new entries are rows of the block drawn with probability rising with influence and with the distance to the
   nearest entry (influence alone picks the label noise: DESIGN, section 5);
-* **modified**: an entry that absorbed rows moves its count and mean label, and its soft label follows the reference model;
+* **modified**: an entry that absorbed rows moves its count and mean label; its soft label follows the reference model;
 * **kept**: an entry that absorbed nothing stays as it was, bit for bit.
 
 The definitions are ours; the paper's formulas were not at hand.
 """
+
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -22,29 +23,31 @@ from diet_jax.training import StudentData, chunked, psum
 
 
 class Memory(NamedTuple):
-    ids: jax.Array         # i32[M, F]  slots of a representative row
+    ids: jax.Array  # i32[M, F]  slots of a representative row
     soft_logit: jax.Array  # f32[M]     label from the reference model, then learned; before the sigmoid
     mean_label: jax.Array  # f32[M]     mean click of the log rows this entry stands for
     hard_label: jax.Array  # f32[M]     the representative row's own click
-    count: jax.Array       # f32[M]     how many log rows it stands for
+    count: jax.Array  # f32[M]     how many log rows it stands for
     log_weight: jax.Array  # f32[M]     learned importance
-    influence: jax.Array   # f32[M]     running estimate
-    stage: jax.Array       # i32[M]     when admitted
-    valid: jax.Array       # bool[M]    a prefix: entries are only added at the end or replaced in place
+    influence: jax.Array  # f32[M]     running estimate
+    stage: jax.Array  # i32[M]     when admitted
+    valid: jax.Array  # bool[M]    a prefix: entries are only added at the end or replaced in place
 
 
 class Rows(NamedTuple):
     """One device's rows of a block, as the addressing sees them."""
-    ids: jax.Array         # i32[n, F]
-    label: jax.Array       # f32[n]
+
+    ids: jax.Array  # i32[n, F]
+    label: jax.Array  # f32[n]
     soft_logit: jax.Array  # f32[n]     by the reference model after this block
-    influence: jax.Array   # f32[n]
-    place: jax.Array       # f32[n, Z]  where the row stands in the reference model's space
-    valid: jax.Array       # bool[n]
+    influence: jax.Array  # f32[n]
+    place: jax.Array  # f32[n, Z]  where the row stands in the reference model's space
+    valid: jax.Array  # bool[n]
 
 
 class Addressing(NamedTuple):
     """What happened to the entries, all i32[]: kept + modified + replaced = entries before; admitted = growth."""
+
     kept: jax.Array
     modified: jax.Array
     replaced: jax.Array
@@ -53,8 +56,17 @@ class Addressing(NamedTuple):
 
 def init_memory(capacity: int, num_fields: int) -> Memory:
     zero = jnp.zeros(capacity)
-    return Memory(jnp.zeros((capacity, num_fields), jnp.int32), zero, zero, zero, zero, zero, zero,
-                  jnp.zeros(capacity, jnp.int32), jnp.zeros(capacity, bool))
+    return Memory(
+        jnp.zeros((capacity, num_fields), jnp.int32),
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        zero,
+        jnp.zeros(capacity, jnp.int32),
+        jnp.zeros(capacity, bool),
+    )
 
 
 def student_data(memory: Memory, code: jax.Array, count_power: float) -> StudentData:
@@ -66,7 +78,7 @@ def student_data(memory: Memory, code: jax.Array, count_power: float) -> Student
 
 
 def places(embeddings: jax.Array, logits: jax.Array, basis: jax.Array, logit_weight: float) -> jax.Array:
-    """Where rows stand: principal components of the concatenated embedding, and the weighted logit. -> f32[n, k + 1]."""
+    """Where rows stand: principal components of their embeddings, and the weighted logit. -> f32[n, k + 1]."""
     flat = embeddings.reshape(embeddings.shape[0], -1)
     return jnp.concatenate([flat @ basis, logit_weight * logits[:, None]], axis=1)
 
@@ -81,21 +93,40 @@ def principal_basis(embeddings: jax.Array, weight: jax.Array, components: int, a
     return vectors[:, ::-1][:, :components]
 
 
-def nearest(points: jax.Array, entries: jax.Array, live: jax.Array, chunk: int = 2048):
-    """Nearest live entry of each point: f32[n, Z], f32[M, Z], bool[M] -> (i32[n], squared distance f32[n])."""
-    norm = jnp.sum(entries ** 2, -1) + jnp.where(live, 0.0, 1e9)
+def nearest(points: jax.Array, entries: jax.Array, live: jax.Array, chunk: int = 512):
+    """Nearest live entry of each point: f32[n, Z], f32[M, Z], bool[M] -> (i32[n], squared distance f32[n]).
+
+    The first of equals wins. Two plain minima instead of an argmin: XLA vectorises them on a CPU (6 times faster).
+    """
+    norm = jnp.sum(entries**2, -1) + jnp.where(live, 0.0, 1e9)
+    index = jnp.arange(entries.shape[0], dtype=jnp.int32)
 
     def block(part):
         distance = norm - 2.0 * part[0] @ entries.T
-        best = jnp.argmin(distance, axis=1)
-        return best.astype(jnp.int32), jnp.min(distance, axis=1) + jnp.sum(part[0] ** 2, -1)
-    index, distance = chunked(block, (points,), chunk)
-    return index, jnp.maximum(distance, 0.0)
+        least = jnp.min(distance, axis=1)
+        best = jnp.min(jnp.where(distance <= least[:, None], index, index[-1]), axis=1)
+        return best, least + jnp.sum(part[0] ** 2, -1)
+
+    best, distance = chunked(block, (points,), chunk)
+    return best, jnp.maximum(distance, 0.0)
 
 
-def address(memory: Memory, rows: Rows, place: jax.Array, influence: jax.Array, shift: jax.Array, target: jax.Array,
-            stage: jax.Array, key: jax.Array, *, replace: float, influence_power: float, coverage_power: float,
-            max_new: int, axis=None):
+def address(
+    memory: Memory,
+    rows: Rows,
+    place: jax.Array,
+    influence: jax.Array,
+    shift: jax.Array,
+    target: jax.Array,
+    stage: jax.Array,
+    key: jax.Array,
+    *,
+    replace: float,
+    influence_power: float,
+    coverage_power: float,
+    max_new: int,
+    axis=None,
+):
     """Fuses a block into the memory: replaces, admits, absorbs.
 
     Args:
@@ -128,12 +159,13 @@ def address(memory: Memory, rows: Rows, place: jax.Array, influence: jax.Array, 
     rank = jnp.arange(score.shape[0])
     slot = jnp.where(rank < replaced, order[jnp.minimum(rank, capacity - 1)], before + rank - replaced)
     comes = rank < replaced + admitted
-    slot = jnp.where(comes, slot, capacity)          # out of bounds: dropped
+    slot = jnp.where(comes, slot, capacity)  # out of bounds: dropped
 
     # Every row of the block, and what the replaced entries stood for, goes to the nearest entry.
     def home(points, index, distance):
         new_entry, new_distance = nearest(points, new.place, comes)
         return jnp.where(new_distance < distance, slot[new_entry], index)
+
     entry = home(rows.place, old_entry, jnp.where(jnp.any(stays), old_distance, jnp.inf))
     heir = home(place, *nearest(place, place, stays))
     mass = rows.valid.astype(jnp.float32)
@@ -144,7 +176,7 @@ def address(memory: Memory, rows: Rows, place: jax.Array, influence: jax.Array, 
     absorbed = absorbed + jax.ops.segment_sum(left, heir, segments)[:capacity]
     clicks = clicks + jax.ops.segment_sum(left * memory.mean_label, heir, segments)[:capacity]
 
-    put = lambda old, value: old.at[slot].set(value, mode='drop')   # noqa: E731
+    put = lambda old, value: old.at[slot].set(value, mode='drop')  # noqa: E731
     fresh = jnp.zeros(capacity, bool).at[slot].set(True, mode='drop')
     modified = stays & (absorbed > 0)
     held = jnp.where(stays, memory.count, 0.0)
@@ -160,7 +192,8 @@ def address(memory: Memory, rows: Rows, place: jax.Array, influence: jax.Array, 
         log_weight=put(memory.log_weight, 0.0),
         influence=put(jnp.where(modified, running, memory.influence), new.influence),
         stage=put(memory.stage, stage),
-        valid=memory.valid | fresh)
+        valid=memory.valid | fresh,
+    )
     kept = jnp.sum(stays & ~modified)
     return memory, changed, Addressing(kept, jnp.sum(modified), replaced, admitted)
 

@@ -1,4 +1,5 @@
 """The same stage on one device or on many: rows are sharded, the state is replicated."""
+
 from __future__ import annotations
 
 import time
@@ -30,6 +31,7 @@ def shard_block(ids, label, held, devices: int, batch: int, steps: int) -> Batch
         padded = np.zeros((steps * batch,) + x.shape[1:], dtype)
         padded[:n] = x
         return padded.reshape(steps, devices, share, *x.shape[1:]).swapaxes(0, 1)
+
     used = np.full(devices, -(-n // batch), np.int32)
     return Batches(lay(ids, np.int32), lay(label, np.float32), lay(np.ones(n), np.float32), lay(held, bool), used)
 
@@ -53,10 +55,14 @@ def shard_mapped(stage_update, devices=None):
     def local(state, block):
         state, metrics = stage_update(state, jax.tree.map(lambda x: x[0], block))
         return state, metrics._replace(logits=jnp.expand_dims(metrics.logits, 0))
+
     metrics = StageMetrics(sharded, *([replicated] * (len(StageMetrics._fields) - 1)))
     # top-k outputs are replicated, which the checker cannot see
-    return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(replicated, sharded), out_specs=(replicated, metrics),
-                                 check_vma=False))
+    return jax.jit(
+        jax.shard_map(
+            local, mesh=mesh, in_specs=(replicated, sharded), out_specs=(replicated, metrics), check_vma=False
+        )
+    )
 
 
 class Timed:

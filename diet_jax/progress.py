@@ -1,10 +1,11 @@
 """What long work shows: a bar with rate and time left on a terminal, plain lines in a log file."""
+
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
@@ -16,8 +17,18 @@ class Progress:
     def __init__(self, what: str, total: int, path: Path, log: Callable[[str], None] = print):
         self.what, self.total, self.done, self.log, self.path = what, total, 0, log, path
         self.terminal = sys.stdout.isatty()
-        self.bar = Bar(TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}'),
-                       TimeRemainingColumn(), transient=True) if self.terminal else None
+        self.bar = (
+            Bar(
+                TextColumn('{task.description}'),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn('{task.fields[rate]}'),
+                TimeRemainingColumn(),
+                transient=True,
+            )
+            if self.terminal
+            else None
+        )
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -41,9 +41,7 @@ class Simulated(NamedTuple):
     user_groups: int = 8
     zipf: float = 0.8  # popularity ~ 1 / rank**zipf, of users and of items
     half_life: float = 7.0  # blocks after which a new item has lost half of its popularity
-    first_order: float = (
-        0.7  # standard deviations in the logit: user, item, group, category, author, tab, price ...
-    )
+    first_order: float = 0.7  # standard deviations in the logit: user, item, group, category, author, tab, price ...
     interaction: float = 1.0  # ... group x category and device x tab
     season: float = 1.0  # ... weekend x category and weekend x tab
     low_rank: float = 0.4  # ... user x item
@@ -111,9 +109,7 @@ def simulated_data(**parameters: Any) -> ConfigDict:
     data.group = "user"
     unknown = sorted(set(parameters) - set(data.simulated))
     if unknown:
-        raise UserError(
-            f"data.simulated has no parameter '{unknown[0]}'{closest(unknown[0], data.simulated)}"
-        )
+        raise UserError(f"data.simulated has no parameter '{unknown[0]}'{closest(unknown[0], data.simulated)}")
     data.simulated.update(parameters)
     return data
 
@@ -136,9 +132,7 @@ def _merge(defaults: dict, given: dict, where: str) -> dict:
             raise UserError(f"{where} has no key '{key}'{closest(key, defaults)}")
         if isinstance(defaults[key], dict) and f"{where}.{key}" != "data.numeric":
             if not isinstance(value, dict):
-                raise UserError(
-                    f"{where}.{key} is {value!r}: it must be a dict of {', '.join(defaults[key])}"
-                )
+                raise UserError(f"{where}.{key} is {value!r}: it must be a dict of {', '.join(defaults[key])}")
             value = _merge(defaults[key], value, f"{where}.{key}")
         merged[key] = value
     return merged
@@ -177,17 +171,13 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         raise UserError(f"data.numeric is {full['numeric']!r}: it must be a dict, column -> number of bins")
     for name, bins in full["numeric"].items():
         if not isinstance(bins, int) or isinstance(bins, bool) or bins < 2:
-            raise UserError(
-                f"data.numeric['{name}'] is {bins!r}: the number of bins must be an int, 2 or more"
-            )
+            raise UserError(f"data.numeric['{name}'] is {bins!r}: the number of bins must be an int, 2 or more")
     names = [*full["fields"], *full["numeric"], *full["time_fields"]]
     if not names:
         raise UserError("data.fields is empty: name the columns a model may see")
     for name in names:
         if names.count(name) > 1:
-            raise UserError(
-                f"field '{name}' is named twice in data.fields, data.numeric and data.time_fields"
-            )
+            raise UserError(f"field '{name}' is named twice in data.fields, data.numeric and data.time_fields")
     for path in ("time", "label"):
         column = full[path]["column"]
         if not column:
@@ -221,17 +211,11 @@ def _check_files(full: dict) -> None:
     block = full["block"]
     if not full["root"] or not full["log"]:
         key = "log" if full["root"] else "root"
-        raise UserError(
-            f"data.{key} is empty: name the folder (data.root) and the log files in it (data.log)"
-        )
+        raise UserError(f"data.{key} is empty: name the folder (data.root) and the log files in it (data.log)")
     if block["by"] == "column" and not block["column"]:
-        raise UserError(
-            "data.block.by is 'column' but data.block.column is empty: name the column of the day"
-        )
+        raise UserError("data.block.by is 'column' but data.block.column is empty: name the column of the day")
     if block["by"] == "rows" and block["rows"] < 1:
-        raise UserError(
-            f"data.block.by is 'rows' but data.block.rows is {block['rows']}: set it to 1 or more"
-        )
+        raise UserError(f"data.block.by is 'rows' but data.block.rows is {block['rows']}: set it to 1 or more")
     if block["by"] == "period" and block["hours"] <= 0:
         raise UserError(f"data.block.hours is {block['hours']}: a period must be longer than 0")
     for i, table in enumerate(full["side_tables"]):

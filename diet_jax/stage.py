@@ -5,6 +5,7 @@
 is one pure function, composed of pure parts that can be used and tested alone. It runs on any number of devices:
 the block's rows are sharded over the device axis, the state is replicated, and nothing here knows the device count.
 """
+
 from __future__ import annotations
 
 from typing import Any, NamedTuple
@@ -22,40 +23,44 @@ from diet_jax.unroll import meta_gradient
 
 class Pool(NamedTuple):
     """Students of one architecture, of staggered age, that the outer loop draws from (FRePo, arXiv:2206.00719)."""
+
     students: tr.StudentState  # every leaf has a leading axis [P]
-    age: jax.Array             # i32[P]  inner steps taken
+    age: jax.Array  # i32[P]  inner steps taken
 
 
 class StageState(NamedTuple):
     """Everything that must survive a crash."""
+
     memory: mem.Memory
     codebook: cb.Codebook
     reference: tr.StreamState
-    pools: tuple[Pool, ...]    # one for each student architecture
-    outer: Any                 # optimizer state of the learned labels and weights
-    key: jax.Array             # uint32[2] raw key
-    stage: jax.Array           # i32[]  stages done
-    rows_seen: jax.Array       # i32[]
+    pools: tuple[Pool, ...]  # one for each student architecture
+    outer: Any  # optimizer state of the learned labels and weights
+    key: jax.Array  # uint32[2] raw key
+    stage: jax.Array  # i32[]  stages done
+    rows_seen: jax.Array  # i32[]
 
 
 class StageMetrics(NamedTuple):
     """Scalars, except the progressive validation's logits (before each row was trained on)."""
-    logits: jax.Array          # f32[S, b]  this device's share; gathered by the driver
+
+    logits: jax.Array  # f32[S, b]  this device's share; gathered by the driver
     train_loss: jax.Array
-    moved: jax.Array           # share of the block's id occurrences whose code changed
+    moved: jax.Array  # share of the block's id occurrences whose code changed
     influence: dict
     addressing: mem.Addressing
     refinement: dict
-    rows: jax.Array            # i32[]  valid entries
-    mass: jax.Array            # f32[]  sum of counts
+    rows: jax.Array  # i32[]  valid entries
+    mass: jax.Array  # f32[]  sum of counts
 
 
 class Rows(NamedTuple):
     """A device's rows of the block, flat."""
-    ids: jax.Array             # i32[n, F]
-    label: jax.Array           # f32[n]
-    weight: jax.Array          # f32[n]  1 row, 0 padding
-    held: jax.Array            # bool[n]
+
+    ids: jax.Array  # i32[n, F]
+    label: jax.Array  # f32[n]
+    weight: jax.Array  # f32[n]  1 row, 0 padding
+    held: jax.Array  # bool[n]
 
 
 def init_state(config, reference, students, capacity: int, num_fields: int, key: jax.Array) -> StageState:
@@ -63,11 +68,20 @@ def init_state(config, reference, students, capacity: int, num_fields: int, key:
     model_key, pool_key, key = jax.random.split(key, 3)
     num_codes = num_fields * config.codebook.codes
     memory = mem.init_memory(config.memory.capacity, num_fields)
-    pools = tuple(_fresh_pool(m, jax.random.fold_in(pool_key, i), config.refine.pool, num_codes, num_fields)
-                  for i, m in enumerate(students))
-    return StageState(memory, cb.init_codebook(capacity, num_fields, config.codebook.codes, 1 + reference.dim),
-                      tr.init_stream(reference, model_key, capacity, num_fields), pools,
-                      _outer_optimizer().init(_learnable(memory)), key, jnp.int32(0), jnp.int32(0))
+    pools = tuple(
+        _fresh_pool(m, jax.random.fold_in(pool_key, i), config.refine.pool, num_codes, num_fields)
+        for i, m in enumerate(students)
+    )
+    return StageState(
+        memory,
+        cb.init_codebook(capacity, num_fields, config.codebook.codes, 1 + reference.dim),
+        tr.init_stream(reference, model_key, capacity, num_fields),
+        pools,
+        _outer_optimizer().init(_learnable(memory)),
+        key,
+        jnp.int32(0),
+        jnp.int32(0),
+    )
 
 
 def make_stage_update(config, reference, students, axis: str | None = None):
@@ -80,23 +94,49 @@ def make_stage_update(config, reference, students, axis: str | None = None):
     Returns:
       stage_update(state: StageState, block: training.Batches) -> (StageState, StageMetrics).
     """
+
     def stage_update(state: StageState, block: tr.Batches):
         key, address_key, refine_key, check_key = jax.random.split(state.key, 4)
-        rows = Rows(*(x.reshape(-1, *x.shape[2:]) for x in (block.ids, block.label, block.weight, block.held)))
+        rows = flat_rows(block)
         stage = state.stage + 1
         rows_seen = state.rows_seen + tr.psum(jnp.sum(rows.weight), axis).astype(jnp.int32)
 
         trained, logits = train_reference(config, reference, state.reference, block, axis)
-        book, moved = cb.extend(state.codebook, trained.params['table'], rows.ids, rows.weight,
-                                config.codebook.lloyd, axis)
-        row_influence, entry_influence = score_influence(config, reference, trained, state.memory, rows, address_key,
-                                                         axis)
+        book, moved = cb.extend(
+            state.codebook, trained.params['table'], rows.ids, rows.weight, config.codebook.lloyd, axis
+        )
+        row_influence, entry_influence = score_influence(
+            config, reference, trained, state.memory, rows, address_key, axis
+        )
         memory, addressed, addressing = address_and_fuse(
-            config, reference, state.reference, trained, state.memory, rows, row_influence, entry_influence,
-            rows_seen, stage, address_key, axis)
-        teacher = lambda ids: reference.apply(trained.params, ids)      # noqa: E731
-        refined, pools, outer, refinement = refine(config, students, teacher, memory, addressed, book.code, state.pools,
-                                                   state.outer, moved, rows, refine_key, axis)
+            config,
+            reference,
+            state.reference,
+            trained,
+            state.memory,
+            rows,
+            row_influence,
+            entry_influence,
+            rows_seen,
+            stage,
+            address_key,
+            axis,
+        )
+        teacher = lambda ids: reference.apply(trained.params, ids)  # noqa: E731
+        refined, pools, outer, refinement = refine(
+            config,
+            students,
+            teacher,
+            memory,
+            addressed,
+            book.code,
+            state.pools,
+            state.outer,
+            moved,
+            rows,
+            refine_key,
+            axis,
+        )
         accept, check = do_no_harm(config, students[0], memory, refined, book.code, rows, check_key, axis)
         memory = jax.tree.map(lambda new, old: jnp.where(accept, new, old), refined, memory)
 
@@ -104,15 +144,23 @@ def make_stage_update(config, reference, students, axis: str | None = None):
         total = jnp.maximum(tr.psum(jnp.sum(rows.weight), axis), 1.0)
         losses = tr.row_losses(logits.reshape(-1), rows.label)
         metrics = StageMetrics(
-            logits=logits, train_loss=tr.psum(jnp.sum(losses * rows.weight), axis) / total, moved=moved,
-            influence={'rows_mean': tr.psum(jnp.sum(masked), axis) / total,
-                       'rows_abs_mean': tr.psum(jnp.sum(jnp.abs(masked)), axis) / total,
-                       'positive_share': tr.psum(jnp.sum(masked > 0), axis) / total,
-                       'memory_mean': _mean(memory.influence, memory.valid)},
-            addressing=addressing, refinement={**refinement, **check, 'accepted': accept.astype(jnp.int32)},
-            rows=jnp.sum(memory.valid), mass=jnp.sum(memory.count))
+            logits=logits,
+            train_loss=tr.psum(jnp.sum(losses * rows.weight), axis) / total,
+            moved=moved,
+            influence={
+                'rows_mean': tr.psum(jnp.sum(masked), axis) / total,
+                'rows_abs_mean': tr.psum(jnp.sum(jnp.abs(masked)), axis) / total,
+                'positive_share': tr.psum(jnp.sum(masked > 0), axis) / total,
+                'memory_mean': _mean(memory.influence, memory.valid),
+            },
+            addressing=addressing,
+            refinement={**refinement, **check, 'accepted': accept.astype(jnp.int32)},
+            rows=jnp.sum(memory.valid),
+            mass=jnp.sum(memory.count),
+        )
         state = StageState(memory, book, trained, pools, outer, key, stage, rows_seen)
         return state, metrics
+
     return stage_update
 
 
@@ -131,10 +179,15 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
     sample = _sample(rows, config.addressing.query_rows, key, axis)
     past = jnp.where(memory.valid, memory.count, 0.0)
     scale = tr.psum(jnp.sum(rows.weight), axis) / jnp.maximum(tr.psum(jnp.sum(sample.weight), axis), 1.0)
-    share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)     # the memory is on every device: count it once
-    v = inf.query_gradient(reference, params, jnp.concatenate([sample.ids, memory.ids]),
-                           jnp.concatenate([sample.label, memory.mean_label]),
-                           jnp.concatenate([sample.weight * scale, past * share]), axis)
+    share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)  # the memory is on every device: count it once
+    v = inf.query_gradient(
+        reference,
+        params,
+        jnp.concatenate([sample.ids, memory.ids]),
+        jnp.concatenate([sample.label, memory.mean_label]),
+        jnp.concatenate([sample.weight * scale, past * share]),
+        axis,
+    )
     correction = 1.0 / (1.0 - tr.B2 ** jnp.maximum(trained.step, 1).astype(jnp.float32))
     second = {'table': trained.nu * correction, 'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu)}
     direction = inf.precondition(v, second)
@@ -143,8 +196,20 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
     return of_rows, of_entries
 
 
-def address_and_fuse(config, reference, before: tr.StreamState, trained: tr.StreamState, memory: mem.Memory,
-                     rows: Rows, row_influence, entry_influence, rows_seen, stage, key, axis=None):
+def address_and_fuse(
+    config,
+    reference,
+    before: tr.StreamState,
+    trained: tr.StreamState,
+    memory: mem.Memory,
+    rows: Rows,
+    row_influence,
+    entry_influence,
+    rows_seen,
+    stage,
+    key,
+    axis=None,
+):
     """Mechanisms 1 and 3: boundary construction at the first stage, addressing and fusion at every stage."""
     a = config.addressing
     table, head = trained.params['table'], trained.params['head']
@@ -155,17 +220,30 @@ def address_and_fuse(config, reference, before: tr.StreamState, trained: tr.Stre
     shift = entry_logits - reference.apply(before.params, memory.ids)
     stride = max(1, rows.label.shape[0] // a.basis_rows)
     basis = mem.principal_basis(picked[::stride, :, 1:], rows.weight[::stride], a.components, axis)
-    place = lambda r, logits: mem.places(r[..., 1:], logits, basis, a.logit_weight)   # noqa: E731
-    target = jnp.minimum(jnp.floor(config.memory.row_budget * rows_seen.astype(jnp.float32)).astype(jnp.int32),
-                         memory.count.shape[0])
+    place = lambda r, logits: mem.places(r[..., 1:], logits, basis, a.logit_weight)  # noqa: E731
+    target = jnp.minimum(
+        jnp.floor(config.memory.row_budget * rows_seen.astype(jnp.float32)).astype(jnp.int32), memory.count.shape[0]
+    )
     return mem.address(
-        memory, mem.Rows(rows.ids, rows.label, row_logits, row_influence, place(picked, row_logits), rows.weight > 0),
-        place(entries, entry_logits), entry_influence, shift, target, stage, key, replace=a.replace,
-        influence_power=a.influence_power, coverage_power=a.coverage_power, max_new=config.memory.max_new, axis=axis)
+        memory,
+        mem.Rows(rows.ids, rows.label, row_logits, row_influence, place(picked, row_logits), rows.weight > 0),
+        place(entries, entry_logits),
+        entry_influence,
+        shift,
+        target,
+        stage,
+        key,
+        replace=a.replace,
+        influence_power=a.influence_power,
+        coverage_power=a.coverage_power,
+        max_new=config.memory.max_new,
+        axis=axis,
+    )
 
 
-def refine(config, students, teacher, memory: mem.Memory, addressed, code, pools, outer, moved, rows: Rows, key,
-           axis=None):
+def refine(
+    config, students, teacher, memory: mem.Memory, addressed, code, pools, outer, moved, rows: Rows, key, axis=None
+):
     """Mechanism 4, bi-level: the meta-gradient of the loss on real rows, through unrolled training on the memory.
 
     Each outer step draws a student of the pool, trains it T steps on the memory, and moves soft labels and weights
@@ -175,7 +253,7 @@ def refine(config, students, teacher, memory: mem.Memory, addressed, code, pools
     r = config.refine
     base = mem.student_data(memory, code, config.memory.count_power)
     num_codes = code_count(config, memory.ids.shape[1])
-    anchor = jax.nn.sigmoid(memory.soft_logit)               # the past as it was: not learned
+    anchor = jax.nn.sigmoid(memory.soft_logit)  # the past as it was: not learned
     restart = moved > r.restart_moved
     loss = norm = jnp.float32(0)
     new_pools = []
@@ -206,8 +284,10 @@ def refine(config, students, teacher, memory: mem.Memory, addressed, code, pools
                 memory_loss = tr.weighted_loss(model, student.params, base.ids[past], anchor[past], base.weight[past])
                 share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)
                 return today / jnp.maximum(live, 1.0) + r.past_weight * share * memory_loss
-            value, student, grads = meta_gradient(outer_loss, inner, learnable, student, picks, window=r.window,
-                                                  remat=r.remat)
+
+            value, student, grads = meta_gradient(
+                outer_loss, inner, learnable, student, picks, window=r.window, remat=r.remat
+            )
             value, grads = tr.psum(value, axis), tr.psum(grads, axis)
             grads = jax.tree.map(lambda g: jnp.where(addressed & jnp.isfinite(g), g, 0.0), grads)
             update, outer = _outer_optimizer().update(grads, outer)
@@ -218,11 +298,15 @@ def refine(config, students, teacher, memory: mem.Memory, addressed, code, pools
             old = age >= r.max_age
             born = tr.init_student(model, new_key, num_codes, memory.ids.shape[1])
             student = jax.tree.map(lambda new, now: jnp.where(old, new, now), born, student)
-            pool = Pool(jax.tree.map(lambda all_, one: all_.at[who].set(one), pool.students, student),
-                        pool.age.at[who].set(jnp.where(old, 0, age)))
+            pool = Pool(
+                jax.tree.map(lambda all_, one: all_.at[who].set(one), pool.students, student),
+                pool.age.at[who].set(jnp.where(old, 0, age)),
+            )
             return (learnable, outer, pool), (value, optax.global_norm(grads))
-        (learnable, outer, pool), (values, norms) = jax.lax.scan(outer_step, (learnable, outer, pool),
-                                                                 jnp.arange(r.outer_steps))
+
+        (learnable, outer, pool), (values, norms) = jax.lax.scan(
+            outer_step, (learnable, outer, pool), jnp.arange(r.outer_steps)
+        )
         new_pools.append(pool)
         loss, norm = loss + jnp.mean(values) / len(students), norm + jnp.mean(norms) / len(students)
     refined = memory._replace(**learnable)
@@ -238,7 +322,6 @@ def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, row
     r = config.refine
     num_codes = code_count(config, memory.ids.shape[1])
     weight = rows.weight * rows.held
-    total = jnp.maximum(tr.psum(jnp.sum(weight), axis), 1.0)
     held = _compact(rows, weight, r.check_rows)
 
     def loss(memory_and_key):
@@ -248,12 +331,18 @@ def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, row
         student = tr.student_epochs(model, student, data, key, r.check_lr, r.check_epochs, r.batch)
         logits = model.apply(student.params, code[held.ids])
         return jnp.sum(held.weight * tr.row_losses(logits, held.label))
+
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), memory, refined)
     keys = jax.random.split(key, r.check_seeds)
     table = jax.lax.map(lambda m: jax.lax.map(lambda k: loss((m, k)), keys), both)
     total = jnp.maximum(tr.psum(jnp.sum(held.weight), axis), 1.0)
     before, after = jnp.mean(tr.psum(table, axis), axis=1) / total
     return after < before, {'loss_before': before, 'loss_after': after}
+
+
+def flat_rows(block: tr.Batches) -> Rows:
+    """A block's batches as one list of rows."""
+    return Rows(*(x.reshape(-1, *x.shape[2:]) for x in (block.ids, block.label, block.weight, block.held)))
 
 
 def code_count(config, num_fields: int) -> int:

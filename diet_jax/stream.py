@@ -4,13 +4,14 @@ A stage opens its own block and nothing older. The order of writing makes a cras
 stage, then its metrics, then the checkpoint that makes them count; whatever is younger than the last checkpoint is
 written again, with the same bytes.
 """
+
 from __future__ import annotations
 
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable
 
 import jax
 import jax.numpy as jnp
@@ -45,23 +46,33 @@ class Run:
         self.students = tuple(models.build(name, dim=config.reference.dim) for name in config.refine.models)
         self.fields = len(self.stream.fields)
         self.done, sizes = _last_checkpoint(self.workdir)
-        if sizes:                                      # capacities never shrink
+        if sizes:  # capacities never shrink
             with self.config.unlocked():
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
         self.slots = max(_power_of_two(self.stream.num_slots), sizes.get('slots', 0))
         self.steps = self._steps()
-        self.state = self._restore(sizes) if self.done else self._initial(self.slots, self.config.memory.capacity)
+        self.state = self._restore(sizes) if self.done else self.initial()
 
     def _steps(self) -> int:
         """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
         return max(-(-b.rows // self.config.reference.batch) for b in self.stream.blocks)
 
+    def initial(self) -> stage.StageState:
+        """The state before the first block."""
+        return self._initial(self.slots, self.config.memory.capacity)
+
     def _initial(self, slots: int, capacity: int) -> stage.StageState:
         config = self.config.copy_and_resolve_references()
         with config.unlocked():
             config.memory.capacity = capacity
-        return stage.init_state(config, self.reference, self.students, slots, self.fields,
-                                jax.random.key_data(jax.random.key(self.config.seed)))
+        return stage.init_state(
+            config,
+            self.reference,
+            self.students,
+            slots,
+            self.fields,
+            jax.random.key_data(jax.random.key(self.config.seed)),
+        )
 
     def _restore(self, sizes: dict) -> stage.StageState:
         shapes = jax.eval_shape(lambda: self._initial(sizes['slots'], sizes['memory']))
@@ -70,7 +81,7 @@ class Run:
             path = (self.workdir / 'checkpoint' / f'{self.done:05d}' / 'state').absolute()
             state = checkpointer.restore(path, item=like)
         state = jax.tree.map(jnp.asarray, state)
-        return grow(state, self._initial(self.slots, self.config.memory.capacity))
+        return grow(state, self.initial())
 
     def save(self) -> None:
         """Writes the checkpoint of the stage just done, then drops the older ones."""
@@ -93,12 +104,18 @@ class Run:
         block = self.stream.load(t)
         self.state = self.state._replace(codebook=_with_vocabulary(self.state.codebook, self.stream, t))
         held = held_out(block.key, len(block.label), self.config.refine.held_share)
-        return block, parallel.shard_block(block.ids, block.label, held, len(self.devices),
-                                           self.config.reference.batch, self.steps)
+        return block, parallel.shard_block(
+            block.ids, block.label, held, len(self.devices), self.config.reference.batch, self.steps
+        )
 
 
-def distill(config: ConfigDict, workdir, log: Callable[[str], None] = print, devices=None,
-            after_stage: Callable[[int], None] | None = None) -> Run:
+def distill(
+    config: ConfigDict,
+    workdir,
+    log: Callable[[str], None] = print,
+    devices=None,
+    after_stage: Callable[[int], None] | None = None,
+) -> Run:
     """Brings the memory in `workdir` up to the last block of the log.
 
     Args:
@@ -118,10 +135,11 @@ def distill(config: ConfigDict, workdir, log: Callable[[str], None] = print, dev
         return run
     (workdir / 'config.json').write_text(json.dumps(plain(config), indent=1))
     lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done]
-    update = parallel.Timed(parallel.pmapped(
-        stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS), run.devices))
+    update = parallel.Timed(
+        parallel.pmapped(stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS), run.devices)
+    )
     rows = [b.rows for b in run.stream.blocks]
-    with Progress('distilling', sum(rows[run.done:]), workdir / 'log.txt', log) as progress:
+    with Progress('distilling', sum(rows[run.done :]), workdir / 'log.txt', log) as progress:
         for t in range(run.done, total):
             compiled, start = update.compile_seconds, time.perf_counter()
             block, batches = run.block(t)
@@ -130,9 +148,11 @@ def distill(config: ConfigDict, workdir, log: Callable[[str], None] = print, dev
             out = jax.tree.map(np.asarray, jax.block_until_ready(out))
             ran = time.perf_counter()
             if not all(np.isfinite(x).all() for x in jax.tree.leaves(out)):
-                raise UserError(f'block {block.key}: a loss or gradient of the stage is not finite; lower '
-                                'config.reference.learning_rate or config.refine.label_lr. The workdir holds stage '
-                                f'{run.done}')
+                raise UserError(
+                    f'block {block.key}: a loss or gradient of the stage is not finite; lower '
+                    'config.reference.learning_rate or config.refine.label_lr. The workdir holds stage '
+                    f'{run.done}'
+                )
             run.done = t + 1
             manifest = _export(run, t)
             line = _metrics_line(run, t, block, out, manifest)
@@ -143,8 +163,11 @@ def distill(config: ConfigDict, workdir, log: Callable[[str], None] = print, dev
             lines.append(line)
             _write_lines(workdir / 'metrics.jsonl', lines)
             run.save()
-            progress.advance(rows[t], f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
-                             f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s')
+            progress.advance(
+                rows[t],
+                f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
+                f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s',
+            )
             if after_stage:
                 after_stage(t + 1)
     return run
@@ -160,7 +183,9 @@ def opened(config: ConfigDict, workdir, log: Callable[[str], None] = print) -> R
         raise UserError(f'{workdir} holds no memory: run scripts/distill.py with the same flags first')
     run = Run(config, workdir, log)
     if run.done < len(run.stream.blocks):
-        raise UserError(f'{workdir} has distilled {run.done} of {len(run.stream.blocks)} blocks: run scripts/distill.py again')
+        raise UserError(
+            f'{workdir} has distilled {run.done} of {len(run.stream.blocks)} blocks: run scripts/distill.py again'
+        )
     return run
 
 
@@ -183,13 +208,21 @@ def replicate(run: Run, workdir) -> Run:
 
 def _export(run: Run, t: int) -> dict:
     """Writes the artifact of stage t + 1 to history/, and puts a copy of it at memory/."""
-    blocks = run.stream.blocks[:t + 1]
+    blocks = run.stream.blocks[: t + 1]
     kept = run.workdir / 'history' / f'{t + 1:05d}'
     kept.parent.mkdir(parents=True, exist_ok=True)
     manifest = write_artifact(
-        kept, run.state.memory, run.state.codebook, run.stream, stage=t + 1, seed=run.config.seed,
-        count_power=run.config.memory.count_power, encoded_bytes=sum(b.encoded_bytes for b in blocks),
-        raw_bytes=sum(b.raw_bytes for b in blocks), rows_seen=sum(b.rows for b in blocks))
+        kept,
+        run.state.memory,
+        run.state.codebook,
+        run.stream,
+        stage=t + 1,
+        seed=run.config.seed,
+        count_power=run.config.memory.count_power,
+        encoded_bytes=sum(b.encoded_bytes for b in blocks),
+        raw_bytes=sum(b.raw_bytes for b in blocks),
+        rows_seen=sum(b.rows for b in blocks),
+    )
     part = run.workdir / 'memory.part'
     shutil.rmtree(part, ignore_errors=True)
     shutil.copytree(kept, part)
@@ -200,21 +233,38 @@ def _export(run: Run, t: int) -> dict:
 def _metrics_line(run: Run, t: int, block, out: stage.StageMetrics, manifest: dict) -> dict:
     logits = parallel.unshard(out.logits, len(block.label))
     info, previous = run.stream.blocks[t], run.stream.blocks[t - 1].num_slots if t else 0
-    number = lambda tree: {k: float(v) for k, v in tree.items()}          # noqa: E731
+    number = lambda tree: {k: float(v) for k, v in tree.items()}  # noqa: E731
     refinement = number(out.refinement)
-    refinement.update(proposed=run.config.refine.outer_steps * len(run.students), accepted=int(out.refinement['accepted']))
+    refinement.update(
+        proposed=run.config.refine.outer_steps * len(run.students), accepted=int(out.refinement['accepted'])
+    )
     budgets = manifest['budgets']
-    return {'stage': t + 1, 'block': block.key, 'rows': info.rows, 'rows_seen': manifest['rows_seen'],
-            'rows_per_second': 0.0, 'seconds': {},
-            'reference': {'auc': metrics.auc(logits, block.label), 'logloss': metrics.logloss(logits, block.label),
-                          'gauc': metrics.gauc(logits, block.label, block.group), 'train_loss': float(out.train_loss)},
-            'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},
-            'influence': number(out.influence),
-            'addressing': {k: int(v) for k, v in out.addressing._asdict().items()},
-            'refinement': refinement,
-            'memory': {'rows': int(out.rows), 'row_budget': budgets['rows'], 'bytes': budgets['bytes'],
-                       'byte_budget': budgets['bytes_of_encoded'], 'byte_budget_raw': budgets['bytes_of_raw'],
-                       'mass': float(out.mass)}}
+    return {
+        'stage': t + 1,
+        'block': block.key,
+        'rows': info.rows,
+        'rows_seen': manifest['rows_seen'],
+        'rows_per_second': 0.0,
+        'seconds': {},
+        'reference': {
+            'auc': metrics.auc(logits, block.label),
+            'logloss': metrics.logloss(logits, block.label),
+            'gauc': metrics.gauc(logits, block.label, block.group),
+            'train_loss': float(out.train_loss),
+        },
+        'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},
+        'influence': number(out.influence),
+        'addressing': {k: int(v) for k, v in out.addressing._asdict().items()},
+        'refinement': refinement,
+        'memory': {
+            'rows': int(out.rows),
+            'row_budget': budgets['rows'],
+            'bytes': budgets['bytes'],
+            'byte_budget': budgets['bytes_of_encoded'],
+            'byte_budget_raw': budgets['bytes_of_raw'],
+            'mass': float(out.mass),
+        },
+    }
 
 
 def held_out(key: str, rows: int, share: float) -> np.ndarray:
@@ -225,8 +275,11 @@ def held_out(key: str, rows: int, share: float) -> np.ndarray:
 
 def grow(state: stage.StageState, larger: stage.StageState) -> stage.StageState:
     """Puts a state into one of larger capacity; what was not there yet is as in `larger`, a fresh state."""
-    return jax.tree.map(lambda old, new: old if old.shape == new.shape
-                        else new.at[tuple(slice(n) for n in old.shape)].set(old), state, larger)
+    return jax.tree.map(
+        lambda old, new: old if old.shape == new.shape else new.at[tuple(slice(n) for n in old.shape)].set(old),
+        state,
+        larger,
+    )
 
 
 def read_metrics(workdir) -> list[dict]:
@@ -242,7 +295,7 @@ def _with_vocabulary(book, stream, t: int):
     position = np.full(book.code.shape[0], -1, np.int32)
     position[order] = np.arange(len(order)) - starts[owner[order]]
     field = np.zeros(book.code.shape[0], np.int32)
-    field[:len(owner)] = owner
+    field[: len(owner)] = owner
     return book._replace(field_of_slot=jnp.asarray(field), position=jnp.asarray(position))
 
 
@@ -269,23 +322,29 @@ def _check_config(config: ConfigDict, devices: int) -> None:
     too_many = {c: n for c, n in config.data.numeric.items() if n + 2 > config.codebook.codes}
     if too_many:
         column, bins = next(iter(too_many.items()))
-        raise UserError(f"data.numeric['{column}'] has {bins} bins and codebook.codes is {config.codebook.codes}: every bin "
-                        f'needs a code, and so do missing and unseen: at most {config.codebook.codes - 2} bins')
+        raise UserError(
+            f"data.numeric['{column}'] has {bins} bins and codebook.codes is {config.codebook.codes}: every bin "
+            f'needs a code, and so do missing and unseen: at most {config.codebook.codes - 2} bins'
+        )
 
 
 def _check_same_config(config: ConfigDict, workdir: Path) -> None:
     path = workdir / 'config.json'
     if not path.exists():
         return
+
     def strip(c):
         c = {k: v for k, v in plain(c).items() if k not in FREE}
         c['data'] = {k: v for k, v in c['data'].items() if k not in FREE_DATA}
         return _flat(json.loads(json.dumps(c)))
+
     old, new = strip(json.loads(path.read_text())), strip(config)
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
-            raise UserError(f'{path}: {key} was {old.get(key)!r} when this memory was begun and is {new.get(key)!r} now: '
-                            'use another --workdir, or the old value')
+            raise UserError(
+                f'{path}: {key} was {old.get(key)!r} when this memory was begun and is {new.get(key)!r} now: '
+                'use another --workdir, or the old value'
+            )
 
 
 def _flat(tree: dict, prefix: str = '') -> dict:

@@ -7,9 +7,11 @@ Two ways of training exist because two kinds of tables exist:
 * On a memory a student owns one row per *code*, a few hundred rows: `inner_step` is a plain dense Adam step, and
   it is what the outer loop differentiates.
 """
+
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,21 +35,23 @@ def row_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 class Batches(NamedTuple):
     """One device's share of a block: batch k of the block is batch k of every device, side by side."""
-    ids: jax.Array     # i32[S, b, F]
-    label: jax.Array   # f32[S, b]
+
+    ids: jax.Array  # i32[S, b, F]
+    label: jax.Array  # f32[S, b]
     weight: jax.Array  # f32[S, b]  1 for a row, 0 for padding
-    held: jax.Array    # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
-    steps: jax.Array   # i32[]      batches that hold rows; the rest is padding and is not visited
+    held: jax.Array  # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
+    steps: jax.Array  # i32[]      batches that hold rows; the rest is padding and is not visited
 
 
 class StreamState(NamedTuple):
     """A model in training along the stream, with the optimizer's moments."""
-    params: Any         # {'table': f32[V, 1+d], 'head': ...}
-    mu: jax.Array       # f32[V, 1+d]  first moment of the table
-    nu: jax.Array       # f32[V, 1+d]  second moment of the table
-    head_opt: Any       # optax state of the head
+
+    params: Any  # {'table': f32[V, 1+d], 'head': ...}
+    mu: jax.Array  # f32[V, 1+d]  first moment of the table
+    nu: jax.Array  # f32[V, 1+d]  second moment of the table
+    head_opt: Any  # optax state of the head
     scratch: jax.Array  # f32[V, 1+d]  zeros between steps: duplicates of an id in a batch are summed here
-    step: jax.Array     # i32[]
+    step: jax.Array  # i32[]
 
 
 def init_stream(model, key: jax.Array, capacity: int, num_fields: int) -> StreamState:
@@ -95,12 +99,18 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
     mu = B1 * state.mu[flat] + (1 - B1) * grad
     nu = B2 * state.nu[flat] + (1 - B2) * grad * grad
     t = step.astype(jnp.float32)
-    update = lr * (mu / (1 - B1 ** t)) / (jnp.sqrt(nu / (1 - B2 ** t)) + EPS)
+    update = lr * (mu / (1 - B1**t)) / (jnp.sqrt(nu / (1 - B2**t)) + EPS)
     table = params['table'].at[flat].set(params['table'][flat] - update, mode='drop')
     direction, head_opt = _head_optimizer().update(g_head, state.head_opt)
     head = jax.tree.map(lambda p, u: p - lr * u, params['head'], direction)
-    state = StreamState({'table': table, 'head': head}, state.mu.at[flat].set(mu, mode='drop'),
-                        state.nu.at[flat].set(nu, mode='drop'), head_opt, scratch.at[flat].set(0.0, mode='drop'), step)
+    state = StreamState(
+        {'table': table, 'head': head},
+        state.mu.at[flat].set(mu, mode='drop'),
+        state.nu.at[flat].set(nu, mode='drop'),
+        head_opt,
+        scratch.at[flat].set(0.0, mode='drop'),
+        step,
+    )
     return state, logits
 
 
@@ -109,11 +119,13 @@ def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=
 
     Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding).
     """
+
     def body(i, carry):
         state, logits = carry
         dropout = None if key is None else jax.random.fold_in(key, i)
         state, out = stream_step(model, state, batches.ids[i], batches.label[i], batches.weight[i], lr, axis, dropout)
         return state, logits.at[i].set(out)
+
     logits = jnp.zeros_like(batches.label)
     return jax.lax.fori_loop(0, batches.steps, body, (state, logits))
 
@@ -133,8 +145,10 @@ def split(arrays, chunk: int):
     """Pads the leading axis with zeros to a multiple of `chunk`: [N, ...] -> [ceil(N / chunk), chunk, ...]."""
     n = arrays[0].shape[0]
     size = min(chunk, n)
-    return jax.tree.map(lambda x: jnp.pad(x, ((0, -n % size),) + ((0, 0),) * (x.ndim - 1)).reshape(-1, size, *x.shape[1:]),
-                        tuple(arrays))
+    return jax.tree.map(
+        lambda x: jnp.pad(x, ((0, -n % size),) + ((0, 0),) * (x.ndim - 1)).reshape(-1, size, *x.shape[1:]),
+        tuple(arrays),
+    )
 
 
 def predict(model, params, ids: jax.Array, chunk: int = 2048) -> jax.Array:
@@ -144,16 +158,18 @@ def predict(model, params, ids: jax.Array, chunk: int = 2048) -> jax.Array:
 
 class StudentState(NamedTuple):
     """A student in training on a memory: a model over codes, with dense optimizer state."""
+
     params: Any
     opt: Any
 
 
 class StudentData(NamedTuple):
     """What a student trains on: the memory (or a rival's rows) seen through one view, valid rows first."""
-    ids: jax.Array     # i32[M, F]  codes (or slots, for rows without a codebook)
+
+    ids: jax.Array  # i32[M, F]  codes (or slots, for rows without a codebook)
     target: jax.Array  # f32[M]     label in [0, 1]
     weight: jax.Array  # f32[M]     >= 0
-    rows: jax.Array    # i32[]      valid rows: the first `rows`
+    rows: jax.Array  # i32[]      valid rows: the first `rows`
 
 
 def student_optimizer():
@@ -196,8 +212,8 @@ def student_epochs(model, state: StudentState, data: StudentData, key: jax.Array
         def body(i, state):
             pick = jax.lax.dynamic_slice(order, (i * size,), (size,))
             weight = jax.lax.dynamic_slice(live, (i * size,), (size,)) * data.weight[pick]
-            return inner_step(model, state, data.ids[pick], data.target[pick], weight, lr,
-                              jax.random.fold_in(drop, i))
+            return inner_step(model, state, data.ids[pick], data.target[pick], weight, lr, jax.random.fold_in(drop, i))
+
         return jax.lax.fori_loop(0, steps, body, state)
 
     return jax.lax.fori_loop(0, epochs, epoch, state)
@@ -222,11 +238,13 @@ def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...]) -
             gap, index = gap_and_index
             state = student_epochs(model, state, data, jax.random.fold_in(order_key, index), lr, gap, batch)
             return state, state.params
+
         return jax.lax.scan(segment, state, (gaps, jnp.arange(len(gaps))))[1]
 
     @jax.jit
     def grid(data, keys, lrs):
         # A map over learning rates and a vmap over seeds: on a CPU a wider vmap only spills the caches.
-        out = jax.lax.map(lambda lr: jax.vmap(lambda key: one(data, key, lr))(keys), lrs)   # [L, K, E, ...]
+        out = jax.lax.map(lambda lr: jax.vmap(lambda key: one(data, key, lr))(keys), lrs)  # [L, K, E, ...]
         return jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), out)
+
     return grid

@@ -7,15 +7,24 @@
 * `window < T`: the first T - window steps run without a tape, only the last `window` are differentiated
   (truncated back-propagation through time; Feng et al. 2024, arXiv:2310.04895, for data distillation).
 """
+
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 
 
-def meta_gradient(outer_loss: Callable, inner_step: Callable, learnable, state, batches, *,
-                  window: int | None = None, remat: bool = False):
+def meta_gradient(
+    outer_loss: Callable,
+    inner_step: Callable,
+    learnable,
+    state,
+    batches,
+    *,
+    window: int | None = None,
+    remat: bool = False,
+):
     """Value, final inner state and meta-gradient of one unroll.
 
     Args:
@@ -26,8 +35,8 @@ def meta_gradient(outer_loss: Callable, inner_step: Callable, learnable, state, 
     """
     steps = jax.tree.leaves(batches)[0].shape[0]
     window = steps if window is None else min(window, steps)
-    head = jax.tree.map(lambda x: x[:steps - window], batches)
-    tail = jax.tree.map(lambda x: x[steps - window:], batches)
+    head = jax.tree.map(lambda x: x[: steps - window], batches)
+    tail = jax.tree.map(lambda x: x[steps - window :], batches)
     if window < steps:
         state, _ = jax.lax.scan(lambda s, b: (inner_step(learnable, s, b), None), state, head)
     state = jax.lax.stop_gradient(state)
@@ -35,6 +44,7 @@ def meta_gradient(outer_loss: Callable, inner_step: Callable, learnable, state, 
     def unrolled(learnable):
         def step(s, b):
             return inner_step(learnable, s, b), None
+
         if remat:
             inner = _divisor(window)
             groups = jax.tree.map(lambda x: x.reshape(-1, inner, *x.shape[1:]), tail)
@@ -42,6 +52,7 @@ def meta_gradient(outer_loss: Callable, inner_step: Callable, learnable, state, 
             @jax.checkpoint
             def group(s, g):
                 return jax.lax.scan(step, s, g)
+
             final, _ = jax.lax.scan(group, state, groups)
         else:
             final, _ = jax.lax.scan(step, state, tail)
@@ -53,4 +64,4 @@ def meta_gradient(outer_loss: Callable, inner_step: Callable, learnable, state, 
 
 def _divisor(n: int) -> int:
     """The divisor of n nearest to its square root."""
-    return min((k for k in range(1, n + 1) if n % k == 0), key=lambda k: abs(k - n ** 0.5))
+    return min((k for k in range(1, n + 1) if n % k == 0), key=lambda k: abs(k - n**0.5))

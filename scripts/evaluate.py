@@ -4,6 +4,7 @@
 
 --replicates=runs/a,runs/b adds memories of the same log that were distilled with other seeds (--config.seed=).
 """
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -18,6 +19,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 def main(_):
     from diet_jax import report, stream
     from diet_jax.evaluate import evaluate
+
     args = flags.FLAGS
     run = stream.opened(args.config, args.workdir)
     result = evaluate(args.config, run, [stream.replicate(run, w) for w in args.replicates], cli.command())

@@ -37,9 +37,7 @@ def make_log(days=4, rows=200, seed=0) -> pa.Table:
 
 
 def make_users() -> pa.Table:
-    return pa.table(
-        {"user": np.arange(30)[::-1], "city": [f"c{u % 7}" if u % 5 else None for u in range(30)][::-1]}
-    )
+    return pa.table({"user": np.arange(30)[::-1], "city": [f"c{u % 7}" if u % 5 else None for u in range(30)][::-1]})
 
 
 def config(folder, **changes):
@@ -86,9 +84,7 @@ def test_rows_come_out_as_they_went_in(tmp_path):
         rows = log.filter(pa.compute.equal(log["day"], int(info.key))).sort_by("ts")
         np.testing.assert_array_equal(block.time, rows["ts"].to_numpy())
         np.testing.assert_array_equal(block.label, rows["click"].to_numpy())
-        assert (
-            block.ids.dtype == np.int32 and block.label.dtype == np.float32 and block.time.dtype == np.int64
-        )
+        assert block.ids.dtype == np.int32 and block.label.dtype == np.float32 and block.time.dtype == np.int64
         assert stream.values(block.ids[:, 0]).to_pylist() == rows["user"].to_pylist()
         assert stream.values(block.ids[:, 1]).to_pylist() == rows["item"].to_pylist()
         assert stream.values(block.ids[:, 2]).to_pylist() == [city[user] for user in rows["user"].to_pylist()]
@@ -162,9 +158,7 @@ def test_appending_days_equals_preparing_all_at_once(tmp_path, by):
     assert [b[:5] for b in grown.blocks] == [b[:5] for b in whole.blocks]
     old = len(first.blocks)
     for t in range(old, len(whole.blocks)):
-        assert (
-            pathlib.Path(grown.blocks[t].path).read_bytes() == pathlib.Path(whole.blocks[t].path).read_bytes()
-        )
+        assert pathlib.Path(grown.blocks[t].path).read_bytes() == pathlib.Path(whole.blocks[t].path).read_bytes()
     assert pathlib.Path(whole.blocks[0].path).read_bytes() == kept
     slots = whole.load(old).ids[:, 1]
     assert grown.values(slots).equals(whole.values(slots))
@@ -280,17 +274,12 @@ def test_integers_read_as_floats_are_integers_and_nulls_are_missing(tmp_path):
     stream = opened(data, tmp_path / "w")
     flags = stream.values(stream.load(0).ids[:, 1])
     assert flags.type == pa.int64() and flags.null_count > 0
-    np.testing.assert_array_equal(
-        stream.load(0).ids[:, 1] == 2, flags.is_null().to_numpy(zero_copy_only=False)
-    )
+    np.testing.assert_array_equal(stream.load(0).ids[:, 1] == 2, flags.is_null().to_numpy(zero_copy_only=False))
 
 
 def test_codes_that_look_like_numbers_in_one_file_stay_strings(tmp_path):
     log = make_log().drop_columns(["item"])
-    a, b = (
-        log.slice(i * 400, 400).append_column("item", pa.array([w] * 400))
-        for i, w in enumerate(["007", "x7"])
-    )
+    a, b = (log.slice(i * 400, 400).append_column("item", pa.array([w] * 400)) for i, w in enumerate(["007", "x7"]))
     write(tmp_path, a, "log_1.csv")
     for name, table in (("log_1.csv", a), ("log_2.csv", b)):
         pa.csv.write_csv(table, tmp_path / name, pa.csv.WriteOptions(quoting_style="none"))

@@ -140,9 +140,7 @@ def test_a_column_that_turns_from_integers_to_strings_is_named(tmp_path):
     opened(data, tmp_path / "w")
     late = log.filter(pa.compute.greater_equal(log["day"], 20220427))
     write(root, late.set_column(6, "other", pa.array(["z9"] * len(late))), "log_2.csv")
-    with pytest.raises(
-        UserError, match="log_2.csv: column 'other' holds 'z9', but held integers .*data.csv.strings"
-    ):
+    with pytest.raises(UserError, match="log_2.csv: column 'other' holds 'z9', but held integers .*data.csv.strings"):
         opened(data, tmp_path / "w")
     data.csv.strings = ("other",)
     assert len(opened(data, tmp_path / "w").blocks) == 4

@@ -12,9 +12,7 @@ from diet_jax.schema import default_data
 
 
 def test_delimiters_of_several_characters_headerless_gzip_and_latin1(tmp_path):
-    rows = "".join(
-        f"{u}::{m}::{(u * m) % 5 + 1}::{START // 1000 + 60 * u}\n" for u in range(40) for m in range(1, 6)
-    )
+    rows = "".join(f"{u}::{m}::{(u * m) % 5 + 1}::{START // 1000 + 60 * u}\n" for u in range(40) for m in range(1, 6))
     with gzip.open(tmp_path / "ratings.dat.gz", "wb") as file:
         file.write(rows.encode())
     movies = "".join(f'{m}::Am\u00e9lie, "{m}"::a|b\n' for m in range(1, 5))
@@ -114,9 +112,7 @@ def test_globo_files_are_one_stream(tmp_path, data_root):
     data = default_data()
     data.root, data.log = str(_need(data_root, "globo")), ("clicks_2017-10-1[56].parquet",)
     data.time.update(column="click_timestamp")
-    data.label.update(
-        column="click_deviceGroup", positive=(1,)
-    )  # every row is a click: any column does to read it
+    data.label.update(column="click_deviceGroup", positive=(1,))  # every row is a click: any column does to read it
     data.fields = ("user_id", "click_article_id", "click_region")
     stream = opened(data, tmp_path / "w")
     assert [(block.key, block.rows) for block in stream.blocks] == [

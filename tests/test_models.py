@@ -33,9 +33,9 @@ def built(name, **options):
 
 def noisy(model, num_fields=F, seed=0):
     """Head parameters none of which is 0, rows f32[B, F, 1 + dim], and both halves of the rows in float64."""
-    head = model.init(jax.random.key(seed), 1, num_fields)['head']
+    head = jax.eval_shape(lambda key: model.init(key, 1, num_fields), jax.random.key(0))['head']
     rng = np.random.default_rng(seed)
-    head = jax.tree.map(lambda p: np.float32(p + rng.normal(size=p.shape) * 0.3), head)
+    head = jax.tree.map(lambda p: np.float32(rng.normal(size=p.shape) * 0.5), head)
     rows = rng.normal(size=(B, num_fields, 1 + DIM)).astype(np.float32)
     return head, rows, rows[..., 1:].astype(float), rows[..., 0].astype(float)
 

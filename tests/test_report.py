@@ -183,9 +183,7 @@ def test_candidate_table_equals_the_raw_scores(written):
         assert row[1] == f"{_mean(full):.4f} ± {statistics.stdev(full):.4f}"
         assert row[2] == f"{_mean(memory):.4f} ± {statistics.stdev(runs):.4f}"
         assert row[3:6] == [f"{_retention(candidate, kind):.3f}" for kind in ("memory", *FLOORS)]
-        means = [
-            _mean(candidate[side][metric]) for metric in ("logloss", "gauc") for side in ("full", "memory")
-        ]
+        means = [_mean(candidate[side][metric]) for metric in ("logloss", "gauc") for side in ("full", "memory")]
         assert row[6:10] == [f"{mean:.4f}" for mean in means]
         assert row[10:] == [f"{candidate['memory']['cost_ratio']:.1f}"]
     for row in _rows(markup, "Candidates", table=1):
@@ -198,9 +196,7 @@ def test_headline_numbers_equal_the_raw_scores(written):
     last = stages[-1]["candidates"]
     tiles = dict(re.findall(r'<span class="k">(.*?)</span><b>(.*?)</b>', markup))
     kept = [_retention(candidate, "memory") for candidate in last]
-    assert (
-        tiles["Memory rows"] == "1,350" and tiles["Row budget"] == "1 %" and tiles["Byte budget"] == "8.71 %"
-    )
+    assert tiles["Memory rows"] == "1,350" and tiles["Row budget"] == "1 %" and tiles["Byte budget"] == "8.71 %"
     assert tiles["Mean retention"] == f"{statistics.fmean(kept):.3f}"
     assert tiles["Least retention"] == f"{min(kept):.3f}"
     assert tiles["Cost ratio"] == "10–13"
@@ -211,9 +207,7 @@ def test_headline_numbers_equal_the_raw_scores(written):
 
 def test_gap_between_lr_and_deepfm(tmp_path):
     stages = _workdir(tmp_path / "x")["stages"]
-    rows = _rows(
-        _text(report.write_report(tmp_path / "x", COMMAND)), "Does the gap between LR and DeepFM survive?"
-    )
+    rows = _rows(_text(report.write_report(tmp_path / "x", COMMAND)), "Does the gap between LR and DeepFM survive?")
     for row, stage in zip(rows, stages, strict=True):
         lr, deepfm = (stage["candidates"][CANDIDATES.index(name)] for name in ("lr", "deepfm"))
         full, memory = (_mean(deepfm[side]["auc"]) - _mean(lr[side]["auc"]) for side in ("full", "memory"))
@@ -276,11 +270,7 @@ def test_what_is_missing_inside_evaluate_is_said(tmp_path):
     last["candidates"][0]["full"]["auc"] = [None, None, None]  # a block with a single class
     (tmp_path / "x" / "evaluate.json").write_text(json.dumps(evaluate))
     markup = _text(report.write_report(tmp_path / "x", COMMAND))
-    assert (
-        "no calibration" in markup
-        and "no scores on old blocks" in markup
-        and "needs both lr and deepfm" in markup
-    )
+    assert "no calibration" in markup and "no scores on old blocks" in markup and "needs both lr and deepfm" in markup
     assert _rows(markup, "Candidates")[0][1] == "–"
     assert "nan" not in re.sub(r'base64,[^"]+', "", markup)
 

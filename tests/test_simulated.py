@@ -73,9 +73,7 @@ def test_a_longer_stream_appends_to_a_shorter_one(tmp_path):
     grown = open_stream(simulated_data(blocks=4, **small), tmp_path / "a", log=lambda line: None)
     whole = open_stream(simulated_data(blocks=4, **small), tmp_path / "b", log=lambda line: None)
     assert short.folder == grown.folder and len(grown.blocks) == 4
-    assert (
-        len(open_stream(simulated_data(blocks=2, **small), tmp_path / "a", log=lambda line: None).blocks) == 2
-    )
+    assert len(open_stream(simulated_data(blocks=2, **small), tmp_path / "a", log=lambda line: None).blocks) == 2
     for t in range(4):
         assert open(grown.blocks[t].path, "rb").read() == open(whole.blocks[t].path, "rb").read()
 

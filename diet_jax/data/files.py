@@ -74,13 +74,10 @@ def find_files(root: Root, patterns: Iterable[str], key: str = "data.log") -> li
                 taken[name] = LogFile(name, info.path, info.size, info.mtime_ns or 0)
     if not taken:
         there = [
-            posixpath.relpath(i.path, root.folder)
-            for i in root.system.get_file_info(pa.fs.FileSelector(root.folder))
+            posixpath.relpath(i.path, root.folder) for i in root.system.get_file_info(pa.fs.FileSelector(root.folder))
         ]
         hint = closest(" ".join(patterns), sorted(there))
-        raise UserError(
-            f"{root.shown}: no file matches {key} {' '.join(patterns)}{hint}: correct data.root or {key}"
-        )
+        raise UserError(f"{root.shown}: no file matches {key} {' '.join(patterns)}{hint}: correct data.root or {key}")
     files = sorted(taken.values())
     for file in files:
         if file.size == 0:
@@ -92,9 +89,7 @@ def find_file(root: Root, pattern: str, key: str) -> LogFile:
     """The one file that matches a pattern; UserError where there is none, or where there are several."""
     found = find_files(root, [pattern], key)
     if len(found) > 1:
-        raise UserError(
-            f"{root.shown}: {found[0].name} and {found[1].name} both match {key} {pattern}: name one file"
-        )
+        raise UserError(f"{root.shown}: {found[0].name} and {found[1].name} both match {key} {pattern}: name one file")
     return found[0]
 
 
@@ -236,9 +231,7 @@ def _whole_numbers(array: pa.Array, where: str, way_out: str = "list it in data.
     if len(odd):
         value = odd[0].as_py()
         if value == np.floor(value):
-            raise UserError(
-                f"{where} holds {value:.17g}, too large for an exact float: list it in data.csv.strings"
-            )
+            raise UserError(f"{where} holds {value:.17g}, too large for an exact float: list it in data.csv.strings")
         raise UserError(f"{where} holds {value!r}, no whole number: {way_out}")
     return array.cast(pa.int64())
 
@@ -251,9 +244,7 @@ def numbers(array: pa.Array, where: str, key: str = "data.numeric") -> pa.Array:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         if not pa.types.is_decimal(kind):
             bad = _first_not_number(array)
-            raise UserError(
-                f"{where} is of type {kind} and holds {bad!r}: it must hold numbers; correct it or {key}"
-            )
+            raise UserError(f"{where} is of type {kind} and holds {bad!r}: it must hold numbers; correct it or {key}")
     if pa.types.is_boolean(kind):
         array = array.cast(pa.int8())
     array = array.cast(pa.float64(), safe=False)
@@ -303,9 +294,7 @@ def times(array: pa.Array, time: dict, where: str) -> np.ndarray:
         array = _whole_numbers(array.cast(pa.float64()), where, "write it as an integer of a smaller unit")
     nulls = array.null_count
     if nulls:
-        raise UserError(
-            f"{where} is null in {nulls} of {len(array)} rows: every row needs a time; drop those rows"
-        )
+        raise UserError(f"{where} is null in {nulls} of {len(array)} rows: every row needs a time; drop those rows")
     if time["unit"] == "iso" or pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
         return _calendar_times(array, time, where)
     if not pa.types.is_integer(array.type):
@@ -325,17 +314,13 @@ def _calendar_times(array: pa.Array, time: dict, where: str) -> np.ndarray:
     zoned = pa.types.is_timestamp(array.type) and array.type.tz is not None
     if not pa.types.is_temporal(array.type):
         if not (pa.types.is_string(array.type) or pa.types.is_large_string(array.type)):
-            raise UserError(
-                f"{where} is of type {array.type}, but data.time.unit is 'iso': set it to s, ms, us or ns"
-            )
+            raise UserError(f"{where} is of type {array.type}, but data.time.unit is 'iso': set it to s, ms, us or ns")
         zoned = pc.match_substring_regex(array[:1], r"(Z|[+-]\d\d:?\d\d)$")[0].as_py()
     unit = "us" if time["unit"] == "iso" else time["unit"]
     try:
         ticks = array.cast(pa.timestamp(unit, "UTC" if zoned else None), safe=False)
     except pa.ArrowInvalid as error:
-        raise UserError(
-            f"{where} does not parse as a time ({error}): write it as 2022-04-25 13:05:00"
-        ) from error
+        raise UserError(f"{where} does not parse as a time ({error}): write it as 2022-04-25 13:05:00") from error
     values = ticks.cast(pa.int64()).to_numpy(zero_copy_only=False)
     return values if zoned else values - round(time["utc_offset_hours"] * 3600 * UNITS[unit])
 

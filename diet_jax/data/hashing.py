@@ -29,12 +29,7 @@ def hash_rows(columns: list[pa.Array]) -> np.ndarray:
         if pa.types.is_integer(numeric.type):
             bits = numeric.fill_null(-(2**63) + 1).to_numpy(zero_copy_only=False).view(np.uint64)
         elif pa.types.is_floating(numeric.type):
-            bits = (
-                numeric.cast(pa.float64())
-                .fill_null(float("nan"))
-                .to_numpy(zero_copy_only=False)
-                .view(np.uint64)
-            )
+            bits = numeric.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False).view(np.uint64)
         else:
             bits = _hash_strings(numeric)
         total = mix(bits) if total is None else mix(total * np.uint64(3) ^ mix(bits))

@@ -35,9 +35,7 @@ def read_manifest(folder: Path) -> dict | None:
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(
-            f"{path} does not parse ({error}): delete {folder} to prepare the log again"
-        ) from error
+        raise UserError(f"{path} does not parse ({error}): delete {folder} to prepare the log again") from error
     if manifest.get("format") != FORMAT:
         raise UserError(f"{path} is of format {manifest.get('format')}, not {FORMAT}: delete {folder}")
     return manifest
@@ -169,9 +167,7 @@ class FileSource:
             )
 
 
-def _check_cached(
-    old: dict[int, np.ndarray], cached: list[dict], raw, vocabulary: Vocabulary, data: dict
-) -> None:
+def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabulary: Vocabulary, data: dict) -> None:
     """Raises UserError unless the rows that the log still has of cached blocks are those encoded then."""
     for i, t in enumerate(sorted(old)):
         block, rows = cached[t], old[t]
@@ -222,9 +218,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
         available = {**piece.columns, **_time_fields(piece.time, data)}
         columns = [available[field.name] for field in vocabulary.fields]
         vocabulary.grow(columns, where)
-        encoded = {
-            field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)
-        }
+        encoded = {field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)}
         encoded["__label"] = piece.label.astype(np.int8)
         encoded["__time"] = piece.time
         if piece.bayes is not None:
@@ -248,9 +242,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
     if not blocks and data["until"]:
         raise UserError(f"data.until '{data['until']}' is before the first block: no block is left")
     if not blocks:
-        raise UserError(
-            f"data.log {' '.join(data['log'])}: not one whole block: make blocks smaller (data.block)"
-        )
+        raise UserError(f"data.log {' '.join(data['log'])}: not one whole block: make blocks smaller (data.block)")
     new = blocks[len(cached) :]
     notes = source.notes()
     for note in notes:
@@ -283,9 +275,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
 
 
 def _fields(data: dict, piece: Piece) -> tuple[Field, ...]:
-    numeric = [
-        Field(n, "numeric", quantile_bounds(piece.columns[n], bins)) for n, bins in data["numeric"].items()
-    ]
+    numeric = [Field(n, "numeric", quantile_bounds(piece.columns[n], bins)) for n, bins in data["numeric"].items()]
     return (
         *(Field(name, "categorical") for name in data["fields"]),
         *numeric,

@@ -43,9 +43,7 @@ def _wander(p: Simulated, name: str, count: int, width: int, t: int) -> np.ndarr
     """A standard normal that wanders with t: share `drift` of its variance is a slow wave of random phase."""
     base = _draw(p, name, count, width)
     phase = 2 * np.pi * t / (14 + 42 * _uniform(p, name + " period", count))[:, None]
-    wave = _draw(p, name + " cos", count, width) * np.cos(phase) + _draw(
-        p, name + " sin", count, width
-    ) * np.sin(phase)
+    wave = _draw(p, name + " cos", count, width) * np.cos(phase) + _draw(p, name + " sin", count, width) * np.sin(phase)
     return np.sqrt(1 - p.drift) * base + np.sqrt(p.drift) * wave
 
 
@@ -104,13 +102,8 @@ def simulate_block(p: Simulated, t: int) -> pa.Table:
     cells = _draw(p, "group x category", p.user_groups, p.categories)[group, category]
     pairs = _draw(p, "device x tab", DEVICES, TABS)[device, tab]
     sign = 1 if weekend else -1
-    season = sign * (
-        0.9 * effect("season category", category, p.categories) + 0.4 * effect("season tab", tab, TABS)
-    )
-    factors = (
-        _wander(p, "user factors", p.users, p.rank, t)[user]
-        * _wander(p, "item factors", items, p.rank, t)[item]
-    )
+    season = sign * (0.9 * effect("season category", category, p.categories) + 0.4 * effect("season tab", tab, TABS))
+    factors = _wander(p, "user factors", p.users, p.rank, t)[user] * _wander(p, "item factors", items, p.rank, t)[item]
     logit = (
         p.bias
         + p.first_order * first
@@ -119,9 +112,7 @@ def simulate_block(p: Simulated, t: int) -> pa.Table:
         + p.low_rank * factors.sum(axis=1) / np.sqrt(p.rank)
     )
     label = rng.random(n) < 1 / (1 + np.exp(-logit))
-    columns = dict(
-        user=user, item=item, user_group=group, category=category, author=author, tab=tab, device=device
-    )
+    columns = dict(user=user, item=item, user_group=group, category=category, author=author, tab=tab, device=device)
     table = {name: column.astype(np.int64) for name, column in columns.items()}
     table |= dict(price=np.round(price, 2), time=START + t * DAY + (hour * 3_600_000).astype(np.int64))
     return pa.table({**table, "label": label.astype(np.int64), "bayes_logit": logit})

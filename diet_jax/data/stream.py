@@ -56,10 +56,7 @@ class EncodedStream:
         self._manifest = manifest
         self.blocks = tuple(
             BlockInfo(
-                *(
-                    b[name]
-                    for name in ("key", "rows", "num_slots", "positives", "encoded_bytes", "raw_bytes")
-                ),
+                *(b[name] for name in ("key", "rows", "num_slots", "positives", "encoded_bytes", "raw_bytes")),
                 path=str(folder / "rows" / f"{t:05d}.parquet"),
             )
             for t, b in enumerate(manifest["blocks"])
@@ -87,22 +84,16 @@ class EncodedStream:
         """
         info = self.blocks[t]
         if not os.path.exists(info.path):
-            raise UserError(
-                f"{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again"
-            )
+            raise UserError(f"{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again")
         try:
             table = pq.read_table(info.path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(
-                f"{info.path} is damaged ({error}): delete {self.folder} to prepare again"
-            ) from error
+            raise UserError(f"{info.path} is damaged ({error}): delete {self.folder} to prepare again") from error
         columns = [table.column(field.name).to_numpy() for field in self.fields]
         ids = np.stack(columns, axis=1)
         bayes = table.column("__bayes").to_numpy() if "__bayes" in table.column_names else None
         label = table.column("__label").to_numpy().astype(np.float32)
-        return Block(
-            info.key, ids, label, ids[:, self.group_field].copy(), table.column("__time").to_numpy(), bayes
-        )
+        return Block(info.key, ids, label, ids[:, self.group_field].copy(), table.column("__time").to_numpy(), bayes)
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:
         """int32 [num_slots]: the field that each slot belongs to; needs `num_slots` <= `self.num_slots`."""

@@ -85,9 +85,7 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         notes.append(f"{int((null & keep).sum())} rows dropped whose '{data['label']['column']}' is null")
         keep &= ~null
     if not keep.any():
-        raise UserError(
-            f"{log_files[0].name}: column '{data['label']['column']}' is null in every row: correct it"
-        )
+        raise UserError(f"{log_files[0].name}: column '{data['label']['column']}' is null in every row: correct it")
     sizes = np.array([file.size for file in log_files], np.float64)
     kept = np.bincount(file_of_row[keep], minlength=len(sizes))
     bytes_per_row = (sizes / np.maximum(kept, 1))[file_of_row]
@@ -97,9 +95,7 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         label, time, bytes_per_row = label.filter(mask), time[keep], bytes_per_row[keep]
     latest = int(time.max()) // files.time_ticks(data["time"])
     if latest < 315_532_800:  # 1980-01-01
-        notes.append(
-            f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?"
-        )
+        notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
     notes.insert(0, f"{len(time)} rows of {len(log_files)} files")
     label = label.to_numpy(zero_copy_only=False).astype(np.float32)
     return Log(columns, time, label, bytes_per_row, sides, side_bytes, tuple(notes))
@@ -146,11 +142,7 @@ def _agree_on_types(parts, categorical, log_files, known, reread: Callable) -> l
     for name in categorical:
         for part, file in zip(parts, log_files, strict=True):
             column = part["columns"][name]
-            if (
-                known.get(name) == "int64"
-                and pa.types.is_string(column.type)
-                and column.null_count < len(column)
-            ):
+            if known.get(name) == "int64" and pa.types.is_string(column.type) and column.null_count < len(column):
                 words = column.filter(pc.invert(pc.match_substring_regex(column, r"^-?\d+$")))
                 shown = (words if len(words) else column.drop_null())[0].as_py()
                 raise UserError(
@@ -159,22 +151,14 @@ def _agree_on_types(parts, categorical, log_files, known, reread: Callable) -> l
                 )
     mixed = []
     for name in categorical:
-        kinds = {
-            part["columns"][name].type
-            for part in parts
-            if part["columns"][name].null_count < len(part["time"])
-        }
+        kinds = {part["columns"][name].type for part in parts if part["columns"][name].null_count < len(part["time"])}
         if len(kinds) > 1:
             mixed.append(name)
     if mixed:
         pairs = zip(parts, log_files, strict=True)
         parts = [reread(file, mixed)[0] if files.is_csv(file) else part for part, file in pairs]
     for name in categorical:
-        kinds = {
-            part["columns"][name].type
-            for part in parts
-            if part["columns"][name].null_count < len(part["time"])
-        }
+        kinds = {part["columns"][name].type for part in parts if part["columns"][name].null_count < len(part["time"])}
         kind = pa.string() if pa.string() in kinds else pa.int64()
         for part in parts:
             part["columns"][name] = part["columns"][name].cast(kind)
@@ -196,21 +180,13 @@ def _read_sides(data, root, log_names, known) -> tuple[tuple[Side, ...], dict[st
             (f"{data['log'][0]} and the tables before {file.name}", available),
         ):
             if key not in columns:
-                raise UserError(
-                    f"{place} has no key column '{key}'{closest(key, columns)}: correct data.side_tables"
-                )
+                raise UserError(f"{place} has no key column '{key}'{closest(key, columns)}: correct data.side_tables")
         for name in table.get("columns") or ():
             if name not in has:
-                raise UserError(
-                    f"{file.name} has no column '{name}'{closest(name, has)}: correct data.side_tables"
-                )
+                raise UserError(f"{file.name} has no column '{name}'{closest(name, has)}: correct data.side_tables")
         allowed = set(table.get("columns") or has)
         later = {other["key"] for other in data["side_tables"][i + 1 :]}
-        mine = [
-            name
-            for name in dict.fromkeys([*names, *sorted(later)])
-            if name in allowed and name not in available
-        ]
+        mine = [name for name in dict.fromkeys([*names, *sorted(later)]) if name in allowed and name not in available]
         offered += sorted(allowed)
         available |= set(mine)
         origin.update({name: i for name in mine})
@@ -227,9 +203,7 @@ def _read_sides(data, root, log_names, known) -> tuple[tuple[Side, ...], dict[st
     for name in names:
         if name not in origin:
             hint = closest(name, offered)
-            raise UserError(
-                f"no log file or side table has column '{name}'{hint}: correct data.fields or data.numeric"
-            )
+            raise UserError(f"no log file or side table has column '{name}'{hint}: correct data.fields or data.numeric")
     return tuple(found), origin, sizes
 
 
@@ -301,9 +275,7 @@ def cut(log: Log, data: dict, first_new_time: int | None = None) -> tuple[list[C
     offset = round(data["time"]["utc_offset_hours"] * 3600 * ticks)
     length = round(data["block"]["hours"] * 3600 * ticks)
     if length < 1:
-        raise UserError(
-            f"data.block.hours {data['block']['hours']} is shorter than data.time.unit: make it longer"
-        )
+        raise UserError(f"data.block.hours {data['block']['hours']} is shorter than data.time.unit: make it longer")
     period = (log.time[order] + offset) // length
     edges = np.flatnonzero(np.diff(period, prepend=period[0] - 1, append=period[-1] + 1))
     pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -57,9 +57,7 @@ class Vocabulary:
             slots = np.arange(next_slot, next_slot + len(new), dtype=np.int64)
             next_slot += len(new)
             if next_slot >= 2**31:
-                raise UserError(
-                    f"{where}: more than 2**31 values in all fields; take a field of unique values out"
-                )
+                raise UserError(f"{where}: more than 2**31 values in all fields; take a field of unique values out")
             self._slots[f] = np.concatenate([self._slots[f], slots.astype(np.int32)])
             added.append(len(new))
         self.growth.append(added)
@@ -72,9 +70,7 @@ class Vocabulary:
             index = np.searchsorted(np.asarray(field.bounds), values, side="right")
         else:
             column = self._as_known_type(f, column, where)
-            index = (
-                pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
-            )
+            index = pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
         table = np.append(self._slots[f], np.int32(2 * f + 1))  # index -1: unseen
         missing = column.is_null().to_numpy(zero_copy_only=False)
         return np.where(missing, np.int32(2 * f), table[np.where(missing, -1, index)]).astype(np.int32)
@@ -96,11 +92,7 @@ class Vocabulary:
     def types(self) -> dict[str, str]:
         """'int64' or 'string' of each field that has a value."""
         filled = zip(self.fields, self._values, strict=True)
-        return {
-            field.name: str(values.type)
-            for field, values in filled
-            if len(values) and field.kind == "categorical"
-        }
+        return {field.name: str(values.type) for field, values in filled if len(values) and field.kind == "categorical"}
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:
         """int32[num_slots]: the field that each slot belongs to."""
@@ -127,9 +119,7 @@ class Vocabulary:
             is_string = pa.types.is_string(values.type)
             integers.append(pa.nulls(len(values), pa.int64()) if is_string else values)
             strings.append(values if is_string else pa.nulls(len(values), pa.string()))
-        table = pa.table(
-            {"field": field, "integer": pa.concat_arrays(integers), "string": pa.concat_arrays(strings)}
-        )
+        table = pa.table({"field": field, "integer": pa.concat_arrays(integers), "string": pa.concat_arrays(strings)})
         pq.write_table(table, path, compression="zstd")
 
     @classmethod
@@ -145,9 +135,7 @@ class Vocabulary:
             rows = table.slice(offset, total)
             column = "string" if total and rows["string"].null_count == 0 else "integer"
             values = rows[column].combine_chunks()
-            vocabulary._values[f] = (
-                pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
-            )
+            vocabulary._values[f] = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
             ranges = [np.arange(s, s + n) for s, n in zip(starts[:, f], counts[:, f], strict=True)]
             vocabulary._slots[f] = np.concatenate([np.zeros(0, np.int64), *ranges]).astype(np.int32)
             offset += total

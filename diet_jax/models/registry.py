@@ -34,9 +34,7 @@ class Model(NamedTuple):
     init: Callable[..., dict[str, Any]]  # (key, num_slots: int, num_fields: int) -> {'table', 'head'}
     rows: Callable[..., jax.Array]  # (head, f32[B, F, 1 + dim], *, dropout_key=None) -> f32[B] logits
 
-    def apply(
-        self, params: dict[str, Any], ids: jax.Array, *, dropout_key: jax.Array | None = None
-    ) -> jax.Array:
+    def apply(self, params: dict[str, Any], ids: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
         """Logits of encoded rows.
 
         Args:
@@ -85,10 +83,14 @@ def build(
     """Makes the model registered under `name`.
 
     Args:
-        name: one of `names()`. dim: embedding width. keep: positions of the fields the model sees, in that
-        order; None for all. The others are gathered and dropped. init_std: standard deviation of the
-        embeddings at initialisation; first-order weights start at 0. **options: the module's own fields, e.g.
-        `hidden=(64, 32)`, `dropout=0.1`. Lists are read as tuples.
+        name: one of `names()`.
+        dim: embedding width.
+        keep: positions of the fields the model sees, in that order; None for all. The others are dropped.
+        init_std: standard deviation of the embeddings at the start; first-order weights start at 0.
+        **options: the module's own fields, e.g. `hidden=(64, 32)`, `dropout=0.1`. Lists are read as tuples.
+
+    Returns:
+        A Model; the same object for equal arguments.
 
     Raises:
         UserError: unknown name or option, an empty, negative or repeated `keep`, `dim` below 1.

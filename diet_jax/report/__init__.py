@@ -30,9 +30,7 @@ def summary_table(evaluate: Mapping) -> str:
     for caption, header, rows in _text_tables(evaluate):
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for i, name in enumerate(header):
-            table.add_column(
-                name, justify="right" if i else "left", no_wrap=i == 0, max_width=16 if i > 2 else None
-            )
+            table.add_column(name, justify="right" if i else "left", no_wrap=i == 0, max_width=16 if i > 2 else None)
         for row in rows:
             table.add_row(*row)
         console.print(caption, table, sep="\n", highlight=False)
@@ -110,9 +108,7 @@ def _text_tables(evaluate: Mapping) -> list[tuple[str, list[str], list[list[str]
         found = [scores.stage_retention(stage, kind) for kind in names]
         means = [page.number(r.mean if r else None, ".3f") for r in found]
         least = f"{page.number(found[0].least, '.3f')} {found[0].least_name}"
-        per_stage.append(
-            [str(stage["stage"]), str(stage["scored_on"]), f"{stage['memory_rows']:,}", *means, least]
-        )
+        per_stage.append([str(stage["stage"]), str(stage["scored_on"]), f"{stage['memory_rows']:,}", *means, least])
     stage_header = ["stage", "scored on", "memory rows", *(f"mean retention: {n}" for n in names.values())]
     return [
         (f"{evaluation.protocol(last)}, {last['memory_rows']:,} memory rows", header, rows),
@@ -128,9 +124,7 @@ def _read(path: str) -> Any:
         try:
             return json.load(f)
         except json.JSONDecodeError as e:
-            raise UserError(
-                f"{path}: not valid JSON (line {e.lineno}: {e.msg}); delete it and run again"
-            ) from e
+            raise UserError(f"{path}: not valid JSON (line {e.lineno}: {e.msg}); delete it and run again") from e
 
 
 def _read_lines(path: str) -> list[dict]:
@@ -147,8 +141,6 @@ def _read_lines(path: str) -> list[dict]:
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError as e:
-                    raise UserError(
-                        f"{path}: line {number} is not valid JSON ({e.msg}); delete that line"
-                    ) from e
+                    raise UserError(f"{path}: line {number} is not valid JSON ({e.msg}); delete that line") from e
                 stages[row["stage"]] = row
     return [stages[t] for t in sorted(stages)]

@@ -92,9 +92,7 @@ def _candidates(stage: Mapping) -> str:
         sides = (candidate["full"], candidate["memory"])
         row = [candidate["name"], *(spread(*scores.score(side["auc"])[:2]) for side in sides)]
         row += [number(value, ".3f") for value in scores.retentions(candidate, list(names))]
-        row += [
-            number(scores.score(side.get(what, [])).mean) for what in ("logloss", "gauc") for side in sides
-        ]
+        row += [number(scores.score(side.get(what, [])).mean) for what in ("logloss", "gauc") for side in sides]
         rows.append([*row, number(sides[1].get("cost_ratio"), ".1f")])
     return page.table(header, rows, groups)
 
@@ -125,17 +123,13 @@ def _gaps(stages: Sequence[Mapping]) -> str:
     found = [(stage, gap) for stage in stages if (gap := scores.gaps(stage)) is not None]
     if not found:
         return page.note("The gap needs both lr and deepfm among the candidates.")
-    names = {
-        kind: name for kind, name in scores.kinds(stages).items() if any(kind in gap for _, gap in found)
-    }
+    names = {kind: name for kind, name in scores.kinds(stages).items() if any(kind in gap for _, gap in found)}
     rows = []
     for stage, gap in found:
         kept = gap["memory"] / gap["full"] if gap["full"] > 0 else math.nan
         cells = [number(gap.get(kind), "+.4f") for kind in ("full", *names)]
         rows.append([str(stage["stage"]), str(stage["scored_on"]), *cells, number(kept, ".2f")])
-    return page.table(
-        ["stage", "scored on", "full log", *map(_narrow, names.values()), "memory / full"], rows
-    )
+    return page.table(["stage", "scored on", "full log", *map(_narrow, names.values()), "memory / full"], rows)
 
 
 def _calibration(stage: Mapping) -> list[str]:
@@ -180,9 +174,7 @@ def _forgetting(stage: Mapping) -> list[str]:
 def _auc_curve(stages: Sequence[Mapping], name: str, side: str) -> list[float]:
     """Mean AUC of one candidate per stage, nan at the stages that do not have it."""
     found = ({c["name"]: c for c in stage["candidates"]} for stage in stages)
-    return [
-        scores.score(by_name[name][side]["auc"]).mean if name in by_name else math.nan for by_name in found
-    ]
+    return [scores.score(by_name[name][side]["auc"]).mean if name in by_name else math.nan for by_name in found]
 
 
 def _narrow(text: str) -> str:

@@ -188,9 +188,7 @@ def calibration(curves: Mapping[str, Sequence[Sequence[float]]]) -> bytes:
             size = 10 + 70 * filled[:, 2] / max(filled[:, 2].max(initial=1.0), 1.0)
             colour = (GREY, BLUE, ORANGE)[i % 3]
             ax.plot(filled[:, 0], filled[:, 1], color=colour, linewidth=1.4, zorder=2 + i)
-            ax.scatter(
-                filled[:, 0], filled[:, 1], size, color=colour, marker=MARKERS[i], label=name, zorder=2 + i
-            )
+            ax.scatter(filled[:, 0], filled[:, 1], size, color=colour, marker=MARKERS[i], label=name, zorder=2 + i)
             top = max(top, filled[:, :2].max(initial=0.0))
         top = min(1.0, 1.06 * top) or 1.0
         ax.plot([0, top], [0, top], color=INK, linewidth=1.0, linestyle=(0, (4, 3)), label="perfect")
@@ -216,9 +214,7 @@ def forgetting(blocks: Sequence[str], curves: Mapping[str, Mapping[str, Sequence
             ax.set_visible(False)
         for ax, (name, trained) in zip(axes[: len(curves)], curves.items(), strict=True):
             for i, (kind, values) in enumerate(trained.items()):
-                ax.plot(
-                    np.arange(len(blocks)), values, marker=MARKERS[i], color=(GREY, BLUE)[i % 2], label=kind
-                )
+                ax.plot(np.arange(len(blocks)), values, marker=MARKERS[i], color=(GREY, BLUE)[i % 2], label=kind)
             ax.set_title(name, loc="left", fontsize=10)
             _stage_axis(ax, blocks, most=14 // columns)
         axes[0].set_ylabel("AUC on the old block")
@@ -234,12 +230,8 @@ def overhead(components: Mapping[str, float], reference_name: str = "reference")
         ax = fig.subplots()
         names = list(components)
         y = np.arange(len(names))
-        bars = ax.barh(
-            y, list(components.values()), 0.66, color=[GREY if n == reference_name else BLUE for n in names]
-        )
-        ax.bar_label(
-            bars, labels=[f"{s:.2f} s" for s in components.values()], padding=4, fontsize=8.5, color=MUTED
-        )
+        bars = ax.barh(y, list(components.values()), 0.66, color=[GREY if n == reference_name else BLUE for n in names])
+        ax.bar_label(bars, labels=[f"{s:.2f} s" for s in components.values()], padding=4, fontsize=8.5, color=MUTED)
         ax.set_yticks(y, names)
         ax.invert_yaxis()
         ax.margins(x=0.14)

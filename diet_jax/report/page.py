@@ -149,9 +149,7 @@ def pair(html: Sequence[str]) -> str:
     return '<div class="pair">' + "".join(f"<div>{piece}</div>" for piece in html) + "</div>"
 
 
-def table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence[tuple[str, int]] = ()
-) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence[tuple[str, int]] = ()) -> str:
     """A table; the first column is set left, the others right.
 
     Args:
@@ -161,11 +159,7 @@ def table(
     """
     top = ""
     if groups:
-        top = (
-            '<tr class="group">'
-            + "".join(f'<th colspan="{n}">{escape(text)}</th>' for text, n in groups)
-            + "</tr>"
-        )
+        top = '<tr class="group">' + "".join(f'<th colspan="{n}">{escape(text)}</th>' for text, n in groups) + "</tr>"
     head = "<tr>" + "".join(f"<th>{escape(text)}</th>" for text in header) + "</tr>"
     body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead>{top}{head}</thead>\n<tbody>{body}</tbody></table></div>'

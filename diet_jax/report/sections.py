@@ -114,9 +114,7 @@ def stages(metrics: Sequence[Mapping], command: str) -> list[str]:
             page.missing("metrics.jsonl", "addressing, refinement and progressive validation", command),
         ]
     labels = [str(row["block"]) for row in metrics]
-    counts = {
-        what: _column(metrics, "addressing", what) for what in ("replaced", "modified", "admitted", "kept")
-    }
+    counts = {what: _column(metrics, "addressing", what) for what in ("replaced", "modified", "admitted", "kept")}
     before, after = (_column(metrics, "refinement", f"loss_{when}") for when in ("before", "after"))
     accepted = [bool(_get(row, "refinement", "accepted")) for row in metrics]
     steps = sum(_get(row, "refinement", "proposed") or 0 for row in metrics)
@@ -159,8 +157,7 @@ def stages(metrics: Sequence[Mapping], command: str) -> list[str]:
                 page.picture(
                     validated,
                     "Progressive validation of the reference model",
-                    "Progressive validation: AUC of the reference model on each block before it trains on "
-                    "it.",
+                    "Progressive validation: AUC of the reference model on each block before it trains on it.",
                 ),
                 page.table([f"last stage ({last['block']})", ""], state),
             ]
@@ -177,9 +174,7 @@ def overhead(found: Any, command: str) -> list[str]:
     parts = found["components"]
     base = parts.get("reference") or math.nan
     rows = [
-        [_COMPONENTS[k], number(parts[k], ".3f"), number(parts[k] / base, ".2f")]
-        for k in _COMPONENTS
-        if k in parts
+        [_COMPONENTS[k], number(parts[k], ".3f"), number(parts[k] / base, ".2f")] for k in _COMPONENTS if k in parts
     ]
     if "stage" in parts:
         rows.append(
@@ -198,9 +193,7 @@ def overhead(found: Any, command: str) -> list[str]:
         ["device", str(found.get("device", page.DASH))],
     ]
     picture = page.picture(
-        figures.overhead(
-            {_COMPONENTS[k]: parts[k] for k in _COMPONENTS if k in parts}, _COMPONENTS["reference"]
-        ),
+        figures.overhead({_COMPONENTS[k]: parts[k] for k in _COMPONENTS if k in parts}, _COMPONENTS["reference"]),
         "Seconds by component",
         f"Each component timed alone on block {found['block']} ({found['rows']:,} rows).",
     )
@@ -231,10 +224,7 @@ def origin(evaluate: Any, config: Any, manifest: Any, command: str) -> list[str]
             here[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             here[package] = page.DASH  # running from a checkout that was not installed
-    rows = [
-        [name, str(made.get(name, page.DASH)), here.get(name, page.DASH)]
-        for name in dict.fromkeys([*here, *made])
-    ]
+    rows = [[name, str(made.get(name, page.DASH)), here.get(name, page.DASH)] for name in dict.fromkeys([*here, *made])]
     html.append(page.table(["version", "of the memory", "of this report"], rows))
     for file, found in (("config.json", config), ("memory/manifest.json", manifest)):
         if found is None:
