@@ -5,7 +5,7 @@
 
 Reads the published files (https://kuairand.com): log_standard_*_pure.csv or .parquet, user_features_pure.csv and
 video_features_basic_pure.csv in one folder, by default ../shared/data/kuairand; --config.data.root= points elsewhere.
-Expected: docs/results/kuairand.md. About a minute for the 14 days there, and N for the evaluation, on 2 cores.
+
 `:smoke` runs the first five days with two candidates.
 """
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from diet_jax.disk import replace_folder
 from diet_jax.errors import UserError
 
 FORMAT = 1
@@ -167,6 +167,28 @@ def write_artifact(
     return manifest
 
 
+def read_manifest(folder) -> dict:
+    """Reads the manifest of an artifact.
+
+    Raises:
+      UserError: no artifact there, or another format version.
+    """
+    path = Path(folder) / 'manifest.json'
+    if not path.exists():
+        raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
+    try:
+        manifest = json.loads(path.read_text())
+        version_ = manifest.get('format')
+    except (ValueError, AttributeError) as error:
+        raise UserError(f'{path} does not parse ({error}): distill again') from error
+    if version_ != FORMAT:
+        raise UserError(
+            f'{path} is of format {version_}, this version reads {FORMAT}: distill again in another --workdir, or '
+            'read it with the version of diet-jax that wrote it'
+        )
+    return manifest
+
+
 def load_artifact(folder) -> Artifact:
     """Reads and checks an artifact.
 
@@ -174,18 +196,7 @@ def load_artifact(folder) -> Artifact:
       UserError: no artifact there, another format version, or a file that is missing or not as written.
     """
     folder = Path(folder)
-    path = folder / 'manifest.json'
-    if not path.exists():
-        raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f'{path} does not parse ({error}): distill again') from error
-    if manifest.get('format') != FORMAT:
-        raise UserError(
-            f'{path} is of format {manifest.get("format")}, this version reads {FORMAT}: distill again, or '
-            'read it with the version of diet-jax that wrote it'
-        )
+    manifest = read_manifest(folder)
     for name, digest in manifest['checksums'].items():
         if not (folder / name).exists() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             raise UserError(f'{folder / name} is missing or not as it was written (checksum): copy or distill it again')
@@ -199,23 +210,6 @@ def load_artifact(folder) -> Artifact:
         known = t.filter(pc.is_valid(t['value'])).combine_chunks()
         codebook[f.name] = (known['value'].combine_chunks(), known['code'].to_numpy())
     return Artifact(manifest, fields, codes, {n: table[n].to_numpy() for n in names}, codebook)
-
-
-def replace_folder(part: Path, folder: Path) -> None:
-    """Puts the whole folder `part` where `folder` was; `recover_folder` finishes what a crash in between left."""
-    old = folder.with_name(folder.name + '.old')
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.rename(folder, old)
-    os.rename(part, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def recover_folder(folder: Path) -> None:
-    """Brings back the last whole version of a folder that a crash left between two renames."""
-    old = folder.with_name(folder.name + '.old')
-    if old.exists() and not folder.exists():
-        os.rename(old, folder)
 
 
 def _local_codes(field, slots, code, frequency, f, per_field):

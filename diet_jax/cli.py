@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
+import traceback
 from collections.abc import Callable
 
 import jax
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
-from diet_jax.errors import UserError, closest
+from diet_jax.errors import UserError
 
 
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs an absl main; a `UserError` or a wrong flag becomes `error: <line>` on stderr and exit code 2."""
     logging.set_verbosity(logging.ERROR)
+    sys.stdout.reconfigure(line_buffering=True)  # progress is seen at once, also through a pipe
     try:
         app.run(_guarded(main), flags_parser=_parse)
-    except UserError as error:
-        _stop(error)
+    except KeyboardInterrupt:
+        print('interrupted: run the same command again to go on', file=sys.stderr)
+        sys.exit(130)
 
 
 def command() -> str:
@@ -38,37 +43,56 @@ def _guarded(main):
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
         try:
             main(argv)
-        except UserError as error:
+        except (UserError, OSError) as error:  # OSError: no permission, no space; it names the file
             _stop(error)
-        except KeyboardInterrupt:
-            print('interrupted: run the same command again to go on', file=sys.stderr)
-            sys.exit(130)
 
     return guarded
 
 
 def _parse(argv):
     try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
+        rest = flags.FLAGS(argv)
+        _check_flags()
+        return rest
+    except (flags.Error, UserError) as error:
         _stop(error)
-    except (AttributeError, KeyError, ValueError, TypeError, OSError) as error:
-        # ml_collections: a key that the config does not have, a value of another type, a file that is not there
-        _stop(f'{_flag(argv, error)}: {error}')
+    except Exception as error:  # a config file is a program: whatever it raises is the user's to see, in one line
+        _stop(_located(argv, error))
 
 
-def _flag(argv, error) -> str:
-    text = str(error)
+def _check_flags() -> None:
+    """What flags accept and a run cannot use."""
+    values = flags.FLAGS.flag_values_dict()
+    if values.get('workdir') == '':
+        raise UserError('--workdir is empty: name the folder of the run')
+    if 'config' in flags.FLAGS and not isinstance(flags.FLAGS.config, ConfigDict):
+        path = flags.FLAGS['config'].config_filename.partition(':')[0]
+        if not os.path.exists(path):
+            raise UserError(f'--config={path}: there is no such file')
+        raise UserError(f'--config={path}: its get_config() must return a ConfigDict')
+
+
+def _located(argv, error) -> str:
+    """An error as one line that begins with the config file and its line, or with the flag."""
+    said = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+    path = next((a.partition('=')[2].partition(':')[0] for a in argv[1:] if a.lstrip('-').startswith('config=')), '')
+    if isinstance(error, SyntaxError):
+        return f'{error.filename} line {error.lineno}: {error.msg}'
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if path and f.filename.endswith(path)]
+    if frames:
+        return f'{path} line {frames[-1].lineno}: {type(error).__name__}: {said}'
     for arg in argv[1:]:
-        key = arg.split('=')[0].lstrip('-')
-        if key.startswith('config.') and key.split('.')[-1] in text:
-            return arg
-    return next((a for a in argv[1:] if a.startswith('--config')), 'the command line')
+        key = arg.partition('=')[0].lstrip('-')
+        if key.startswith('config.') and key.rpartition('.')[2] in said:
+            if not isinstance(error, (AttributeError, KeyError)):
+                return f'{arg}: {said}'
+            near = re.search(r'Did you mean "(\w+)"', said)
+            return f"{arg}: the config has no key '{key.rpartition('.')[2]}'" + (f" (did you mean '{near[1]}'?)" if near else '')
+    if path and not os.path.exists(path):
+        return f'--config={path}: there is no such file'
+    return f'--config={path}: {said}' if path else said
 
 
 def _stop(error) -> None:
     print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
     sys.exit(2)
-
-
-__all__ = ['run', 'command', 'closest']

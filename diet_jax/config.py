@@ -61,8 +61,8 @@ def default_config() -> ConfigDict:
             past_rows=512,
             past_weight=1.0,
             click_share=0.0,  # outer labels: 1 the rows' clicks, 0 the reference model's probabilities
-            label_lr=0.02,
-            weight_lr=0.01,
+            label_lr=0.01,
+            weight_lr=0.005,
             held_share=0.2,  # of a block, for the do-no-harm check
             restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
             check_rows=2048,

@@ -7,7 +7,6 @@ rows with their own labels and ids, and random rows with our labels (the referen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from diet_jax import candidates as cd
 from diet_jax import metrics, stage
 from diet_jax import training as tr
 from diet_jax.artifact import load_artifact
+from diet_jax.disk import write_json
 from diet_jax.errors import UserError
 from diet_jax.progress import Progress
 from diet_jax.schema import plain
@@ -43,8 +43,9 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
             f'the log has {len(stream.blocks)} blocks: the protocol needs 3 at least, one to learn from, one to '
             'choose on, one to score on'
         )
-    data = cd.read_log(stream, e.batch)
     pool = [cd.Candidate(n, {'model': n, 'dim': e.dim}) for n in e.candidates]
+    built = [candidate.build() for candidate in pool]  # a name that does not exist is found before the work
+    data = cd.read_log(stream, e.batch)
     grid = _Grid(tuple(e.epochs), tuple(e.student_learning_rates), e.student_batch, tuple(range(e.seeds)))
     runs = [run, *replicates]
     sources = [_Sources(r, data, stages, log) for r in runs]
@@ -63,8 +64,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
 
     work = len(pool) * (len(e.learning_rates) * e.seeds + len(stages) * len(runs) * len(KINDS))
     with Progress('evaluating', work, Path(run.workdir) / 'log.txt', log) as progress:
-        for index, candidate in enumerate(pool):
-            model = candidate.build()
+        for candidate, model in zip(pool, built):
             entries, full_keep = _full_side(e, model, data, stages, rows_of_pass)
             progress.advance(len(e.learning_rates) * e.seeds, f'{candidate.name}: full log')
             pictured = candidate.name == _pictured(e.candidates)
@@ -103,10 +103,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
         'distillation_seeds': [r.config.seed for r in runs],
         'stages': [out[t] for t in stages],
     }
-    path = Path(run.workdir) / 'evaluate.json'
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(result, indent=1))
-    part.rename(path)
+    write_json(Path(run.workdir) / 'evaluate.json', result)
     return result
 
 
@@ -134,7 +131,13 @@ class _Sources:
         self.run, self.data = run, data
         self.artifacts = {}
         for t in stages:
-            artifact = load_artifact(Path(run.workdir) / 'history' / f'{t:05d}')
+            folder = Path(run.workdir) / 'history' / f'{t:05d}'
+            if not folder.exists():
+                raise UserError(
+                    f'{folder}, the memory of stage {t}, is gone: restore it from a copy, evaluate later stages only '
+                    '(--config.evaluate.first_stage=), or distill in another --workdir'
+                )
+            artifact = load_artifact(folder)
             if artifact.manifest['last_block'] != data.keys[t - 1] or artifact.manifest['stage'] != t:
                 raise UserError(
                     f'{run.workdir}/history/{t:05d} has seen block {artifact.manifest["last_block"]}, the protocol of '

@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from diet_jax import codebook, parallel, stage
+from diet_jax.disk import write_json
 from diet_jax.training import Batches
 
 REPEATS = 3
 
 
-def measure(run, compile_seconds: float = 0.0) -> dict:
+def measure(run) -> dict:
     """Times the components on the last block of a finished `stream.Run`, and writes `overhead.json` into its workdir.
 
     Seconds are the best of three, on one device, compilation apart. Returns what was written.
@@ -107,11 +108,20 @@ def measure(run, compile_seconds: float = 0.0) -> dict:
         'device': str(run.devices[0].device_kind),
         'devices': len(run.devices),
     }
-    path = Path(run.workdir) / 'overhead.json'
-    part = path.with_suffix('.part')
-    part.write_text(json.dumps(result, indent=1))
-    part.rename(path)
+    write_json(run.workdir / 'overhead.json', result)
     return result
+
+
+def outdated(run) -> bool:
+    """Whether `overhead.json` is not of the last block done, and can be made: the block's file is still there."""
+    if not 0 < run.done <= len(run.stream.blocks):
+        return False
+    path, block = run.workdir / 'overhead.json', run.stream.blocks[run.done - 1]
+    try:
+        measured = json.loads(path.read_text())['block']
+    except (OSError, ValueError, KeyError, TypeError):
+        measured = None
+    return measured != block.key and Path(block.path).exists()
 
 
 def peak_memory() -> int:

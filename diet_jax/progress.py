@@ -39,16 +39,17 @@ class Progress:
             self.task = self.bar.add_task(self.what, total=self.total, rate='')
         return self
 
-    def advance(self, amount: int, line: str) -> None:
-        """Counts `amount` as done and says `line`, with the time left."""
+    def advance(self, amount: int, line: str, apart: float = 0.0) -> None:
+        """Counts `amount` as done and says `line`, with the time left; seconds `apart` (compiling) happen once."""
         self.done += amount
+        self.begin += apart
         passed = time.perf_counter() - self.begin
         left = passed / max(self.done, 1) * (self.total - self.done)
         text = f'{line}  {left:.0f} s left'
         self.file.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {self.what}: {text}\n')
         self.file.flush()
         if self.bar:
-            self.bar.console.print(line, highlight=False)
+            self.bar.console.print(line, highlight=False, markup=False)
             self.bar.update(self.task, advance=amount, rate=f'{self.done / max(passed, 1e-9):,.0f}/s')
         else:
             self.log(f'{self.what}: {text}')

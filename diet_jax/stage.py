@@ -218,8 +218,9 @@ def address_and_fuse(
     entries = table[memory.ids]
     entry_logits = reference.rows(head, entries)
     shift = entry_logits - reference.apply(before.params, memory.ids)
-    stride = max(1, rows.label.shape[0] // a.basis_rows)
-    basis = mem.principal_basis(picked[::stride, :, 1:], rows.weight[::stride], a.components, axis)
+    live = jnp.sum(rows.weight).astype(jnp.int32)  # rows come first, padding last
+    spread = (jnp.arange(a.basis_rows) * (live / a.basis_rows)).astype(jnp.int32)
+    basis = mem.principal_basis(picked[spread, :, 1:], rows.weight[spread], a.components, axis)
     place = lambda r, logits: mem.places(r[..., 1:], logits, basis, a.logit_weight)  # noqa: E731
     target = jnp.minimum(
         jnp.floor(config.memory.row_budget * rows_seen.astype(jnp.float32)).astype(jnp.int32), memory.count.shape[0]

@@ -20,15 +20,13 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from diet_jax import metrics, models, parallel, stage
-from diet_jax.artifact import recover_folder, replace_folder, write_artifact
+from diet_jax.artifact import read_manifest, write_artifact
+from diet_jax.checks import check_config, check_same_config
 from diet_jax.data import open_stream
+from diet_jax.disk import recover_folder, replace_folder, write_json, write_json_lines, write_text
 from diet_jax.errors import UserError
 from diet_jax.progress import Progress
 from diet_jax.schema import plain
-
-# Sections of the config that may change between two runs over the same workdir.
-FREE = ('evaluate',)
-FREE_DATA = ('root', 'until')
 
 
 class Run:
@@ -37,15 +35,19 @@ class Run:
     def __init__(self, config: ConfigDict, workdir, log: Callable[[str], None] = print, devices=None):
         self.workdir = Path(workdir)
         self.devices = list(devices or jax.local_devices())
-        _check_config(config, len(self.devices))
-        _check_same_config(config, self.workdir)
-        self.log, self.source_config = log, config
-        self.stream = open_stream(config.data, workdir, log=log)
-        self.config = _sized(config, self.stream)
+        if self.workdir.exists() and not self.workdir.is_dir():
+            raise UserError(f'{workdir} is a file: --workdir names a folder')
+        check_config(config, len(self.devices))
         self.reference = models.build(config.reference.model, dim=config.reference.dim)
         self.students = tuple(models.build(name, dim=config.reference.dim) for name in config.refine.models)
-        self.fields = len(self.stream.fields)
         self.done, sizes = _last_checkpoint(self.workdir)
+        if self.done:  # before the first stage is done nothing binds
+            check_same_config(config, self.workdir / 'config.json')
+        self.log, self.source_config = log, config
+        self.stream = open_stream(config.data, workdir, log=log)
+        self._check_same_log(sizes.get('log', []))
+        self.config = _sized(config, self.stream)
+        self.fields = len(self.stream.fields)
         if sizes:  # capacities never shrink
             with self.config.unlocked():
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
@@ -56,6 +58,24 @@ class Run:
     def _steps(self) -> int:
         """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
         return max(-(-b.rows // self.config.reference.batch) for b in self.stream.blocks)
+
+    def _check_same_log(self, seen: list) -> None:
+        """Raises UserError if the blocks at hand do not begin with those that the memory has seen.
+
+        They would not if the prepared blocks were deleted and prepared again from a log that has lost its oldest
+        files: every id would have another slot.
+        """
+        for old, new in zip(seen, self._seen(len(self.stream.blocks))):
+            if old != new:
+                raise UserError(
+                    f'{self.workdir / "blocks"}: block {new[0]} ({new[1]} rows, {new[2]} slots) is where the memory '
+                    f'has seen block {old[0]} ({old[1]} rows, {old[2]} slots): restore the folder or the old log '
+                    'files, or use another --workdir'
+                )
+
+    def _seen(self, stages: int) -> list:
+        """[key, rows, slots known afterwards] of the first blocks."""
+        return [[b.key, b.rows, b.num_slots] for b in self.stream.blocks[:stages]]
 
     def initial(self) -> stage.StageState:
         """The state before the first block."""
@@ -77,9 +97,15 @@ class Run:
     def _restore(self, sizes: dict) -> stage.StageState:
         shapes = jax.eval_shape(lambda: self._initial(sizes['slots'], sizes['memory']))
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            path = (self.workdir / 'checkpoint' / f'{self.done:05d}' / 'state').absolute()
-            state = checkpointer.restore(path, item=like)
+        path = self.workdir / 'checkpoint' / f'{self.done:05d}' / 'state'
+        try:
+            with ocp.PyTreeCheckpointer() as checkpointer:
+                state = checkpointer.restore(path.absolute(), item=like)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of diet-jax; '
+                f'restore it from a copy, or delete {path.parent.parent} to distill again from the first block'
+            ) from error
         state = jax.tree.map(jnp.asarray, state)
         return grow(state, self.initial())
 
@@ -92,12 +118,13 @@ class Run:
         part.mkdir(parents=True)
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save((part / 'state').absolute(), jax.tree.map(np.asarray, self.state))
-        sizes = {'slots': self.slots, 'memory': self.config.memory.capacity}
-        (part / 'sizes.json').write_text(json.dumps(sizes))
+        sizes = {'slots': self.slots, 'memory': self.config.memory.capacity, 'log': self._seen(self.done)}
+        write_json(part / 'sizes.json', sizes)
+        shutil.copy(self.workdir / 'metrics.jsonl', part)
         part.rename(target)
         for old in folder.iterdir():
-            if old != target:
-                shutil.rmtree(old)
+            if old != target and old.is_dir():
+                shutil.rmtree(old, ignore_errors=True)
 
     def block(self, t: int):
         """Block t and its layout over the devices, with the vocabulary's growth put into the state."""
@@ -129,12 +156,18 @@ def distill(
     run = Run(config, workdir, log, devices)
     workdir = run.workdir
     total = len(run.stream.blocks)
-    recover_folder(workdir / 'memory')
-    if run.done >= total:
+    _recover(run)
+    if run.done > total:
+        log(
+            f'nothing left to do: {workdir / "memory"} has seen {run.done} blocks, more than the {total} up to '
+            f'{run.stream.blocks[-1].key} that the config asks for'
+        )
+        return run
+    if run.done == total:
         log(f'nothing left to do: all {total} blocks, up to {run.stream.blocks[-1].key}, are in {workdir / "memory"}')
         return run
-    (workdir / 'config.json').write_text(json.dumps(plain(config), indent=1))
-    lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done]
+    write_json(workdir / 'config.json', plain(config))
+    lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done] if run.done else []
     update = parallel.Timed(
         parallel.pmapped(stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS), run.devices)
     )
@@ -150,8 +183,8 @@ def distill(
             if not all(np.isfinite(x).all() for x in jax.tree.leaves(out)):
                 raise UserError(
                     f'block {block.key}: a loss or gradient of the stage is not finite; lower '
-                    'config.reference.learning_rate or config.refine.label_lr. The workdir holds stage '
-                    f'{run.done}'
+                    'config.reference.learning_rate or config.refine.label_lr'
+                    + (f', with another --workdir: this one holds stage {run.done}' if run.done else '')
                 )
             run.done = t + 1
             manifest = _export(run, t)
@@ -161,12 +194,13 @@ def distill(
             line['rows_per_second'] = rows[t] / max(read - start + line['seconds']['stage'], 1e-9)
             line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
             lines.append(line)
-            _write_lines(workdir / 'metrics.jsonl', lines)
+            write_json_lines(workdir / 'metrics.jsonl', lines)
             run.save()
             progress.advance(
                 rows[t],
                 f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
                 f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s',
+                apart=compiled,
             )
             if after_stage:
                 after_stage(t + 1)
@@ -179,7 +213,7 @@ def opened(config: ConfigDict, workdir, log: Callable[[str], None] = print) -> R
     Raises:
       UserError: nothing was distilled there, or blocks are missing.
     """
-    if not (Path(workdir) / 'config.json').exists():
+    if not _last_checkpoint(Path(workdir))[0]:
         raise UserError(f'{workdir} holds no memory: run scripts/distill.py with the same flags first')
     run = Run(config, workdir, log)
     if run.done < len(run.stream.blocks):
@@ -199,11 +233,30 @@ def replicate(run: Run, workdir) -> Run:
     if not path.exists():
         raise UserError(f'{workdir} holds no memory: distill one there with another --config.seed')
     config = run.source_config.copy_and_resolve_references()
+    try:
+        seed = json.loads(path.read_text())['seed']
+    except (ValueError, KeyError) as error:
+        raise UserError(f'{path} is not the config of a run ({error}): distill one there') from error
     with config.unlocked():
-        config.seed = json.loads(path.read_text())['seed']
+        config.seed = seed
     if config.seed == run.config.seed:
         raise UserError(f'{workdir} was distilled with seed {config.seed}, as {run.workdir}: it adds nothing')
     return opened(config, workdir, run.log)
+
+
+def _recover(run: Run) -> None:
+    """Puts right what a crash or a hand did to the files beside the checkpoint: it alone says what is done."""
+    folder, lines = run.workdir / 'memory', run.workdir / 'metrics.jsonl'
+    recover_folder(folder)
+    if not 0 < run.done <= len(run.stream.blocks):
+        return
+    if not (folder / 'manifest.json').exists() or read_manifest(folder)['stage'] != run.done:
+        run.log(f'{folder} is not the memory of stage {run.done}: written again')
+        _export(run, run.done - 1)
+    saved = run.workdir / 'checkpoint' / f'{run.done:05d}' / 'metrics.jsonl'
+    if saved.exists() and not (lines.exists() and lines.read_bytes() == saved.read_bytes()):
+        run.log(f'{lines} is not that of stage {run.done}: written again')
+        write_text(lines, saved.read_text())
 
 
 def _export(run: Run, t: int) -> dict:
@@ -302,6 +355,12 @@ def _with_vocabulary(book, stream, t: int):
 def _sized(config: ConfigDict, stream) -> ConfigDict:
     """A copy of the config with the memory's static sizes filled in."""
     config = config.copy_and_resolve_references()
+    first = stream.blocks[0]
+    if config.memory.row_budget * first.rows < 1:
+        raise UserError(
+            f'memory.row_budget {config.memory.row_budget:g} of the {first.rows} rows of block {first.key} is not one '
+            f'row: set it to {1.01 / first.rows:.2g} or more'
+        )
     with config.unlocked():
         m = config.memory
         m.row_budget = float(m.row_budget)
@@ -312,62 +371,21 @@ def _sized(config: ConfigDict, stream) -> ConfigDict:
     return config
 
 
-def _check_config(config: ConfigDict, devices: int) -> None:
-    """What can be checked before the log is opened."""
-    budget = config.memory.row_budget
-    if not 0 < budget <= 1:
-        raise UserError(f'memory.row_budget {budget} is not in (0, 1]: it is a share of the rows, 0.01 for 1 %')
-    if config.reference.batch % devices:
-        raise UserError(f'reference.batch {config.reference.batch} is not a multiple of the {devices} devices')
-    too_many = {c: n for c, n in config.data.numeric.items() if n + 2 > config.codebook.codes}
-    if too_many:
-        column, bins = next(iter(too_many.items()))
-        raise UserError(
-            f"data.numeric['{column}'] has {bins} bins and codebook.codes is {config.codebook.codes}: every bin "
-            f'needs a code, and so do missing and unseen: at most {config.codebook.codes - 2} bins'
-        )
-
-
-def _check_same_config(config: ConfigDict, workdir: Path) -> None:
-    path = workdir / 'config.json'
-    if not path.exists():
-        return
-
-    def strip(c):
-        c = {k: v for k, v in plain(c).items() if k not in FREE}
-        c['data'] = {k: v for k, v in c['data'].items() if k not in FREE_DATA}
-        return _flat(json.loads(json.dumps(c)))
-
-    old, new = strip(json.loads(path.read_text())), strip(config)
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            raise UserError(
-                f'{path}: {key} was {old.get(key)!r} when this memory was begun and is {new.get(key)!r} now: '
-                'use another --workdir, or the old value'
-            )
-
-
-def _flat(tree: dict, prefix: str = '') -> dict:
-    out = {}
-    for key, value in tree.items():
-        out.update(_flat(value, f'{prefix}{key}.') if isinstance(value, dict) and value else {prefix + key: value})
-    return out
-
-
 def _last_checkpoint(workdir: Path) -> tuple[int, dict]:
     """(stages done, capacities) of the last whole checkpoint; (0, {}) if there is none."""
     folder = workdir / 'checkpoint'
     done = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.exists() else []
     if not done:
         return 0, {}
-    return max(done), json.loads((folder / f'{max(done):05d}' / 'sizes.json').read_text())
+    path = folder / f'{max(done):05d}' / 'sizes.json'
+    try:
+        return max(done), json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f'{path} cannot be read ({error}): restore it from a copy, or delete {folder} to distill again from the '
+            'first block'
+        ) from error
 
 
 def _power_of_two(n: int) -> int:
     return 1 << max(10, int(n - 1).bit_length())
-
-
-def _write_lines(path: Path, lines: list[dict]) -> None:
-    part = path.with_suffix('.part')
-    part.write_text(''.join(json.dumps(line) + '\n' for line in lines))
-    part.rename(path)

@@ -21,11 +21,9 @@ def main(_):
     from diet_jax import overhead, report, stream
 
     args = flags.FLAGS
-    before = len(stream.read_metrics(args.workdir))
     run = stream.distill(args.config, args.workdir)
-    if run.done > before:
+    if overhead.outdated(run):
         overhead.measure(run)
-
     path = report.write_report(args.workdir, cli.command())
     print(f'memory: {run.workdir / "memory"}\nreport: {path}')
 

@@ -21,3 +21,13 @@ def data_root() -> pathlib.Path:
     if not root.is_dir():
         pytest.skip(f"no real logs at {root}: DIET_DATA names the folder that holds kuairand/")
     return root
+
+
+@pytest.fixture(scope="session")
+def distilled(tmp_path_factory) -> pathlib.Path:
+    """A finished workdir of the tiny run (tests/tiny.py): to be read, or copied."""
+    import tiny
+
+    workdir = tmp_path_factory.mktemp("tiny") / "run"
+    tiny.distill(workdir)
+    return workdir

@@ -193,6 +193,13 @@ def _digest(vocabulary: Vocabulary, columns: dict[str, pa.Array], time: np.ndarr
     return f"{int(total.sum()):016x}"
 
 
+def clean(folder: Path, blocks: int) -> None:
+    """Removes what an interrupted preparation left behind the first `blocks` blocks."""
+    for left in (*folder.rglob("*.part"), *(folder / "rows").glob("*.parquet")):
+        if left.suffix == ".part" or int(left.stem) >= blocks:
+            left.unlink()
+
+
 def append(data: dict, folder: Path, manifest: dict | None, source, log: Callable) -> dict:
     """Encodes the new blocks of a source behind the cached ones; the manifest is written last."""
     cached = list(manifest["blocks"]) if manifest else []
@@ -200,10 +207,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
     if manifest:
         vocabulary = read_vocabulary(folder, manifest)
     (folder / "rows").mkdir(parents=True, exist_ok=True)
-    # What an interrupted preparation may have left.
-    for left in (*folder.rglob("*.part"), *(folder / "rows").glob("*.parquet")):
-        if left.suffix == ".part" or int(left.stem) >= len(cached):
-            left.unlink()
+    clean(folder, len(cached))
     blocks = list(cached)
     for piece in source.new_pieces(cached, vocabulary, log):
         where = f"block {piece.key}"

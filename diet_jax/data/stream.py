@@ -145,7 +145,15 @@ def open_stream(data, workdir, log: Callable[[str], None] = print) -> EncodedStr
     if covered:
         log(f"data: {len(manifest['blocks'])} blocks in {folder}; nothing is new")
     else:
-        manifest = prepare.append(data, folder, manifest, source, log)
+        new = [path for path in (folder / "rows", folder, folder.parent, Path(workdir)) if not path.exists()]
+        try:
+            manifest = prepare.append(data, folder, manifest, source, log)
+        except UserError:
+            prepare.clean(folder, len(manifest["blocks"]) if manifest else 0)
+            for path in new:  # the workdir is left as it was
+                if path.exists():
+                    path.rmdir()
+            raise
     stream = EncodedStream(folder, manifest, data["until"])
     if not stream.blocks:
         first = manifest["blocks"][0]["key"]

@@ -1,0 +1,366 @@
+"""The driver: what a day costs, what a crash leaves, what may be deleted, and what comes out is always the same."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from tiny import DAYS, ROWS, contents, distill, outcome
+
+from diet_jax import stream
+from diet_jax.artifact import load_artifact
+from diet_jax.data import EncodedStream, prepare
+from diet_jax.errors import UserError
+
+KEYS = {
+    'stage': (),
+    'block': (),
+    'rows': (),
+    'rows_seen': (),
+    'rows_per_second': (),
+    'seconds': ('read', 'stage', 'compile', 'save', 'total'),
+    'reference': ('auc', 'logloss', 'gauc', 'train_loss'),
+    'codebook': ('slots', 'new_slots', 'moved'),
+    'influence': ('rows_mean', 'memory_mean', 'positive_share'),
+    'addressing': ('kept', 'modified', 'replaced', 'admitted'),
+    'refinement': ('proposed', 'accepted', 'loss_before', 'loss_after', 'meta_gradient_norm'),
+    'memory': ('rows', 'row_budget', 'bytes', 'byte_budget', 'byte_budget_raw', 'mass'),
+}
+
+
+@pytest.fixture(scope='module')
+def three_days(tmp_path_factory) -> Path:
+    """The tiny run as it stood a day earlier; to be copied."""
+    workdir = tmp_path_factory.mktemp('three') / 'run'
+    distill(workdir, _until(DAYS[2]))
+    return workdir
+
+
+@pytest.fixture
+def loaded(monkeypatch) -> list[int]:
+    """The blocks opened from here on, 0-based."""
+    seen, load = [], EncodedStream.load
+    monkeypatch.setattr(EncodedStream, 'load', lambda self, t: (seen.append(t), load(self, t))[1])
+    return seen
+
+
+def _until(day):
+    config = tiny.get_config()
+    config.data.until = day
+    return config
+
+
+def _blocks(count):
+    config = tiny.get_config()
+    config.data.simulated.blocks = count
+    return config
+
+
+def _copy(workdir, tmp_path) -> Path:
+    return Path(shutil.copytree(workdir, tmp_path / 'run'))
+
+
+def test_metrics_have_every_number_and_they_add_up(distilled):
+    lines = stream.read_metrics(distilled)
+    assert [line['block'] for line in lines] == list(DAYS) and [line['stage'] for line in lines] == [1, 2, 3, 4]
+    entries = slots = 0
+    for t, line in enumerate(lines, 1):
+        for key, inner in KEYS.items():
+            for name in inner:
+                assert isinstance(line[key][name], (int, float)), f'{key}.{name}'
+        a, m = line['addressing'], line['memory']
+        assert (line['rows'], line['rows_seen']) == (ROWS, t * ROWS)
+        assert a['kept'] + a['modified'] + a['replaced'] == entries
+        assert entries + a['admitted'] == m['rows'] == int(0.05 * t * ROWS)
+        assert m['mass'] == t * ROWS, 'every row of the stream is absorbed by exactly one entry'
+        assert m['row_budget'] == m['rows'] / (t * ROWS)
+        manifest = json.loads((distilled / 'history' / f'{t:05d}' / 'manifest.json').read_text())
+        assert m['bytes'] == manifest['budgets']['bytes']
+        assert line['codebook']['slots'] == slots + line['codebook']['new_slots']
+        assert line['refinement']['proposed'] == 2 and line['refinement']['accepted'] in (0, 1)
+        better = line['refinement']['loss_after'] < line['refinement']['loss_before']
+        assert line['refinement']['accepted'] == better, 'a refinement that does harm is dropped'
+        s = line['seconds']
+        assert s['total'] >= s['read'] + s['stage'] + s['compile'] > 0
+        entries, slots = m['rows'], line['codebook']['slots']
+    assert lines[-1]['addressing']['replaced'] > 0 and lines[-1]['addressing']['modified'] > 0
+
+
+def test_a_second_run_says_so_and_touches_nothing(distilled, loaded):
+    stamps = lambda: {p: p.stat().st_mtime_ns for p in distilled.rglob('*')}  # noqa: E731
+    before, times, said = contents(distilled), stamps(), []
+    run = distill(distilled, log=said.append)
+    assert said[-1] == f'nothing left to do: all 4 blocks, up to {DAYS[3]}, are in {distilled / "memory"}'
+    assert contents(distilled) == before and stamps() == times and loaded == []
+    assert run.done == 4 and int(run.state.stage) == 4
+
+
+def test_a_stage_needs_no_past_block(distilled, tmp_path, loaded):
+    def forget(stage):
+        done = list((tmp_path / 'run' / 'blocks').glob(f'*/rows/{stage - 1:05d}.parquet'))
+        assert len(done) == 1
+        done[0].unlink()
+
+    distill(tmp_path / 'run', after_stage=forget)
+    assert not list(tmp_path.rglob('rows/*.parquet')) and loaded == [0, 1, 2, 3]
+    assert outcome(tmp_path / 'run') == outcome(distilled)
+
+
+@pytest.mark.parametrize('first', [_blocks(2), _until(DAYS[1])], ids=['log', 'until'])
+def test_a_log_that_grew_gives_what_the_whole_log_gives(distilled, tmp_path, loaded, first):
+    distill(tmp_path / 'run', first)
+    early = contents(tmp_path / 'run' / 'history')
+    assert {Path(p).parts[0] for p in early} == {'00001', '00002'}
+    assert early.items() <= contents(distilled / 'history').items(), 'a stage knows nothing of later blocks'
+    for old in (tmp_path / 'run').glob('blocks/*/rows/*'):
+        old.unlink()
+    loaded.clear()
+    said = []
+    distill(tmp_path / 'run', log=said.append)
+    assert loaded == [2, 3] and any('2 new blocks' in line for line in said)
+    assert outcome(tmp_path / 'run') == outcome(distilled)
+
+
+def test_capacities_grow_with_the_log(distilled, tmp_path):
+    """21 days need more entries than the 256 that 4 days were sized for, and more slots: the old state lies in it."""
+    workdir = _copy(distilled, tmp_path)
+    old = tiny.opened(distilled).state
+    config = _blocks(21)
+
+    class Enough(Exception):
+        pass
+
+    def stop(stage):
+        raise Enough
+
+    run = tiny.opened(workdir, config)
+    assert run.state.memory.count.shape == (512,) and old.memory.count.shape == (256,)
+    for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(run.state)):
+        np.testing.assert_array_equal(a, np.asarray(b)[tuple(slice(n) for n in a.shape)])
+    fresh = run.initial()
+    np.testing.assert_array_equal(run.state.memory.valid[256:], fresh.memory.valid[256:])
+    assert not run.state.memory.valid[256:].any()
+    with pytest.raises(Enough):
+        distill(workdir, config, after_stage=stop)
+    line = stream.read_metrics(workdir)[-1]
+    assert (line['stage'], line['memory']['mass'], line['memory']['rows']) == (5, 5 * ROWS, 80)
+    assert contents(distilled / 'history').items() <= contents(workdir / 'history').items()
+
+
+def test_another_seed_is_another_memory(distilled, tmp_path):
+    config = tiny.get_config()
+    config.seed = 1
+    distill(tmp_path / 'run', config)
+    assert (tmp_path / 'run' / 'memory' / 'rows.parquet').read_bytes() != (
+        distilled / 'memory' / 'rows.parquet'
+    ).read_bytes()
+    run = tiny.opened(distilled)
+    assert stream.replicate(run, tmp_path / 'run').config.seed == 1
+    with pytest.raises(UserError, match='was distilled with seed 0.*adds nothing'):
+        stream.replicate(run, distilled)
+
+
+class Crash(BaseException):
+    """As Ctrl-C or a lost machine: nothing catches it."""
+
+
+def _crash_at(patch, step):
+    """Counts what changes the disk, and stops in the middle of number `step`. Returns the list of what was done."""
+    done = []
+
+    def counted(owner, name, half):
+        real = getattr(owner, name)
+
+        def write(*args, **kwargs):
+            done.append(name)
+            if len(done) - 1 == step:
+                half(real, *args, **kwargs)
+                raise Crash(f'{name} {args}')
+            return real(*args, **kwargs)
+
+        patch.setattr(owner, name, write)
+
+    def no_step(real, *args, **kwargs):
+        pass
+
+    counted(os, 'rename', no_step)
+    counted(os, 'replace', no_step)
+    counted(shutil, 'rmtree', no_step)
+    counted(shutil, 'copytree', lambda real, a, b: Path(b).mkdir())
+    counted(Path, 'write_text', lambda real, path, text: real(path, text[: len(text) // 2]))
+    return done
+
+
+def test_a_crash_in_any_write_loses_nothing(distilled, three_days, tmp_path):
+    whole = outcome(distilled)
+    step = 0
+    while True:
+        workdir = tmp_path / str(step)
+        shutil.copytree(three_days, workdir)
+        with pytest.MonkeyPatch.context() as patch:
+            done = _crash_at(patch, step)
+            try:
+                distill(workdir)
+                break
+            except Crash as crash:
+                where = f'step {step}: {crash}'
+        memory = workdir / 'memory'
+        seen = load_artifact(memory if memory.exists() else workdir / 'memory.old').manifest['stage']
+        assert seen in (3, 4), where
+        distill(workdir)
+        assert outcome(workdir) == whole, where
+        assert sorted(p.name for p in (workdir / 'checkpoint').iterdir()) == ['00004'], where
+        assert {p.name for p in workdir.iterdir()} == {p.name for p in distilled.iterdir()}, where
+        shutil.rmtree(workdir)
+        step += 1
+    assert step == len(done) > 15, done
+
+
+def test_a_crash_after_a_stage_goes_on_from_it(distilled, tmp_path, loaded):
+    def stop(stage):
+        if stage == 2:
+            raise Crash
+
+    with pytest.raises(Crash):
+        distill(tmp_path / 'run', after_stage=stop)
+    assert loaded == [0, 1]
+    distill(tmp_path / 'run')
+    assert loaded == [0, 1, 2, 3] and outcome(tmp_path / 'run') == outcome(distilled)
+
+
+def _truncate(path: Path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _leftovers(workdir: Path):
+    for name in ('checkpoint/part', 'memory.part', 'memory.old', 'history/00004.part'):
+        (workdir / name).mkdir()
+        (workdir / name / 'half').write_text('{')
+    (workdir / 'checkpoint' / '.DS_Store').write_text('')
+    (workdir / 'metrics.jsonl.part').write_text('{')
+
+
+@pytest.mark.parametrize(
+    'hand',
+    [
+        lambda w: shutil.rmtree(w / 'memory'),
+        lambda w: (w / 'memory').rename(w / 'memory.old'),
+        lambda w: (w / 'memory' / 'manifest.json').unlink(),
+        lambda w: _truncate(w / 'metrics.jsonl'),
+        lambda w: (w / 'metrics.jsonl').unlink(),
+        lambda w: (w / 'log.txt').unlink(),
+        _leftovers,
+    ],
+    ids=['memory gone', 'memory moved', 'manifest gone', 'metrics cut', 'metrics gone', 'log gone', 'leftovers'],
+)
+@pytest.mark.parametrize('when', ['finished', 'with a new day'])
+def test_the_checkpoint_puts_the_rest_right(distilled, three_days, tmp_path, hand, when):
+    workdir = _copy(distilled if when == 'finished' else three_days, tmp_path)
+    hand(workdir)
+    distill(workdir)
+    assert outcome(workdir)[0] == outcome(distilled)[0] and outcome(workdir)[2] == outcome(distilled)[2]
+
+
+def _fails(workdir, match, config=None):
+    """The run stops with one line, and the workdir stays as it was."""
+    before = contents(workdir)
+    with pytest.raises(UserError, match=match) as caught:
+        distill(workdir, config)
+    assert contents(workdir) == before and '\n' not in str(caught.value)
+
+
+def test_a_memory_goes_on_with_the_config_it_was_begun_with(distilled, tmp_path):
+    for key, value in (('memory.row_budget', 0.1), ('seed', 3), ('data.simulated.users', 41)):
+        config = tiny.get_config()
+        config.update_from_flattened_dict({key: value})
+        _fails(distilled, rf'config.json: {key} was .* when this memory was begun and is {value} now', config)
+    config = tiny.get_config()
+    config.evaluate.seeds = 5
+    assert distill(distilled, config).done == 4, 'how it is evaluated is free'
+    workdir = _copy(distilled, tmp_path)
+    (workdir / 'config.json').write_text('{"seed"')
+    _fails(workdir, 'config.json does not parse')
+
+
+def test_a_log_of_fewer_days_than_the_memory_has_seen(distilled):
+    said = []
+    run = distill(distilled, _until(DAYS[1]), said.append)
+    assert run.done == 4 and re.search('has seen 4 blocks, more than the 2 up to 2024-01-02', said[-1])
+
+
+def test_ids_that_would_mean_something_else_are_refused(distilled, tmp_path, monkeypatch):
+    """The prepared blocks are deleted and the log has lost its first day: slots would be other ids than before."""
+    workdir = _copy(distilled, tmp_path)
+    shutil.rmtree(workdir / 'blocks')
+    make, key = prepare.simulate_block, prepare.block_key
+    monkeypatch.setattr(prepare, 'simulate_block', lambda p, t: make(p, t + 1))
+    monkeypatch.setattr(prepare, 'block_key', lambda t: key(t + 1))
+    with pytest.raises(UserError, match=f'block {DAYS[1]} .* is where the memory has seen block {DAYS[0]}'):
+        distill(workdir)
+    assert outcome(workdir) == outcome(distilled)
+
+
+def test_a_damaged_checkpoint_is_named(distilled, tmp_path):
+    workdir = _copy(distilled, tmp_path)
+    for path in (workdir / 'checkpoint' / '00004' / 'state').rglob('*'):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:10])
+    _fails(workdir, r'checkpoint/00004/state cannot be read .*delete .*checkpoint to distill again')
+    (workdir / 'checkpoint' / '00004' / 'sizes.json').unlink()
+    _fails(workdir, 'sizes.json cannot be read')
+    shutil.rmtree(workdir / 'checkpoint')
+    distill(workdir)  # the way out that the message names
+    assert outcome(workdir) == outcome(distilled)
+
+
+def test_a_loss_that_is_not_finite_stops_loudly_and_binds_nothing(tmp_path, monkeypatch):
+    finite = np.isfinite
+    monkeypatch.setattr(stream.np, 'isfinite', lambda x: np.zeros_like(x, bool))
+    with pytest.raises(UserError, match=f'block {DAYS[0]}: a loss .* is not finite; lower config.reference.learning'):
+        distill(tmp_path / 'run')
+    monkeypatch.setattr(stream.np, 'isfinite', finite)
+    assert not (tmp_path / 'run' / 'memory').exists() and not (tmp_path / 'run' / 'checkpoint').exists()
+    config = tiny.get_config()
+    config.reference.learning_rate = 1e-4
+    assert tiny.opened(tmp_path / 'run', config).done == 0, 'the advice of the message can be followed at once'
+
+
+@pytest.mark.parametrize(
+    'key, value, match',
+    [
+        ('memory.row_budget', 0.0, r'memory.row_budget 0.0 is not in \(0, 1\]'),
+        ('memory.row_budget', 0.001, r'memory.row_budget 0.001 of the 320 rows .* is not one row: set it to 0.0032'),
+        ('reference.batch', 0, 'reference.batch is 0: it must be 1 or more'),
+        ('reference.learning_rate', float('nan'), 'reference.learning_rate is nan'),
+        ('reference.model', 'deepfn', "no model is named 'deepfn'"),
+        ('refine.models', (), 'refine.models is empty'),
+        ('codebook.codes', 5, r"data.numeric\['price'\] has 4 bins and codebook.codes is 5: .* at most 3"),
+        ('evaluate.epochs', (30, 10), r'evaluate.epochs \(30, 10\) do not increase: write \(10, 30\)'),
+        ('evaluate.candidates', ('lr,mlp',), 'evaluate.candidates holds .* several are written'),
+        ('data.fields', ('user', 'itm'), "no field 'itm'"),
+    ],
+)
+def test_bad_values_leave_no_workdir(tmp_path, key, value, match):
+    config = tiny.get_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=match):
+        distill(tmp_path / 'run', config)
+    left = contents(tmp_path)
+    assert not left or all(p.startswith('run/blocks/') for p in left) and 'is not one row' in match
+
+
+def test_unknown_and_missing_keys(tmp_path):
+    config = tiny.get_config()
+    config.memory.row_bugdet = 0.1
+    with pytest.raises(UserError, match=r"config.memory has no key 'row_bugdet' \(did you mean 'row_budget'\?\)"):
+        distill(tmp_path / 'run', config)
+    config = tiny.get_config()
+    del config.refine
+    with pytest.raises(UserError, match="config lacks 'refine': begin with"):
+        distill(tmp_path / 'run', config)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,83 @@
+"""A tiny run on the simulated stream: four days of 320 rows. Also a config file: `--config=tests/tiny.py`."""
+
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diet_jax.config import default_config
+from diet_jax.schema import simulated_data
+
+DAYS = ('2024-01-01', '2024-01-02', '2024-01-03', '2024-01-04')
+ROWS = 320
+
+
+def get_config() -> ConfigDict:
+    c = default_config()
+    c.data = simulated_data(blocks=4, rows_per_block=ROWS, users=40, items=30, new_items_per_block=2, authors=6)
+    c.data.fields = ('user', 'item', 'tab')
+    c.data.numeric = ConfigDict({'price': 4})
+    c.data.time_fields = ('hour',)
+    c.reference.update(dim=4, batch=64)
+    c.codebook.codes = 12
+    c.memory.row_budget = 0.05
+    c.addressing.update(components=4, query_rows=128, basis_rows=128)
+    c.refine.update(pool=2, outer_steps=2, inner_steps=2, window=2, batch=16, outer_rows=64, past_rows=32)
+    c.refine.update(check_rows=64, check_epochs=1)
+    c.evaluate.update(candidates=('lr', 'mlp'), dim=4, batch=64, learning_rates=(2e-3, 1e-2), student_batch=16)
+    c.evaluate.update(student_learning_rates=(3e-3, 1e-2), epochs=(1, 2), seeds=2, first_stage=1)
+    return c
+
+
+_UPDATES, _TIMED = {}, {}
+
+
+def distill(workdir, config=None, log=lambda line: None, after_stage=None):
+    """`stream.distill` on one device; runs with equal shapes share one compiled stage."""
+    import jax
+    import pytest
+
+    from diet_jax import stream
+
+    make, pmapped, timed = stream.stage.make_stage_update, stream.parallel.pmapped, stream.parallel.Timed
+
+    def shared(config, reference, students, axis):
+        c = config.to_dict()
+        key = json.dumps([c[k] for k in ('reference', 'codebook', 'memory', 'addressing', 'refine')]) + axis
+        return _UPDATES.setdefault(key, make(config, reference, students, axis))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream.stage, 'make_stage_update', shared)
+        patch.setattr(stream.parallel, 'pmapped', lambda update, devices: (update, devices))
+        patch.setattr(
+            stream.parallel, 'Timed', lambda pair: _TIMED.setdefault(id(pair[0]), None) or _timed(timed, pmapped, *pair)
+        )
+        return stream.distill(config or get_config(), workdir, log, jax.devices()[:1], after_stage)
+
+
+def _timed(timed, pmapped, update, devices):
+    _TIMED[id(update)] = timed(pmapped(update, devices))
+    return _TIMED[id(update)]
+
+
+def opened(workdir, config=None):
+    """The finished run of a workdir."""
+    import jax
+
+    from diet_jax import stream
+
+    return stream.Run(config or get_config(), workdir, lambda line: None, jax.devices()[:1])
+
+
+def contents(folder) -> dict[str, bytes]:
+    """Every file below a folder, by its path."""
+    folder = Path(folder)
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*')) if p.is_file()}
+
+
+def outcome(workdir) -> tuple[dict, dict, list]:
+    """What a run must give byte for byte: the memory, every stage's memory, and the metrics apart from seconds."""
+    lines = [json.loads(line) for line in (Path(workdir) / 'metrics.jsonl').read_text().splitlines()]
+    timings = ('seconds', 'rows_per_second')
+    lines = [json.dumps({k: v for k, v in line.items() if k not in timings}) for line in lines]
+    return contents(Path(workdir) / 'memory'), contents(Path(workdir) / 'history'), lines
