@@ -87,7 +87,8 @@ def _located(argv, error) -> str:
             if not isinstance(error, (AttributeError, KeyError)):
                 return f'{arg}: {said}'
             near = re.search(r'Did you mean "(\w+)"', said)
-            return f"{arg}: the config has no key '{key.rpartition('.')[2]}'" + (f" (did you mean '{near[1]}'?)" if near else '')
+            hint = f" (did you mean '{near[1]}'?)" if near else ''
+            return f"{arg}: the config has no key '{key.rpartition('.')[2]}'{hint}"
     if path and not os.path.exists(path):
         return f'--config={path}: there is no such file'
     return f'--config={path}: {said}' if path else said

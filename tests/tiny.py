@@ -29,35 +29,30 @@ def get_config() -> ConfigDict:
     return c
 
 
-_UPDATES, _TIMED = {}, {}
+_COMPILED = {}
 
 
 def distill(workdir, config=None, log=lambda line: None, after_stage=None):
-    """`stream.distill` on one device; runs with equal shapes share one compiled stage."""
+    """`stream.distill` on one device; runs whose stages are the same function share its compiled form."""
     import jax
     import pytest
 
     from diet_jax import stream
 
     make, pmapped, timed = stream.stage.make_stage_update, stream.parallel.pmapped, stream.parallel.Timed
+    sections = ('reference', 'codebook', 'memory', 'addressing', 'refine')
 
-    def shared(config, reference, students, axis):
-        c = config.to_dict()
-        key = json.dumps([c[k] for k in ('reference', 'codebook', 'memory', 'addressing', 'refine')]) + axis
-        return _UPDATES.setdefault(key, make(config, reference, students, axis))
+    def share(config, reference, students, axis):
+        key = json.dumps([config[section].to_dict() for section in sections])
+        if key not in _COMPILED:
+            _COMPILED[key] = timed(pmapped(make(config, reference, students, axis), jax.devices()[:1]))
+        return _COMPILED[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream.stage, 'make_stage_update', shared)
-        patch.setattr(stream.parallel, 'pmapped', lambda update, devices: (update, devices))
-        patch.setattr(
-            stream.parallel, 'Timed', lambda pair: _TIMED.setdefault(id(pair[0]), None) or _timed(timed, pmapped, *pair)
-        )
+        patch.setattr(stream.stage, 'make_stage_update', share)
+        patch.setattr(stream.parallel, 'pmapped', lambda update, devices: update)
+        patch.setattr(stream.parallel, 'Timed', lambda update: update)
         return stream.distill(config or get_config(), workdir, log, jax.devices()[:1], after_stage)
-
-
-def _timed(timed, pmapped, update, devices):
-    _TIMED[id(update)] = timed(pmapped(update, devices))
-    return _TIMED[id(update)]
 
 
 def opened(workdir, config=None):
