@@ -54,8 +54,10 @@ def _parse(argv):
         rest = flags.FLAGS(argv)
         _check_flags()
         return rest
-    except (flags.Error, UserError) as error:
+    except UserError as error:
         _stop(error)
+    except flags.Error as error:
+        _stop(_in_config(_config_path(argv), error) or error)
     except Exception as error:  # a config file is a program: whatever it raises is the user's to see, in one line
         _stop(_located(argv, error))
 
@@ -74,13 +76,11 @@ def _check_flags() -> None:
 
 def _located(argv, error) -> str:
     """An error as one line that begins with the config file and its line, or with the flag."""
-    said = error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
-    path = next((a.partition('=')[2].partition(':')[0] for a in argv[1:] if a.lstrip('-').startswith('config=')), '')
+    path, said = _config_path(argv), _said(error)
     if isinstance(error, SyntaxError):
         return f'{error.filename} line {error.lineno}: {error.msg}'
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if path and f.filename.endswith(path)]
-    if frames:
-        return f'{path} line {frames[-1].lineno}: {type(error).__name__}: {said}'
+    if line := _in_config(path, error):
+        return line
     for arg in argv[1:]:
         key = arg.partition('=')[0].lstrip('-')
         if key.startswith('config.') and key.rpartition('.')[2] in said:
@@ -92,6 +92,28 @@ def _located(argv, error) -> str:
     if path and not os.path.exists(path):
         return f'--config={path}: there is no such file'
     return f'--config={path}: {said}' if path else said
+
+
+def _in_config(path: str, error) -> str:
+    """What an error that arose in the config file says, with its line; '' if it arose elsewhere."""
+    while error is not None:  # absl wraps some of them
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if path and f.filename.endswith(path)]
+        if frames:
+            return f'{path} line {frames[-1].lineno}: {type(error).__name__}: {_said(error)}'
+        error = error.__cause__ or error.__context__
+    return ''
+
+
+def _config_path(argv) -> str:
+    for i, arg in enumerate(argv[1:], 1):
+        name, equals, value = arg.lstrip('-').partition('=')
+        if name == 'config':
+            return (value if equals else ''.join(argv[i + 1 : i + 2])).partition(':')[0]
+    return ''
+
+
+def _said(error) -> str:
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
 
 
 def _stop(error) -> None:

@@ -143,7 +143,8 @@ def address(
 
     # Who gives way: the entries of least influence.
     order = jnp.argsort(jnp.where(memory.valid, running, jnp.inf))
-    available = psum(jnp.sum(rows.valid), axis)
+    bound = min(max_new, capacity)
+    available = jnp.minimum(psum(jnp.sum(rows.valid), axis), bound)  # no more may go than can come
     replaced = jnp.minimum(jnp.floor(replace * before).astype(jnp.int32), available)
     gone = jnp.zeros(capacity, bool).at[order].set(jnp.arange(capacity) < replaced)
     stays = memory.valid & ~gone
@@ -154,7 +155,7 @@ def address(
     draw = key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
     odds = influence_power * jnp.log(jnp.abs(rows.influence) + 1e-9) + coverage_power * jnp.log(distance + 1e-6)
     odds = jnp.where(rows.valid, odds + jax.random.gumbel(draw, odds.shape), -jnp.inf)
-    score, new = _global_top(odds, rows, min(max_new, capacity), axis)
+    score, new = _global_top(odds, rows, bound, axis)
     admitted = jnp.clip(target - before, 0, jnp.maximum(available - replaced, 0))
     rank = jnp.arange(score.shape[0])
     slot = jnp.where(rank < replaced, order[jnp.minimum(rank, capacity - 1)], before + rank - replaced)

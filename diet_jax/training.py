@@ -124,7 +124,7 @@ def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=
         state, logits = carry
         dropout = None if key is None else jax.random.fold_in(key, i)
         state, out = stream_step(model, state, batches.ids[i], batches.label[i], batches.weight[i], lr, axis, dropout)
-        return state, logits.at[i].set(out)
+        return state, logits.at[i].set(jnp.where(batches.weight[i] > 0, out, 0.0))
 
     logits = jnp.zeros_like(batches.label)
     return jax.lax.fori_loop(0, batches.steps, body, (state, logits))

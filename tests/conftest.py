@@ -31,3 +31,14 @@ def distilled(tmp_path_factory) -> pathlib.Path:
     workdir = tmp_path_factory.mktemp("tiny") / "run"
     tiny.distill(workdir)
     return workdir
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For small programs that run a few times: nearly all of the time is XLA's optimizer, so leave most of it out."""
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

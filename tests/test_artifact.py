@@ -1,0 +1,288 @@
+"""The memory on disk, read with pyarrow and json alone, as the contract of docs/format.md has it."""
+
+import hashlib
+import json
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tiny
+from tiny import DAYS, ROWS
+
+from diet_jax.artifact import load_artifact, write_artifact
+from diet_jax.data import open_stream
+from diet_jax.disk import recover_folder, replace_folder, write_json
+from diet_jax.errors import UserError
+
+FIELDS = ['user', 'item', 'tab', 'price', 'hour']
+LEARNED = ['soft_label', 'mean_label', 'hard_label', 'count', 'weight', 'influence']
+FILES = ['rows.parquet', *(f'codebook/{f}.parquet' for f in FIELDS)]
+
+
+@pytest.fixture(scope='module')
+def memory(distilled):
+    return distilled / 'memory'
+
+
+@pytest.fixture(scope='module')
+def manifest(memory):
+    return json.loads((memory / 'manifest.json').read_text())
+
+
+@pytest.fixture(scope='module')
+def rows(memory):
+    return pq.read_table(memory / 'rows.parquet')
+
+
+@pytest.fixture(scope='module')
+def books(memory):
+    return {f: pq.read_table(memory / 'codebook' / f'{f}.parquet').to_pydict() for f in FIELDS}
+
+
+@pytest.fixture(scope='module')
+def stream(distilled):
+    return open_stream(tiny.get_config().data, distilled, log=lambda line: None)
+
+
+def test_files_and_checksums(memory, manifest):
+    found = sorted(str(p.relative_to(memory)) for p in memory.rglob('*') if p.is_file())
+    assert found == sorted([*FILES, 'manifest.json'])
+    assert manifest['checksums'] == {f: hashlib.sha256((memory / f).read_bytes()).hexdigest() for f in FILES}
+
+
+def test_columns_and_types(rows, memory):
+    assert rows.column_names == [name for f in FIELDS for name in (f, f'{f}__code')] + [*LEARNED, 'stage']
+    for field in FIELDS:
+        assert rows.schema.field(f'{field}__code').type == pa.int32() and rows[f'{field}__code'].null_count == 0
+        book = pq.read_table(memory / 'codebook' / f'{field}.parquet')
+        assert book.schema.names == ['value', 'code'] and book.schema.field('code').type == pa.int32()
+        assert book.schema.field('value').type == rows.schema.field(field).type == pa.int64()
+    assert {rows.schema.field(name).type for name in LEARNED} == {pa.float32()}
+    assert rows.schema.field('stage').type == pa.int32()
+    for path in FILES:
+        assert pq.ParquetFile(memory / path).metadata.row_group(0).column(0).compression == 'ZSTD'
+
+
+def test_manifest_numbers(manifest, rows, memory, stream):
+    size = sum((memory / f).stat().st_size for f in FILES)
+    encoded = sum(b.encoded_bytes for b in stream.blocks)
+    raw = sum(b.raw_bytes for b in stream.blocks)
+    assert manifest['format'] == 1 and manifest['seed'] == 0
+    assert (manifest['stage'], manifest['last_block']) == (4, DAYS[3])
+    assert manifest['rows'] == rows.num_rows == int(0.05 * 4 * ROWS) and manifest['rows_seen'] == 4 * ROWS
+    assert manifest['label'] == 'label' and manifest['group'] == 'user'
+    assert manifest['budgets'] == {
+        'rows': 0.05,
+        'bytes': size,
+        'encoded_bytes': encoded,
+        'raw_bytes': raw,
+        'bytes_of_encoded': size / encoded,
+        'bytes_of_raw': size / raw,
+    }
+    assert [f['name'] for f in manifest['fields']] == FIELDS
+    assert [f['kind'] for f in manifest['fields']] == ['categorical'] * 3 + ['numeric', 'time']
+    assert {'jax', 'pyarrow'} <= manifest['versions'].keys()
+
+
+def test_values_and_codes_agree_with_the_codebook(manifest, rows, books):
+    for field in manifest['fields']:
+        name, codes = field['name'], field['codes']
+        book = dict(zip(books[name]['value'], books[name]['code']))
+        assert len(book) == len(books[name]['value']), 'a value has one code'
+        assert book[None] == field['unseen_code'], 'the row with a null value is the code of unseen values'
+        assert set(book.values()) <= set(range(codes)) and 0 <= field['missing_code'] < codes <= 12
+        value, code = rows[name].to_pylist(), rows[f'{name}__code'].to_pylist()
+        assert code == [book[v] for v in value]
+
+
+def test_learned_columns_are_what_their_names_say(rows):
+    c = {name: rows[name].to_numpy().astype(np.float64) for name in LEARNED}
+    assert ((c['soft_label'] > 0) & (c['soft_label'] < 1)).all()
+    assert ((c['mean_label'] >= 0) & (c['mean_label'] <= 1)).all() and set(c['hard_label']) == {0.0, 1.0}
+    assert (c['count'] >= 1).all() and c['count'].sum() == 4 * ROWS
+    np.testing.assert_allclose(c['weight'].mean(), 1.0, rtol=1e-6)
+    clicks = c['count'] * c['mean_label']
+    np.testing.assert_allclose(clicks, np.round(clicks), atol=1e-3, err_msg='a mean of that many clicks')
+    assert set(rows['stage'].to_pylist()) <= {1, 2, 3, 4}
+
+
+def test_means_add_up_to_the_clicks_of_the_log(rows, stream):
+    clicks = sum(b.positives for b in stream.blocks)
+    assert (rows['count'].to_numpy() * rows['mean_label'].to_numpy()).sum() == pytest.approx(clicks, rel=1e-5)
+
+
+def test_entries_are_rows_of_the_log(rows, stream):
+    """Every entry is a row that the log has, with its own click, from the stage that the entry names."""
+    log = {}
+    for t in range(4):
+        block = stream.load(t)
+        columns = [stream.values(block.ids[:, f]).to_pylist() for f in range(len(FIELDS))]
+        log[t + 1] = set(zip(*columns, block.label.tolist()))
+    entries = list(zip(*(rows[f].to_pylist() for f in FIELDS), rows['hard_label'].to_pylist()))
+    for entry, stage in zip(entries, rows['stage'].to_pylist()):
+        assert entry in log[stage]
+
+
+def test_a_numeric_code_is_its_bin(manifest, rows, books):
+    price = manifest['fields'][3]
+    bins = len(price['bounds']) + 1  # up to the 4 asked for: boundaries that coincide are one
+    assert 2 <= bins <= 4 and price['bounds'] == sorted(set(price['bounds']))
+    assert rows['price'].to_pylist() == rows['price__code'].to_pylist()
+    known = [(v, c) for v, c in zip(books['price']['value'], books['price']['code']) if v is not None]
+    assert known == [(b, b) for b in range(bins)] and price['codes'] == bins + 1 and price['missing_code'] == bins
+
+
+def test_code_of_slots_is_the_map_of_the_files(distilled, stream):
+    """Whatever the stage: the log's rows, coded value by value from the files, are those of `code_of_slots`."""
+    for stage in (1, 4):
+        folder = distilled / 'history' / f'{stage:05d}'
+        artifact = load_artifact(folder)
+        table, offsets = artifact.code_of_slots(stream), artifact.offsets()
+        manifest = json.loads((folder / 'manifest.json').read_text())
+        assert artifact.num_codes == sum(f['codes'] for f in manifest['fields'])
+        block, unseen = stream.load(3), 0
+        for f, field in enumerate(manifest['fields']):
+            book = pq.read_table(folder / 'codebook' / f'{field["name"]}.parquet').to_pydict()
+            book = dict(zip(book['value'], book['code']))
+            values = stream.values(block.ids[:, f]).to_pylist()
+            unseen += sum(v not in book for v in values)
+            by_hand = [book.get(v, book[None]) + offsets[f] for v in values]
+            assert table[block.ids[:, f]].tolist() == by_hand
+            assert table[2 * f] - offsets[f] == field['missing_code']
+            assert table[2 * f + 1] - offsets[f] == field['unseen_code']
+        assert (unseen > 0) == (stage == 1), 'the fourth day brings values that the first did not know'
+        stored = np.stack([artifact.codes[:, f] for f in range(len(FIELDS))], 1)
+        assert (stored >= 0).all() and (stored < [f.codes for f in artifact.fields]).all()
+
+
+def test_missing_values_have_a_code_and_null_in_rows(tmp_path):
+    """A log in which a field's value is sometimes missing and a memory entry stands for such a row."""
+    from diet_jax.codebook import init_codebook
+    from diet_jax.memory import init_memory
+
+    data = tiny.get_config().data
+    log = pa.table({'user': [1, None, 2, 1], 'time': [1, 2, 3, 4], 'label': [0, 1, 1, 0]})
+    pq.write_table(log, tmp_path / 'log.parquet')
+    data.update(source='files', root=str(tmp_path), log=('log.parquet',), fields=('user',), time_fields=(), group='')
+    data.numeric = {}
+    stream = open_stream(data, tmp_path / 'run', log=lambda line: None)
+    ids = stream.load(0).ids
+    book = init_codebook(8, 1, 4, 3)
+    frequency = np.bincount(ids[:, 0], minlength=8).astype(np.float32)
+    code = np.array([0, 3, 1, 2, 0, 0, 0, 0], np.int32)  # missing, unseen, 1, 2, padding
+    book = book._replace(code=code, frequency=frequency)
+    old = init_memory(4, 1)
+    memory = old._replace(
+        ids=np.array([[0], [2], [0], [0]], np.int32), count=np.float32([1, 3, 0, 0]), valid=np.arange(4) < 2
+    )
+    sizes = dict(encoded_bytes=1, raw_bytes=1, rows_seen=4)
+    write_artifact(tmp_path / 'memory', memory, book, stream, stage=1, seed=0, count_power=0.5, **sizes)
+    rows = pq.read_table(tmp_path / 'memory' / 'rows.parquet').to_pydict()
+    table = pq.read_table(tmp_path / 'memory' / 'codebook' / 'user.parquet').to_pydict()
+    field = json.loads((tmp_path / 'memory' / 'manifest.json').read_text())['fields'][0]
+    assert rows['user'] == [None, 1] and rows['user__code'] == [field['missing_code'], 1]
+    assert table['value'] == [1, 2, None] and table['code'] == [1, 2, field['unseen_code']]
+    np.testing.assert_allclose(rows['weight'], np.sqrt([1, 3]) / np.sqrt([1, 3]).mean(), rtol=1e-6)
+    assert load_artifact(tmp_path / 'memory').code_of_slots(stream).tolist() == [field['missing_code'], 2, 1, 2]
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_flipped_byte_is_caught(memory, tmp_path, name):
+    folder = shutil.copytree(memory, tmp_path / 'memory')
+    damaged = bytearray((folder / name).read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (folder / name).write_bytes(bytes(damaged))
+    with pytest.raises(UserError, match=f'{name} is missing or not as it was written .checksum.'):
+        load_artifact(folder)
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=f'{name} is missing'):
+        load_artifact(folder)
+
+
+def test_other_formats_and_no_memory_at_all(memory, tmp_path):
+    with pytest.raises(UserError, match='manifest.json is missing: .* is not a memory; scripts/distill.py writes one'):
+        load_artifact(tmp_path / 'nothing')
+    folder = shutil.copytree(memory, tmp_path / 'memory')
+    path = folder / 'manifest.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 2}))
+    with pytest.raises(UserError, match='manifest.json is of format 2, this version reads 1: distill again') as caught:
+        load_artifact(folder)
+    assert '\n' not in str(caught.value)
+    for text in ('{"format"', '[1]'):
+        path.write_text(text)
+        with pytest.raises(UserError, match='manifest.json does not parse'):
+            load_artifact(folder)
+
+
+def test_half_a_folder_is_never_in_place(memory, distilled, stream, tmp_path, monkeypatch):
+    """Whatever file the writing stops at, the place holds nothing, or the older artifact whole."""
+    import diet_jax.artifact as artifact_module
+
+    state = tiny.opened(distilled).state
+    sizes = dict(encoded_bytes=1, raw_bytes=1, rows_seen=4 * ROWS)
+    write = lambda: write_artifact(  # noqa: E731
+        tmp_path / 'm', state.memory, state.codebook, stream, stage=4, seed=0, count_power=0.5, **sizes
+    )
+    real = artifact_module._write_parquet
+
+    class Stop(Exception):
+        pass
+
+    def stop_at(n):
+        def parquet(table, path):
+            parquet.calls += 1
+            if parquet.calls == n:
+                path.write_bytes(b'PAR1 half')
+                raise Stop
+            real(table, path)
+
+        parquet.calls = 0
+        return parquet
+
+    for older in (False, True):
+        for n in range(1, len(FILES) + 1):
+            monkeypatch.setattr(artifact_module, '_write_parquet', stop_at(n))
+            with pytest.raises(Stop):
+                write()
+            assert (tmp_path / 'm').exists() == older
+            if older:
+                load_artifact(tmp_path / 'm')
+        monkeypatch.setattr(artifact_module, '_write_parquet', real)
+        write()
+    assert [p.name for p in tmp_path.iterdir()] == ['m']
+    for name in FILES:
+        assert (tmp_path / 'm' / name).read_bytes() == (memory / name).read_bytes(), 'the same state, the same bytes'
+
+
+def test_replacing_and_recovering_a_folder(tmp_path):
+    def make(name, text):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'file').write_text(text)
+
+    place = tmp_path / 'memory'
+    read = lambda: (place / 'file').read_text()  # noqa: E731
+    make('part', 'one')
+    replace_folder(tmp_path / 'part', place)
+    make('part', 'two')
+    replace_folder(tmp_path / 'part', place)
+    assert read() == 'two' and [p.name for p in tmp_path.iterdir()] == ['memory']
+    recover_folder(place)
+    assert read() == 'two', 'nothing to recover'
+    place.rename(tmp_path / 'memory.old')  # a crash between the two renames
+    recover_folder(place)
+    assert read() == 'two' and not (tmp_path / 'memory.old').exists()
+    make('memory.old', 'one')  # a crash after them
+    recover_folder(place)
+    assert read() == 'two'
+    make('part', 'three')
+    place.rename(tmp_path / 'gone')
+    replace_folder(tmp_path / 'part', place)
+    assert read() == 'three' and not (tmp_path / 'memory.old').exists()
+
+
+def test_json_that_any_program_can_read(tmp_path):
+    write_json(tmp_path / 'x.json', {'auc': float('nan'), 'list': [1.5, float('inf'), (2, 'a')]})
+    assert json.loads((tmp_path / 'x.json').read_text()) == {'auc': None, 'list': [1.5, None, [2, 'a']]}
+    assert [p.name for p in tmp_path.iterdir()] == ['x.json']
