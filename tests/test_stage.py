@@ -1,0 +1,319 @@
+"""One stage as a whole: its books balance, what it keeps it keeps, it looks before it learns, it does no harm."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from core import (
+    CAPACITY,
+    CODES,
+    DEEP,
+    EFFECT,
+    FIELDS,
+    REFERENCE,
+    STEPS,
+    STUDENTS,
+    assert_near,
+    assert_same,
+    clicks,
+    daily,
+    empty_book,
+    initial_state,
+    run_days,
+    runner,
+    tiny_config,
+)
+from sklearn.metrics import roc_auc_score
+
+from diet_jax import codebook as cb
+from diet_jax import memory as mem
+from diet_jax import parallel, stage
+from diet_jax import training as tr
+
+pytestmark = pytest.mark.usefixtures('quick_compilation')
+
+
+@pytest.fixture(scope='module')
+def history(quick_compilation):
+    return run_days(runner(1), 1, days=6)
+
+
+def changed_entries(before, after):
+    """Entries of which anything is different."""
+    return functools.reduce(
+        np.logical_or, [(a != b).reshape(len(a), -1).any(1) for a, b in zip(before.memory, after.memory)]
+    )
+
+
+def test_counts_sum_to_the_rows_seen_and_the_rows_stay_within_the_budget(history):
+    seen = 0
+    for before, metrics, after, rows in history:
+        seen += rows
+        memory, old = after.memory, int(before.memory.valid.sum())
+        assert after.rows_seen == metrics.mass == memory.count.sum() == seen
+        assert metrics.rows == memory.valid.sum() == min(int(np.float32(0.04) * seen), 32)
+        np.testing.assert_array_equal(memory.valid, np.arange(32) < metrics.rows)
+        fates = metrics.addressing
+        assert fates.kept + fates.modified + fates.replaced == old and old + fates.admitted == metrics.rows
+        np.testing.assert_array_equal(after.codebook.counts.sum(1), np.full(FIELDS, seen))
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
+
+
+def test_the_first_memory_is_rows_of_the_first_block(history):
+    _, _, after, rows = history[0]
+    ids, label, _ = clicks(rows, seed=40)
+    log = {(*row, y) for row, y in zip(ids.tolist(), label.tolist())}
+    valid = after.memory.valid
+    assert {(*r, y) for r, y in zip(after.memory.ids[valid].tolist(), after.memory.hard_label[valid].tolist())} <= log
+    assert (after.memory.stage[valid] == 1).all()
+
+
+def test_kept_entries_stay_bit_for_bit_through_refinement(history):
+    for before, metrics, after, _ in history[1:]:
+        unchanged = before.memory.valid & ~changed_entries(before, after)
+        assert unchanged.sum() == metrics.addressing.kept
+
+
+def test_the_stage_is_traced_once_and_its_state_keeps_its_shapes(history):
+    assert runner(1).compiles == 1
+    for before, _, after, _ in history:
+        chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
+
+
+def test_the_same_state_and_block_give_the_same_bits(history):
+    before, metrics, after, _ = history[2]
+    assert_same((after, metrics), jax.device_get(runner(1)(before, daily(2)[0])))
+
+
+def test_logits_are_those_before_training_and_the_loss_is_theirs(history):
+    replay = jax.jit(lambda state, block: tr.stream_pass(REFERENCE, state, block, 0.02))
+    for day in (0, 3):
+        before, metrics, after, rows = history[day]
+        block = jax.tree.map(lambda x: x[0], daily(day)[0])
+        state, logits = replay(before.reference, block)
+        assert_near(state, after.reference, 1e-5)
+        assert_near(logits, metrics.logits[0], 1e-5)
+        assert_near(REFERENCE.apply(before.reference.params, block.ids[0]), metrics.logits[0, 0], 1e-5)
+        flat, label = parallel.unshard(metrics.logits, rows), parallel.unshard(daily(day)[0].label, rows)
+        loss = np.mean(np.logaddexp(0, flat) - label * flat)
+        np.testing.assert_allclose(metrics.train_loss, loss, rtol=1e-5)
+    assert after.reference.step == sum(-(-rows // 32) for *_, rows in history[:4])
+
+
+def test_a_refinement_is_taken_exactly_when_the_held_out_loss_fell(history):
+    verdicts = set()
+    for before, metrics, after, _ in history:
+        check = metrics.refinement
+        assert check['accepted'] == (check['loss_after'] < check['loss_before'])
+        fresh = after.memory.stage == after.stage
+        start = np.where(fresh, 0.0, before.memory.log_weight)
+        assert (after.memory.log_weight != start).any() == check['accepted']
+        verdicts.add(int(check['accepted']))
+    assert verdicts == {0, 1}  # both were seen
+
+
+def test_what_the_padding_holds_changes_nothing(history):
+    before, metrics, after, _ = history[1]
+    block = daily(1)[0]
+    live = block.weight > 0
+    ids, label, _ = clicks(live.size, seed=1234)
+    junk = block._replace(
+        ids=np.where(live[..., None], block.ids, ids.reshape(block.ids.shape)),
+        label=np.where(live, block.label, label.reshape(live.shape)),
+        held=np.where(live, block.held, label.reshape(live.shape) > 0),
+    )
+    assert_same((after, metrics), jax.device_get(runner(1)(before, junk)))
+
+
+def test_how_much_padding_there_is_changes_nothing(history):
+    """Bit for bit, but for the last bit of what XLA computes row by row in vectors of another length."""
+    before, metrics, after, _ = history[1]
+    longer, more = jax.device_get(runner(1, steps=STEPS + 3)(before, daily(1, steps=STEPS + 3)[0]))
+    by_row = lambda state: (state.memory.soft_logit, state.memory.influence)  # noqa: E731
+    rest = lambda s: s._replace(memory=s.memory._replace(soft_logit=0, influence=0))  # noqa: E731
+    assert_same((rest(after), metrics.logits), (rest(longer), more.logits[:, :STEPS]))
+    assert_near(by_row(after), by_row(longer), 1e-6)
+    assert not more.logits[:, STEPS:].any()
+
+
+# The parts, each alone.
+
+
+def as_rows(ids, label, held=None):
+    held = np.zeros(len(label), bool) if held is None else held
+    return stage.Rows(*map(jnp.asarray, (ids, label, np.ones(len(label), np.float32), held)))
+
+
+def after_batches(model, steps):
+    """A reference model after so many batches of 32 rows with the planted clicks."""
+    ids, label, _ = clicks(32 * steps, seed=9)
+    lay = lambda x: jnp.asarray(x).reshape(steps, 32, *x.shape[1:])  # noqa: E731
+    batches = tr.Batches(lay(ids), lay(label), jnp.ones((steps, 32)), jnp.zeros((steps, 32), bool), jnp.int32(steps))
+    state = tr.init_stream(model, jax.random.key(0), CAPACITY, FIELDS)
+    return jax.jit(lambda s, b: tr.stream_pass(model, s, b, 0.02))(state, batches)[0], ids
+
+
+@pytest.fixture(scope='module')
+def trained(quick_compilation):
+    """A reference model that has learned the planted clicks, and the codebook of its embeddings."""
+    state, ids = after_batches(REFERENCE, 100)
+    book, _ = jax.jit(lambda b, t, i, w: cb.extend(b, t, i, w, 4))(
+        empty_book(), state.params['table'], ids, np.ones(len(ids), np.float32)
+    )
+    return state, book
+
+
+@pytest.fixture(scope='module')
+def score(quick_compilation):
+    """Influence on a reference model that is still learning: at its optimum the query gradient is all noise."""
+    config, (state, _) = tiny_config(), after_batches(DEEP, 10)
+    config.addressing.query_rows = 1024
+    function = jax.jit(functools.partial(stage.score_influence, config, DEEP))
+    return lambda memory, rows: jax.device_get(function(state, memory, rows, jax.random.key(1)))
+
+
+@pytest.mark.parametrize('seed', [10, 20, 30])
+def test_mislabelled_rows_harm_and_are_found_by_their_influence(score, seed):
+    ids, label, truth = clicks(1000, seed)
+    wrong = (np.arange(1000) % 8 == 0) & (np.abs(truth) > 2)
+    label = np.where(wrong, truth < 0, label).astype(np.float32)
+    influence, _ = score(mem.init_memory(32, FIELDS), as_rows(ids, label, wrong))  # held: scored, and no query
+    assert influence[wrong].mean() < 0 < influence[~wrong].mean()
+    assert roc_auc_score(wrong, -influence) > 0.9
+
+
+def test_a_mislabelled_entry_has_less_influence_than_the_same_entry_labelled_right(score):
+    ids, _, truth = clicks(200, seed=11)
+    ids, truth = ids[np.abs(truth) > 2][:32], truth[np.abs(truth) > 2][:32]
+    label, wrong = (truth > 0).astype(np.float32), np.arange(32) % 8 == 0
+    rows = as_rows(*clicks(1000, seed=12)[:2])
+    _, spoiled = score(toy_memory(ids, 0.0, np.where(wrong, 1 - label, label)), rows)
+    _, right = score(toy_memory(ids, 0.0, label), rows)
+    assert (spoiled[wrong] < 0).all() and (right[wrong] > 0).all()
+    assert spoiled[wrong].max() < np.median(spoiled[~wrong])
+
+
+def toy_memory(ids, soft_logit, mean_label=0.5) -> mem.Memory:
+    size = len(ids)
+    full = lambda x: jnp.broadcast_to(jnp.float32(x), (size,))  # noqa: E731
+    return mem.Memory(
+        jnp.asarray(ids), full(soft_logit), full(mean_label), full(0), full(5), full(0), full(0),
+        jnp.ones(size, jnp.int32), jnp.ones(size, bool),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def check(trained):
+    """The do-no-harm check on rows of a day, a third of them held out; students trained long enough to tell."""
+    config, (_, book) = tiny_config(), trained
+    config.refine.update(check_lr=0.03, check_epochs=10, check_rows=150)
+    ids, label, _ = clicks(300, seed=13)
+    rows = as_rows(ids, label, np.arange(300) % 3 == 0)
+    function = jax.jit(lambda a, b: stage.do_no_harm(config, STUDENTS[0], a, b, book.code, rows, jax.random.key(2)))
+    return lambda a, b: jax.device_get(function(a, b))
+
+
+def test_do_no_harm_drops_spoiled_labels_and_takes_good_ones(check):
+    ids, _, truth = clicks(32, seed=14)
+    good, spoiled, blank = (toy_memory(ids, sign * truth) for sign in (1, -1, 0))
+    for better, worse in ((good, spoiled), (good, blank), (blank, spoiled)):
+        accept, losses = check(worse, better)
+        assert accept and losses['loss_after'] < losses['loss_before']
+        refuse, swapped = check(better, worse)
+        assert not refuse
+        np.testing.assert_allclose(swapped['loss_before'], losses['loss_after'], rtol=1e-6)  # one and the same student
+    assert not check(good, good)[0]  # no better is not better
+
+
+def test_do_no_harm_looks_at_held_out_rows_only(trained):
+    config, (_, book) = tiny_config(), trained
+    ids, label, truth = clicks(64, seed=15)
+    held = np.arange(64) % 2 == 0
+    function = jax.jit(
+        lambda rows: stage.do_no_harm(config, STUDENTS[0], memory, memory, book.code, rows, jax.random.key(0))[1][
+            'loss_before'
+        ]
+    )
+    memory = toy_memory(ids[:32], truth[:32])
+    loss = function(as_rows(ids, label, held))
+    assert loss == function(as_rows(ids, np.where(held, label, 1 - label), held))
+    assert loss != function(as_rows(ids, np.where(held, 1 - label, label), held))
+
+
+@pytest.fixture(scope='module')
+def refiner(trained):
+    """Many outer steps on 32 entries that know nothing yet, towards a teacher that knows the truth."""
+    config, (_, book) = tiny_config(), trained
+    config.refine.update(outer_steps=150, inner_steps=8, window=8, batch=16, inner_lr=0.05, outer_rows=64)
+    config.refine.update(label_lr=0.2, weight_lr=0.01, past_weight=0.0, max_age=24)
+    rows = as_rows(*clicks(300, seed=16)[:2], np.arange(300) % 3 == 0)
+    memory, addressed = toy_memory(clicks(32, seed=17)[0], 0.0), np.arange(32) % 4 != 0
+    teacher = lambda ids: jnp.asarray(EFFECT)[ids].sum(1)  # noqa: E731
+
+    @jax.jit
+    def refine(rows, pools, moved):
+        outer = initial_state().outer
+        return stage.refine(
+            config, STUDENTS, teacher, memory, addressed, book.code, pools, outer, moved, rows, jax.random.key(5)
+        )
+
+    return memory, addressed, lambda pools, moved, rows=rows: jax.device_get(refine(rows, pools, moved)), rows
+
+
+@pytest.fixture(scope='module')
+def pools(quick_compilation):
+    return initial_state().pools
+
+
+def test_refinement_lowers_the_loss_of_students_it_never_met(refiner, trained, pools):
+    memory, _, refine, _ = refiner
+    refined, _, _, _ = refine(pools, jnp.float32(0))
+    ids, _, truth = clicks(400, seed=18)
+    target, code, model = jax.nn.sigmoid(truth), trained[1].code, STUDENTS[0]
+
+    @jax.jit
+    def loss(memory, key):
+        data = mem.student_data(memory, code, 0.5)
+        student = tr.init_student(model, key, FIELDS * CODES, FIELDS)
+        student = tr.student_epochs(model, student, data, key, 0.05, 8, 16)
+        return jnp.mean(tr.row_losses(model.apply(student.params, code[ids]), target))
+
+    floor = float(jnp.mean(tr.row_losses(truth, target)))
+    for seed in range(3):
+        before, after = (loss(m, jax.random.key(100 + seed)) - floor for m in (memory, refined))
+        assert after < 0.7 * before
+
+
+def test_refinement_touches_soft_labels_and_weights_of_addressed_entries_only(refiner, pools):
+    memory, addressed, refine, _ = refiner
+    refined = refine(pools, jnp.float32(0))[0]
+    for name in mem.Memory._fields:
+        old, new = np.asarray(getattr(memory, name)), getattr(refined, name)
+        if name in ('soft_logit', 'log_weight'):
+            np.testing.assert_array_equal(new != old, addressed)
+        else:
+            assert_same(old, new)
+
+
+def test_refinement_never_sees_the_held_out_rows(refiner, pools):
+    _, _, refine, rows = refiner
+    other = rows._replace(ids=jnp.where(rows.held[:, None], rows.ids[:1], rows.ids))
+    assert_same(refine(pools, jnp.float32(0)), refine(pools, jnp.float32(0), rows=other))
+
+
+def test_pooled_students_restart_when_codes_moved_and_only_then(refiner, pools):
+    _, _, refine, _ = refiner
+    broken = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan) if x.dtype == jnp.float32 else x, pools)
+    healthy, restarted = (refine(p, jnp.float32(1)) for p in (pools, broken))
+    assert_same(healthy, restarted)
+    assert np.isfinite(healthy[3]['outer_loss'])
+    assert np.isnan(refine(broken, jnp.float32(0))[3]['outer_loss'])
+
+
+def test_no_pooled_student_outlives_its_age(refiner, pools):
+    _, _, refine, _ = refiner
+    (pool,) = refine(pools, jnp.float32(0))[1]
+    assert (pool.age < 24).all()
