@@ -23,7 +23,14 @@ class Candidate(NamedTuple):
     config: dict  # arguments of models.build, 'model' the registry name
 
     def build(self) -> models.Model:
-        return models.build(self.config['model'], **{k: v for k, v in self.config.items() if k != 'model'})
+        return models.of(self.config, self.config['dim'])
+
+
+def candidate(spec, dim: int) -> Candidate:
+    """From a config: a registry name, or a dict of `model`, options of `models.build`, and optionally `name`."""
+    config = {'model': spec} if isinstance(spec, str) else dict(spec)
+    name = config.pop('name', config.get('model'))
+    return Candidate(name, {'dim': dim, **config})
 
 
 class Log(NamedTuple):

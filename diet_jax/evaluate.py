@@ -43,7 +43,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
             f'the log has {len(stream.blocks)} blocks: the protocol needs 3 at least, one to learn from, one to '
             'choose on, one to score on'
         )
-    pool = [cd.Candidate(n, {'model': n, 'dim': e.dim}) for n in e.candidates]
+    pool = [cd.candidate(spec, e.dim) for spec in e.candidates]
     built = [candidate.build() for candidate in pool]  # a name that does not exist is found before the work
     data = cd.read_log(stream, e.batch)
     grid = _Grid(tuple(e.epochs), tuple(e.student_learning_rates), e.student_batch, tuple(range(e.seeds)))
@@ -67,7 +67,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
         for candidate, model in zip(pool, built):
             entries, full_keep = _full_side(e, model, data, stages, rows_of_pass)
             progress.advance(len(e.learning_rates) * e.seeds, f'{candidate.name}: full log')
-            pictured = candidate.name == _pictured(e.candidates)
+            pictured = candidate.name == _pictured([c.name for c in pool])
             for t in stages:
                 entry = {
                     'name': candidate.name,

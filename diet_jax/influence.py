@@ -6,15 +6,24 @@ The influence of row i is the first-order fall of the query loss Q when the mode
 
 (TracIn, Pruthi et al. 2020, arXiv:2002.08484, in the optimizer's own metric as in Adam-aware variants). No gradient
 of a single row is ever formed: all I_i are the directional derivative of the *vector of row losses* along P v, which
-`jax.jvp` gives in one forward pass. The definition is ours; the paper's formula was not at hand.
+`jax.jvp` gives in one forward pass, and the rows' logits with it. The definition is ours: the paper's formula was not
+at hand.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from diet_jax.training import chunked, psum, row_losses, split
+
+
+class Scored(NamedTuple):
+    logits: jax.Array  # f32[N]  by the model at which influence was taken
+    influence: jax.Array  # f32[N]
+
 
 EPS = 1e-4  # of the preconditioner: a slot that was hardly ever touched must not dominate the inner product
 
@@ -43,13 +52,17 @@ def precondition(grads, second_moments):
 
 
 def row_influence(model, params, direction, ids, label, chunk: int = 2048):
-    """Losses and influences of any number of rows along `direction` = P v, in constant memory.
+    """Logits and influences of any number of rows along `direction` = P v, in constant memory.
+
+    The derivative is taken of the logits, whose values are wanted too; that of the LogLoss follows by the chain rule,
+    g_i . P v = (sigmoid(z_i) - y_i) (dz_i . P v).
 
     Args: ids i32[N, F]; label f32[N] in [0, 1]; direction: a pytree like params.
-    Returns: (losses f32[N] in nats, influence f32[N], positive = training on the row lowers the query loss).
+    Returns: Scored(logits f32[N], influence f32[N], positive = training on the row lowers the query loss).
     """
 
     def score(part):
-        return jax.jvp(lambda p: row_losses(model.apply(p, part[0]), part[1]), (params,), (direction,))
+        logits, change = jax.jvp(lambda p: model.apply(p, part[0]), (params,), (direction,))
+        return Scored(logits, (jax.nn.sigmoid(logits) - part[1]) * change)
 
     return chunked(score, (ids, label), chunk)

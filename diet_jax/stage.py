@@ -105,9 +105,7 @@ def make_stage_update(config, reference, students, axis: str | None = None):
         book, moved = cb.extend(
             state.codebook, trained.params['table'], rows.ids, rows.weight, config.codebook.lloyd, axis
         )
-        row_influence, entry_influence = score_influence(
-            config, reference, trained, state.memory, rows, address_key, axis
-        )
+        of_rows, of_entries = score_influence(config, reference, trained, state.memory, rows, address_key, axis)
         memory, addressed, addressing = address_and_fuse(
             config,
             reference,
@@ -115,8 +113,8 @@ def make_stage_update(config, reference, students, axis: str | None = None):
             trained,
             state.memory,
             rows,
-            row_influence,
-            entry_influence,
+            of_rows,
+            of_entries,
             rows_seen,
             stage,
             address_key,
@@ -140,7 +138,7 @@ def make_stage_update(config, reference, students, axis: str | None = None):
         accept, check = do_no_harm(config, students[0], memory, refined, book.code, rows, check_key, axis)
         memory = jax.tree.map(lambda new, old: jnp.where(accept, new, old), refined, memory)
 
-        masked = jnp.where(rows.weight > 0, row_influence, 0.0)
+        masked = jnp.where(rows.weight > 0, of_rows.influence, 0.0)
         total = jnp.maximum(tr.psum(jnp.sum(rows.weight), axis), 1.0)
         losses = tr.row_losses(logits.reshape(-1), rows.label)
         metrics = StageMetrics(
@@ -173,7 +171,7 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
     """Mechanism 3: influence of the block's rows and of the entries on the loss of the stream so far.
 
     The query is a sample of the block's rows that are not held out, and the memory standing for the past: each entry
-    with its mean label and its count. Returns (f32[n], f32[M]).
+    with its mean label and its count. Returns what `influence.row_influence` does, for the rows and for the entries.
     """
     params = trained.params
     sample = _sample(rows, config.addressing.query_rows, key, axis)
@@ -191,9 +189,10 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
     correction = 1.0 / (1.0 - tr.B2 ** jnp.maximum(trained.step, 1).astype(jnp.float32))
     second = {'table': trained.nu * correction, 'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu)}
     direction = inf.precondition(v, second)
-    _, of_rows = inf.row_influence(reference, params, direction, rows.ids, rows.label)
-    _, of_entries = inf.row_influence(reference, params, direction, memory.ids, memory.mean_label)
-    return of_rows, of_entries
+    return (
+        inf.row_influence(reference, params, direction, rows.ids, rows.label),
+        inf.row_influence(reference, params, direction, memory.ids, memory.mean_label),
+    )
 
 
 def address_and_fuse(
@@ -203,8 +202,8 @@ def address_and_fuse(
     trained: tr.StreamState,
     memory: mem.Memory,
     rows: Rows,
-    row_influence,
-    entry_influence,
+    of_rows: inf.Scored,
+    of_entries: inf.Scored,
     rows_seen,
     stage,
     key,
@@ -212,12 +211,9 @@ def address_and_fuse(
 ):
     """Mechanisms 1 and 3: boundary construction at the first stage, addressing and fusion at every stage."""
     a = config.addressing
-    table, head = trained.params['table'], trained.params['head']
-    picked = table[rows.ids]
-    row_logits = tr.predict(reference, trained.params, rows.ids)
-    entries = table[memory.ids]
-    entry_logits = reference.rows(head, entries)
-    shift = entry_logits - reference.apply(before.params, memory.ids)
+    table = trained.params['table']
+    picked, entries = table[rows.ids], table[memory.ids]
+    shift = of_entries.logits - reference.apply(before.params, memory.ids)
     live = jnp.sum(rows.weight).astype(jnp.int32)  # rows come first, padding last
     spread = (jnp.arange(a.basis_rows) * (live / a.basis_rows)).astype(jnp.int32)
     basis = mem.principal_basis(picked[spread, :, 1:], rows.weight[spread], a.components, axis)
@@ -227,9 +223,9 @@ def address_and_fuse(
     )
     return mem.address(
         memory,
-        mem.Rows(rows.ids, rows.label, row_logits, row_influence, place(picked, row_logits), rows.weight > 0),
-        place(entries, entry_logits),
-        entry_influence,
+        mem.Rows(rows.ids, rows.label, *of_rows, place(picked, of_rows.logits), rows.weight > 0),
+        place(entries, of_entries.logits),
+        of_entries.influence,
         shift,
         target,
         stage,
@@ -303,7 +299,7 @@ def refine(
                 jax.tree.map(lambda all_, one: all_.at[who].set(one), pool.students, student),
                 pool.age.at[who].set(jnp.where(old, 0, age)),
             )
-            return (learnable, outer, pool), (value, optax.global_norm(grads))
+            return (learnable, outer, pool), (value, optax.tree.norm(grads))
 
         (learnable, outer, pool), (values, norms) = jax.lax.scan(
             outer_step, (learnable, outer, pool), jnp.arange(r.outer_steps)
@@ -323,7 +319,7 @@ def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, row
     r = config.refine
     num_codes = code_count(config, memory.ids.shape[1])
     weight = rows.weight * rows.held
-    held = _compact(rows, weight, r.check_rows)
+    held = _compact(rows, weight, r.check_rows if axis is None else -(-r.check_rows // jax.lax.axis_size(axis)))
 
     def loss(memory_and_key):
         memory, key = memory_and_key

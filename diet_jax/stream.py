@@ -39,7 +39,7 @@ class Run:
             raise UserError(f'{workdir} is a file: --workdir names a folder')
         check_config(config, len(self.devices))
         self.reference = models.build(config.reference.model, dim=config.reference.dim)
-        self.students = tuple(models.build(name, dim=config.reference.dim) for name in config.refine.models)
+        self.students = tuple(models.of(spec, config.reference.dim) for spec in config.refine.models)
         self.done, sizes = _last_checkpoint(self.workdir)
         if self.done:  # before the first stage is done nothing binds
             check_same_config(config, self.workdir / 'config.json')

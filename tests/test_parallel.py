@@ -71,7 +71,7 @@ def kernels(stream, block, score, axis=None):
     stream, logits = tr.stream_pass(DEEP, stream, block, 0.02, axis)
     rows, params, score = stage.flat_rows(block), stream.params, score.reshape(-1)
     v = inf.query_gradient(DEEP, params, rows.ids, rows.label, rows.weight, axis, chunk=20)
-    losses, influence = inf.row_influence(DEEP, params, v, rows.ids, rows.label, chunk=20)
+    logits_after, influence = inf.row_influence(DEEP, params, v, rows.ids, rows.label, chunk=20)
     book, moved = cb.extend(empty_book(), params['table'], rows.ids, rows.weight, 3, axis)
     embeddings = params['table'][rows.ids]
     basis = mem.principal_basis(embeddings[..., 1:], rows.weight, 3, axis)
@@ -85,7 +85,7 @@ def kernels(stream, block, score, axis=None):
     replicated = dict(
         stream=stream, gradient=v, codebook=book, moved=moved, projector=basis @ basis.T, addressed=addressed
     )
-    return replicated, dict(logits=logits, losses=losses.reshape(shape), influence=influence.reshape(shape))
+    return replicated, dict(logits=logits, after=logits_after.reshape(shape), influence=influence.reshape(shape))
 
 
 def kernel_block(devices):

@@ -180,7 +180,8 @@ def test_mislabelled_rows_harm_and_are_found_by_their_influence(score, seed):
     ids, label, truth = clicks(1000, seed)
     wrong = (np.arange(1000) % 8 == 0) & (np.abs(truth) > 2)
     label = np.where(wrong, truth < 0, label).astype(np.float32)
-    influence, _ = score(mem.init_memory(32, FIELDS), as_rows(ids, label, wrong))  # held: scored, and no query
+    rows = as_rows(ids, label, wrong)  # held: scored, and no query
+    influence = score(mem.init_memory(32, FIELDS), rows)[0].influence
     assert influence[wrong].mean() < 0 < influence[~wrong].mean()
     assert roc_auc_score(wrong, -influence) > 0.9
 
@@ -190,8 +191,8 @@ def test_a_mislabelled_entry_has_less_influence_than_the_same_entry_labelled_rig
     ids, truth = ids[np.abs(truth) > 2][:32], truth[np.abs(truth) > 2][:32]
     label, wrong = (truth > 0).astype(np.float32), np.arange(32) % 8 == 0
     rows = as_rows(*clicks(1000, seed=12)[:2])
-    _, spoiled = score(toy_memory(ids, 0.0, np.where(wrong, 1 - label, label)), rows)
-    _, right = score(toy_memory(ids, 0.0, label), rows)
+    spoiled = score(toy_memory(ids, 0.0, np.where(wrong, 1 - label, label)), rows)[1].influence
+    right = score(toy_memory(ids, 0.0, label), rows)[1].influence
     assert (spoiled[wrong] < 0).all() and (right[wrong] > 0).all()
     assert spoiled[wrong].max() < np.median(spoiled[~wrong])
 

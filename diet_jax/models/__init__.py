@@ -21,6 +21,6 @@ A model of your own is a Flax module and one line:
 
 from diet_jax.models import crosses, heads
 from diet_jax.models.layers import MLP
-from diet_jax.models.registry import Model, build, names, register
+from diet_jax.models.registry import Model, build, names, of, register
 
-__all__ = ['MLP', 'Model', 'build', 'crosses', 'heads', 'names', 'register']
+__all__ = ['MLP', 'Model', 'build', 'crosses', 'heads', 'names', 'of', 'register']

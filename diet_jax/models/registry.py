@@ -9,7 +9,7 @@ gather rows its own way: through a codebook, or from the small sub-table a batch
 import difflib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -111,6 +111,18 @@ def build(
             raise UserError(f'model {name!r}: keep={keep} must list at least one position, none twice')
     frozen = tuple(sorted((k, _tupled(v)) for k, v in options.items()))
     return _build(name, cls, int(dim), keep, float(init_std), frozen)
+
+
+def of(spec: str | Mapping[str, Any], dim: int) -> Model:
+    """The model of a config: a registry name, or a dict of `model` and options of `build`, e.g. `hidden`.
+
+    Raises:
+        UserError: as `build`; a dict without `model`.
+    """
+    options = {'model': spec} if isinstance(spec, str) else dict(spec)
+    if 'model' not in options:
+        raise UserError(f'{options} names no model: add model=, one of {", ".join(names())}')
+    return build(options.pop('model'), **{'dim': dim, **options})
 
 
 @functools.lru_cache(maxsize=1024)
