@@ -39,7 +39,7 @@ def default_config() -> ConfigDict:
         dict(
             replace=0.05,  # share of the entries that give way in a stage
             influence_power=0.5,
-            coverage_power=0.5,  # odds of a row: |influence|^a * squared distance^b
+            coverage_power=1.0,  # odds of a row: |influence|^a * squared distance^b
             query_rows=4096,  # rows of the block in the influence query, beside the memory
             components=16,
             logit_weight=2.0,  # where a row stands: principal components, and its logit
@@ -61,8 +61,8 @@ def default_config() -> ConfigDict:
             past_rows=256,
             past_weight=1.0,
             click_share=0.0,  # outer labels: 1 the rows' clicks, 0 the reference model's probabilities
-            label_lr=0.01,
-            weight_lr=0.005,
+            label_lr=0.02,
+            weight_lr=0.01,
             held_share=0.2,  # of a block, for the do-no-harm check
             restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
             check_rows=2048,
