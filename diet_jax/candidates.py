@@ -50,8 +50,8 @@ class Log(NamedTuple):
         return np.where(ids < known, ids, 2 * np.arange(self.fields, dtype=np.int32) + 1)
 
 
-def read_log(stream, batch: int) -> Log:
-    """Reads all blocks of a stream. Evaluation may look at the whole log; a stage may not."""
+def read_log(stream, batch: int, capacity: int) -> Log:
+    """Reads all blocks of a stream; capacity: rows of the id tables. Evaluation may see the whole log, a stage may not."""
     steps = max(-(-b.rows // batch) for b in stream.blocks)
     batches, labels, groups = [], [], []
     for t in range(len(stream.blocks)):
@@ -68,7 +68,7 @@ def read_log(stream, batch: int) -> Log:
         groups,
         slots,
         len(stream.fields),
-        1 << max(10, (slots[-1] - 1).bit_length()),
+        capacity,
     )
 
 

@@ -40,10 +40,10 @@ def default_config() -> ConfigDict:
             replace=0.05,  # share of the entries that give way in a stage
             influence_power=0.5,
             coverage_power=1.0,  # odds of a row: |influence|^a * squared distance^b
-            query_rows=4096,  # rows of the block in the influence query, beside the memory
+            query_rows=2048,  # rows of the block in the influence query, beside the memory
             components=16,
             logit_weight=2.0,  # where a row stands: principal components, and its logit
-            basis_rows=4096,
+            basis_rows=2048,
         )
     )
     c.refine = ConfigDict(
@@ -51,7 +51,7 @@ def default_config() -> ConfigDict:
             models=(dict(model='deepfm', hidden=(16,)),),  # a small one: half the time, the same gain
             pool=4,
             max_age=400,
-            outer_steps=24,
+            outer_steps=16,
             inner_steps=20,
             window=20,
             remat=False,
@@ -66,7 +66,8 @@ def default_config() -> ConfigDict:
             held_share=0.2,  # of a block, for the do-no-harm check
             restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
             check_rows=2048,
-            check_epochs=8,
+            check_epochs=5,
+            check_batch=128,
             check_seeds=1,
             check_lr=3e-3,
         )

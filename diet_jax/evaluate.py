@@ -45,7 +45,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
         )
     pool = [cd.candidate(spec, e.dim) for spec in e.candidates]
     built = [candidate.build() for candidate in pool]  # a name that does not exist is found before the work
-    data = cd.read_log(stream, e.batch)
+    data = cd.read_log(stream, e.batch, run.slots)
     grid = _Grid(tuple(e.epochs), tuple(e.student_learning_rates), e.student_batch, tuple(range(e.seeds)))
     runs = [run, *replicates]
     sources = [_Sources(r, data, stages, log) for r in runs]

@@ -325,7 +325,7 @@ def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, row
         memory, key = memory_and_key
         data = mem.student_data(memory, code, config.memory.count_power)
         student = tr.init_student(model, key, num_codes, memory.ids.shape[1])
-        student = tr.student_epochs(model, student, data, key, r.check_lr, r.check_epochs, r.batch)
+        student = tr.student_epochs(model, student, data, key, r.check_lr, r.check_epochs, r.check_batch)
         logits = model.apply(student.params, code[held.ids])
         return jnp.sum(held.weight * tr.row_losses(logits, held.label))
 

@@ -51,7 +51,7 @@ class Run:
         if sizes:  # capacities never shrink
             with self.config.unlocked():
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
-        self.slots = max(_power_of_two(self.stream.num_slots), sizes.get('slots', 0))
+        self.slots = max(table_capacity(self.stream.num_slots), sizes.get('slots', 0))
         self.steps = self._steps()
         self.state = self._restore(sizes) if self.done else self.initial()
 
@@ -387,5 +387,11 @@ def _last_checkpoint(workdir: Path) -> tuple[int, dict]:
         ) from error
 
 
-def _power_of_two(n: int) -> int:
-    return 1 << max(10, int(n - 1).bit_length())
+def table_capacity(slots: int) -> int:
+    """Rows of an id table for `slots` ids: a quarter of a power of two times 4 to 8, so that growth seldom recompiles.
+
+    >>> table_capacity(45_618)
+    49152
+    """
+    quarter = max(256, 1 << max(0, int(slots - 1).bit_length() - 3))
+    return -(-slots // quarter) * quarter

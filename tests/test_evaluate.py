@@ -232,7 +232,7 @@ def test_the_full_side_by_hand(evaluated, workdir):
 
 def test_the_floors_come_from_the_rows_seen_and_the_streams_own_reference_model(workdir):
     run = tiny.opened(workdir)
-    data = cd.read_log(run.stream, 64)
+    data = cd.read_log(run.stream, 64, run.slots)
     sources = ev._Sources(run, data, [1, 4], lambda line: None)
     for t in (1, 4):
         ids, label, soft = sources.random[t]
@@ -255,7 +255,7 @@ def test_the_reference_model_is_replayed_to_rounding(workdir):
     up to 4e-9 where this was measured). A batch left out, repeated or out of order would show as 1e-4 and more.
     """
     run = tiny.opened(workdir)
-    data, state = cd.read_log(run.stream, 64), run.initial().reference
+    data, state = cd.read_log(run.stream, 64, run.slots), run.initial().reference
     teach = jax.jit(lambda s, b: tr.stream_pass(run.reference, s, b, run.config.reference.learning_rate)[0])
     for batches in data.batches:
         state = teach(state, batches)
@@ -297,7 +297,7 @@ def test_a_compact_table_trains_as_the_whole_one(name):
 
 def test_padding_and_unseen_values_of_the_log(workdir):
     log = tiny.opened(workdir).stream
-    data = cd.read_log(log, 96)  # 320 rows are not a multiple: the last batch is padded
+    data = cd.read_log(log, 96, 1024)  # 320 rows are not a multiple: the last batch is padded
     block, known = log.load(3), log.blocks[0].num_slots
     ids = data.ids(3, known)
     assert ids.shape == (384, 5) and not ids[ROWS:, :].any()
