@@ -51,7 +51,7 @@ class Log(NamedTuple):
 
 
 def read_log(stream, batch: int, capacity: int) -> Log:
-    """Reads all blocks of a stream; capacity: rows of the id tables. Evaluation may see the whole log, a stage may not."""
+    """Reads all blocks of a stream, which evaluation may and a stage may not. capacity: rows of the id tables."""
     steps = max(-(-b.rows // batch) for b in stream.blocks)
     batches, labels, groups = [], [], []
     for t in range(len(stream.blocks)):
