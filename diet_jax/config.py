@@ -77,10 +77,10 @@ def default_config() -> ConfigDict:
             candidates=('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'autoint'),
             dim=8,
             batch=512,
-            learning_rates=(1e-3, 2e-3, 4e-3, 1e-2),  # full side
+            learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 3e-2, 1e-1),  # full side
             student_batch=32,
-            student_learning_rates=(1e-3, 3e-3),
-            epochs=(10, 30),  # memory side
+            student_learning_rates=(1e-3, 3e-3, 1e-2),
+            epochs=(6, 20),  # memory side
             seeds=3,
             first_stage=3,
         )
