@@ -45,6 +45,7 @@ class Artifact(NamedTuple):
     codes: np.ndarray  # i32[M, F], code within the field
     columns: dict  # name -> f32[M]: soft_label, mean_label, hard_label, count, weight, influence, stage
     codebook: dict  # field -> (values pa.Array, codes i32[n]), without the null row
+    values: dict  # field -> pa.Array [M], the log's own values
 
     def offsets(self) -> np.ndarray:
         """i32[F]: add to a field's codes for their rows in one table; `num_codes` rows in all."""
@@ -67,6 +68,15 @@ class Artifact(NamedTuple):
             table[slots] = np.where(known, codes[found] if len(codes) else 0, field.unseen_code) + offset
             table[2 * f] = field.missing_code + offset
         return table
+
+    def slots(self, stream) -> np.ndarray:
+        """i32[M, F]: the rows in the slots of an encoded stream."""
+        owner, columns = stream.field_of_slot(stream.num_slots), []
+        for f, field in enumerate(self.fields):
+            slots = np.flatnonzero(owner == f)
+            found = pc.index_in(self.values[field.name], value_set=stream.values(slots), skip_nulls=True)
+            columns.append(slots[found.fill_null(0).to_numpy()])  # null is the field's first slot, MISSING
+        return np.stack(columns, 1).astype(np.int32)
 
 
 def write_artifact(
@@ -209,7 +219,8 @@ def load_artifact(folder) -> Artifact:
         t = pq.read_table(folder / 'codebook' / f'{f.name}.parquet').combine_chunks()
         known = t.filter(pc.is_valid(t['value'])).combine_chunks()
         codebook[f.name] = (known['value'].combine_chunks(), known['code'].to_numpy())
-    return Artifact(manifest, fields, codes, {n: table[n].to_numpy() for n in names}, codebook)
+    values = {f.name: table[f.name].combine_chunks() for f in fields}
+    return Artifact(manifest, fields, codes, {n: table[n].to_numpy() for n in names}, codebook, values)
 
 
 def _local_codes(field, slots, code, frequency, f, per_field):

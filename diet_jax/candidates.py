@@ -1,13 +1,14 @@
-"""Candidates: models trained from scratch, on the whole log in one pass, or on a few rows; and their predictions.
+"""Candidates, the log they are compared on, and grids of students trained from scratch on a few rows.
 
-The two sides of every comparison. Each side gets a grid of equal size: learning rates on the full side, learning
-rates x epochs on a memory. Predictions are kept apart from scores, so that a test block is scored only once chosen.
+Predictions are kept apart from scores, so that a test block is scored only once the choice is made.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -16,21 +17,40 @@ import numpy as np
 
 from diet_jax import models, parallel
 from diet_jax import training as tr
+from diet_jax.errors import UserError, closest
 
 
 class Candidate(NamedTuple):
     name: str
-    config: dict  # arguments of models.build, 'model' the registry name
+    config: dict  # as it was written: a model, its options, and what is said of its training
+    model: models.Model
+    decay: float  # weight decay, decoupled
 
-    def build(self) -> models.Model:
-        return models.of(self.config, self.config['dim'])
 
+def candidate(spec, dim: int, fields, roles=None) -> Candidate:
+    """From a config: a registry name, or a dict.
 
-def candidate(spec, dim: int) -> Candidate:
-    """From a config: a registry name, or a dict of `model`, options of `models.build`, and optionally `name`."""
+    Args:
+      spec: keys `model`, options of `models.build`, and optionally `name`; `drop`, names of fields that the model does
+        not see; `weight_decay`.
+      fields: names of the log's fields, in order; roles: {name that may stand in `drop`: field of this log}.
+    Raises:
+      UserError: an unknown model, option or field.
+    """
     config = {'model': spec} if isinstance(spec, str) else dict(spec)
     name = config.pop('name', config.get('model'))
-    return Candidate(name, {'dim': dim, **config})
+    config = {'dim': dim, **config}
+    options, fields, roles = dict(config), list(fields), roles or {}
+    dropped = [roles.get(field, field) for field in options.pop('drop', ())]
+    for field in dropped:
+        if field not in fields:
+            raise UserError(f"candidate {name} drops '{field}', which is no field of the log{closest(field, fields)}")
+    if dropped:
+        options['keep'] = tuple(i for i, field in enumerate(fields) if field not in dropped)
+    decay = float(options.pop('weight_decay', 0.0))
+    if decay < 0:
+        raise UserError(f'candidate {name}: weight_decay={decay:g} is below 0')
+    return Candidate(name, config, models.of(options, dim), decay)
 
 
 class Log(NamedTuple):
@@ -43,23 +63,35 @@ class Log(NamedTuple):
     num_slots: list  # vocabulary after each block
     fields: int
     capacity: int
+    digest: str  # of all of it
 
     def ids(self, t: int, known: int) -> np.ndarray:
         """i32[S * b, F] of block t (padded), values first seen after slot `known` - 1 as their field's UNSEEN slot."""
         ids = self.batches[t].ids.reshape(-1, self.fields)
         return np.where(ids < known, ids, 2 * np.arange(self.fields, dtype=np.int32) + 1)
 
+    def rows(self, t: int) -> np.ndarray:
+        """i32[n, F] of block t, without padding."""
+        return self.batches[t].ids.reshape(-1, self.fields)[: len(self.labels[t])]
+
+    def rows_of_pass(self, t: int) -> int:
+        """Row visits of one pass over D_1..D_t."""
+        return sum(len(label) for label in self.labels[:t])
+
 
 def read_log(stream, batch: int, capacity: int) -> Log:
     """Reads all blocks of a stream, which evaluation may and a stage may not. capacity: rows of the id tables."""
     steps = max(-(-b.rows // batch) for b in stream.blocks)
     batches, labels, groups = [], [], []
+    digest = hashlib.sha256(str([f._asdict() for f in stream.fields]).encode())
     for t in range(len(stream.blocks)):
         block = stream.load(t)
         laid = parallel.shard_block(block.ids, block.label, np.zeros(len(block.label), bool), 1, batch, steps)
         batches.append(jax.tree.map(lambda x: x[0], laid))
         labels.append(block.label)
         groups.append(block.group)
+        for part in (block.ids, block.label):
+            digest.update(part.tobytes())
     slots = [b.num_slots for b in stream.blocks]
     return Log(
         tuple(b.key for b in stream.blocks),
@@ -69,77 +101,37 @@ def read_log(stream, batch: int, capacity: int) -> Log:
         slots,
         len(stream.fields),
         capacity,
+        digest.hexdigest()[:16],
     )
 
 
-class Pass(NamedTuple):
-    """One pass of one candidate: predictions at each boundary."""
-
-    logits: dict  # (stage t, block) -> f32[n]
-    seconds: np.ndarray  # f64[blocks], training time of each block, compilation apart
-    params: dict  # stage -> params, for the stages asked for
-
-
-@functools.cache
-def _pass_functions(model):
-    step = parallel.Timed(
-        jax.jit(lambda state, batches, lr, key: tr.stream_pass(model, state, batches, lr, key=key)[0])
-    )
-    return step, jax.jit(lambda params, ids: tr.predict(model, params, ids))
-
-
-def full_pass(model, log: Log, lr: float, seed: int, boundaries, ahead=(1, 2), keep=()) -> Pass:
-    """Trains a model on D_1, D_2, ... in time order, and predicts the blocks after every boundary.
-
-    Args:
-      boundaries: stages t (1-based) after which blocks t + a, a in `ahead`, are predicted; keep: stages whose
-      parameters are returned.
-    """
-    step, predict = _pass_functions(model)
-    state = tr.init_stream(model, jax.random.key(seed), log.capacity, log.fields)
-    logits, seconds, params = {}, [], {}
-    for t in range(1, max(boundaries) + 1):
-        args = (state, log.batches[t - 1], jnp.float32(lr), jax.random.key(seed + t))
-        compiled, start = step.compile_seconds, time.perf_counter()
-        state = jax.block_until_ready(step(*args))
-        seconds.append(time.perf_counter() - start - (step.compile_seconds - compiled))
-        if t in boundaries:
-            for block in (t - 1 + a for a in ahead):
-                known = log.num_slots[t - 1]
-                logits[t, block] = np.asarray(predict(state.params, log.ids(block, known)))[: len(log.labels[block])]
-        if t in keep:
-            params[t] = state.params
-    return Pass(logits, np.array(seconds), params)
-
-
-class Grid(NamedTuple):
+class Students(NamedTuple):
     """A grid of students of one candidate on one set of rows; the axes of params are [epochs, lr, seed]."""
 
     params: dict
     seconds: float  # of one training at the largest number of epochs, compilation apart
+    predict: Callable
+
+    def logits(self, ids, e: int, lr: int) -> np.ndarray:
+        """f32[seeds, N] of the students at one point of the grid; ids i32[N, F] in the numbering of their rows."""
+        return np.asarray(self.predict(jax.tree.map(lambda x: x[e, lr], self.params), ids))
 
 
 @functools.cache
-def _grid_functions(model, num_codes, batch, epochs):
-    train = parallel.Timed(tr.train_students(model, num_codes, batch, epochs))
+def _functions(model, num_codes, batch, epochs, decay):
+    train = parallel.Timed(tr.train_students(model, num_codes, batch, epochs, decay))
     one = lambda params, ids: tr.predict(model, params, ids)  # noqa: E731
     return train, jax.jit(jax.vmap(one, in_axes=(0, None)))
 
 
-def train_grid(model, data: tr.StudentData, num_codes: int, batch: int, epochs, lrs, seeds) -> Grid:
+def train_grid(candidate: Candidate, data: tr.StudentData, num_codes: int, batch: int, epochs, lrs, seeds) -> Students:
     """Trains students for every (epochs, learning rate, seed) in one compiled call."""
-    train, _ = _grid_functions(model, num_codes, batch, tuple(epochs))
+    train, predict = _functions(candidate.model, num_codes, batch, tuple(epochs), candidate.decay)
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     compiled, start = train.compile_seconds, time.perf_counter()
     params = jax.block_until_ready(train(data, keys, jnp.asarray(lrs, jnp.float32)))
     seconds = time.perf_counter() - start - (train.compile_seconds - compiled)
-    return Grid(params, seconds / (len(seeds) * len(lrs)))
-
-
-def predict_grid(model, grid: Grid, num_codes: int, batch: int, epochs, ids, e: int, lr: int) -> np.ndarray:
-    """Logits f32[seeds, N] of the students at one point of the grid; ids i32[N, F] codes."""
-    _, predict = _grid_functions(model, num_codes, batch, tuple(epochs))
-    return np.asarray(predict(jax.tree.map(lambda x: x[e, lr], grid.params), ids))
+    return Students(params, seconds / (len(seeds) * len(lrs)), predict)
 
 
 def padded(ids, target, weight, capacity: int) -> tr.StudentData:

@@ -83,6 +83,7 @@ def default_config() -> ConfigDict:
             epochs=(6, 20),  # memory side
             seeds=3,
             first_stage=3,
+            full_cache='',  # folder of the passes over the log; '' = full-side/ beside the workdir
         )
     )
     return c

@@ -6,8 +6,9 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_json(path: Path, value, indent: int | None = 1) -> None:
@@ -21,8 +22,14 @@ def write_json_lines(path: Path, rows: list) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
+    write_bytes(path, lambda file: file.write(text.encode()))
+
+
+def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """A file that `write` fills."""
     part = path.with_name(path.name + '.part')
-    part.write_text(text)
+    with open(part, 'wb') as file:
+        write(file)
     os.replace(part, path)
 
 

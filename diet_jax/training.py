@@ -65,7 +65,7 @@ def _head_optimizer():
     return optax.scale_by_adam(B1, B2, EPS)
 
 
-def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dropout_key=None):
+def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dropout_key=None, decay: float = 0.0):
     """One lazy Adam step on the rows of one batch; returns the new state and the logits *before* the step.
 
     Equal to dense Adam on the touched rows, except that an untouched row's moments do not decay and it does not
@@ -75,6 +75,7 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
     Args:
       ids: i32[b, F] global slots; label, weight: f32[b]; lr: scalar learning rate (may be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
+      decay: decoupled weight decay (AdamW), on the touched rows and the head.
     """
     params = state.params
     total = psum(jnp.sum(weight), axis)
@@ -100,9 +101,10 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
     nu = B2 * state.nu[flat] + (1 - B2) * grad * grad
     t = step.astype(jnp.float32)
     update = lr * (mu / (1 - B1**t)) / (jnp.sqrt(nu / (1 - B2**t)) + EPS)
-    table = params['table'].at[flat].set(params['table'][flat] - update, mode='drop')
+    old = params['table'][flat]
+    table = params['table'].at[flat].set((1 - lr * decay) * old - update if decay else old - update, mode='drop')
     direction, head_opt = _head_optimizer().update(g_head, state.head_opt)
-    head = jax.tree.map(lambda p, u: p - lr * u, params['head'], direction)
+    head = jax.tree.map(lambda p, u: _stepped(p, u, lr, decay), params['head'], direction)
     state = StreamState(
         {'table': table, 'head': head},
         state.mu.at[flat].set(mu, mode='drop'),
@@ -114,7 +116,11 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
     return state, logits
 
 
-def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=None):
+def _stepped(param, direction, lr, decay: float):
+    return (1 - lr * decay) * param - lr * direction if decay else param - lr * direction
+
+
+def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=None, decay: float = 0.0):
     """Test, then train, on every batch of a block in time order: progressive validation for free.
 
     Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding).
@@ -123,7 +129,8 @@ def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=
     def body(i, carry):
         state, logits = carry
         dropout = None if key is None else jax.random.fold_in(key, i)
-        state, out = stream_step(model, state, batches.ids[i], batches.label[i], batches.weight[i], lr, axis, dropout)
+        rows = batches.ids[i], batches.label[i], batches.weight[i]
+        state, out = stream_step(model, state, *rows, lr, axis, dropout, decay)
         return state, logits.at[i].set(jnp.where(batches.weight[i] > 0, out, 0.0))
 
     logits = jnp.zeros_like(batches.label)
@@ -188,14 +195,14 @@ def weighted_loss(model, params, ids, target, weight, dropout_key=None) -> jax.A
     return jnp.sum(weight * losses) / jnp.maximum(jnp.sum(weight), 1e-6)
 
 
-def inner_step(model, state: StudentState, ids, target, weight, lr, dropout_key=None) -> StudentState:
-    """One dense Adam step of a student: the step that the outer loop differentiates through."""
+def inner_step(model, state: StudentState, ids, target, weight, lr, dropout_key=None, decay: float = 0.0):
+    """One dense AdamW step of a student (`decay` 0: Adam), the step that the outer loop differentiates through."""
     grads = jax.grad(lambda p: weighted_loss(model, p, ids, target, weight, dropout_key))(state.params)
     direction, opt = student_optimizer().update(grads, state.opt)
-    return StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, direction), opt)
+    return StudentState(jax.tree.map(lambda p, u: _stepped(p, u, lr, decay), state.params, direction), opt)
 
 
-def student_epochs(model, state: StudentState, data: StudentData, key: jax.Array, lr, epochs, batch: int):
+def student_epochs(model, state: StudentState, data: StudentData, key, lr, epochs, batch: int, decay: float = 0.0):
     """`epochs` (may be traced) shuffled passes over the valid rows, `batch` rows a step. Pure; vmap over key and lr."""
     capacity = data.target.shape[0]
     size = min(batch, capacity)
@@ -212,14 +219,15 @@ def student_epochs(model, state: StudentState, data: StudentData, key: jax.Array
         def body(i, state):
             pick = jax.lax.dynamic_slice(order, (i * size,), (size,))
             weight = jax.lax.dynamic_slice(live, (i * size,), (size,)) * data.weight[pick]
-            return inner_step(model, state, data.ids[pick], data.target[pick], weight, lr, jax.random.fold_in(drop, i))
+            dropout = jax.random.fold_in(drop, i)
+            return inner_step(model, state, data.ids[pick], data.target[pick], weight, lr, dropout, decay)
 
         return jax.lax.fori_loop(0, steps, body, state)
 
     return jax.lax.fori_loop(0, epochs, epoch, state)
 
 
-def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...]) -> Callable:
+def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...], decay: float = 0.0) -> Callable:
     """One compiled call that trains a whole grid of students of one architecture.
 
     Args:
@@ -236,7 +244,7 @@ def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...]) -
 
         def segment(state, gap_and_index):
             gap, index = gap_and_index
-            state = student_epochs(model, state, data, jax.random.fold_in(order_key, index), lr, gap, batch)
+            state = student_epochs(model, state, data, jax.random.fold_in(order_key, index), lr, gap, batch, decay)
             return state, state.params
 
         return jax.lax.scan(segment, state, (gaps, jnp.arange(len(gaps))))[1]

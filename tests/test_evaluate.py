@@ -14,11 +14,11 @@ from tiny import DAYS, ROWS, contents
 
 from diet_jax import candidates as cd
 from diet_jax import evaluate as ev
-from diet_jax import models, stream
+from diet_jax import models, rivals, stream
 from diet_jax import training as tr
 from diet_jax.errors import UserError
 
-SIDES = ('full', *ev.KINDS)
+SIDES = ('full', 'memory', *ev.FLOORS)
 
 
 def _evaluate(workdir, replicates=(), **section):
@@ -201,8 +201,8 @@ def test_the_memory_side_by_hand(evaluated, workdir):
     codes, scored = np.stack(codes, 1).astype(np.int32), np.stack(scored, 1).astype(np.int32)
     data = cd.padded(codes, rows['soft_label'].to_numpy(), rows['weight'].to_numpy(), 64)
     for candidate in s['candidates']:
-        model, chosen = models.build(candidate['name'], dim=4), candidate['chosen']['memory']
-        grid = cd.train_grid(model, data, 5 * 12, 16, (1, 2), (3e-3, 1e-2), (0, 1))
+        built, chosen = cd.candidate(candidate['name'], 4, ()), candidate['chosen']['memory']
+        model, grid = built.model, cd.train_grid(built, data, 5 * 12, 16, (1, 2), (3e-3, 1e-2), (0, 1))
         at = (1, 2).index(chosen['epochs']), (3e-3, 1e-2).index(chosen['lr'])
         for seed in range(2):
             params = jax.tree.map(lambda x: x[at][seed], grid.params)
@@ -233,19 +233,19 @@ def test_the_full_side_by_hand(evaluated, workdir):
 def test_the_floors_come_from_the_rows_seen_and_the_streams_own_reference_model(workdir):
     run = tiny.opened(workdir)
     data = cd.read_log(run.stream, 64, run.slots)
-    sources = ev._Sources(run, data, [1, 4], lambda line: None)
+    (source,) = ev.distillations([run], [1, 4], data)
     for t in (1, 4):
-        ids, label, soft = sources.random[t]
+        seen, own, ours = source.seen(t), source.rival('random_rows', t), source.rival('random_rows_our_labels', t)
         rows = np.concatenate([np.c_[b.ids, b.label] for b in map(run.stream.load, range(t))])
-        assert len(ids) == sources.rows[t] == int(0.05 * t * ROWS)
-        assert {tuple(r) for r in np.c_[ids, label]} <= {tuple(r) for r in rows}
-    predicted = np.asarray(tr.predict(run.reference, run.state.reference.params, ids), np.float64)
-    np.testing.assert_allclose(soft, 1 / (1 + np.exp(-predicted)), rtol=1e-6, err_msg='labels of the reference model')
-    ours, own = sources.get('random_rows_our_labels', 4), sources.get('random_rows', 4)
-    np.testing.assert_array_equal(own.data.target[:64], label)
-    np.testing.assert_allclose(ours.data.target[:64], soft, rtol=1e-6)
-    np.testing.assert_array_equal(ours.data.ids[:64], ours.encode(ids))
-    np.testing.assert_array_equal(own.data.ids[:64], own.encode(ids))
+        np.testing.assert_array_equal(np.c_[seen.ids, seen.label], rows)
+        n = int(own.data.rows)
+        assert n == ours.data.rows == source.size(t) == int(0.05 * t * ROWS)
+        index = rivals.choose('random', seen, n, 0).index
+        np.testing.assert_array_equal(own.data.ids[:n], own.encode(seen.ids[index]))
+        np.testing.assert_array_equal(own.data.target[:n], seen.label[index])
+        np.testing.assert_array_equal(ours.data.ids[:n], ours.encode(seen.ids[index]))
+    predicted = np.asarray(tr.predict(run.reference, run.state.reference.params, seen.ids[index]), np.float64)
+    np.testing.assert_allclose(ours.data.target[:n], 1 / (1 + np.exp(-predicted)), rtol=1e-6)
 
 
 def test_the_reference_model_is_replayed_to_rounding(workdir):

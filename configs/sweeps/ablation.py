@@ -1,0 +1,29 @@
+"""What does each mechanism bring? The trend study of configs/trends/kuairand.py with one off in turn.
+
+    python scripts/sweep.py --config=configs/sweeps/ablation.py --workdir=runs/sweep-ablation
+
+`:arg` is passed on to configs/trends/kuairand.py.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diet_jax.sweep import load
+
+BASE = load(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    return BASE.get_config(arg)
+
+
+def sweep(add):
+    add('all mechanisms')
+    add('no addressing', **{'addressing.replace': 0.0})  # nothing gives way: the memory only grows and absorbs
+    add('no influence', **{'addressing.influence_power': 0.0})  # new entries by coverage alone
+    add('no refinement', **{'refine.label_lr': 0.0, 'refine.weight_lr': 0.0})  # outer steps that move nothing
+    add('no weights', **{'refine.weight_lr': 0.0, 'memory.count_power': 0.0})  # every entry counts as one row
+    add('mean labels', **{'trends.view': 'mean'})
+    add('own labels', **{'trends.view': 'hard'})
+    add('no codebook', **{'trends.codebook': False})

@@ -1,0 +1,23 @@
+"""How small may the memory be? The trend study of configs/trends/kuairand.py at five row budgets.
+
+    python scripts/sweep.py --config=configs/sweeps/budget.py --workdir=runs/sweep-budget
+
+`:arg` is passed on to configs/trends/kuairand.py.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diet_jax.sweep import load
+
+BASE = load(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    return BASE.get_config(arg)
+
+
+def sweep(add):
+    for budget in (0.001, 0.002, 0.005, 0.01, 0.02):
+        add(f'row_budget={budget:g}', **{'memory.row_budget': budget})

@@ -1,0 +1,211 @@
+"""The protocol of stage t, shared by all that compares: what each side trains on, and choose, then score once.
+
+The memory of stage t has seen D_1..D_t. Learning rate and epochs are chosen on D_{t+1}, by the mean AUC over seeds; the
+choice is scored once, on D_{t+2}; the full side the same, with a grid of the same size. Blocks count from 0 in code:
+stage t is chosen on block t and scored on block t + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from diet_jax import candidates as cd
+from diet_jax import metrics, rivals, stage
+from diet_jax import training as tr
+from diet_jax.artifact import VIEWS, Artifact, load_artifact
+from diet_jax.errors import UserError
+
+OURS = '_our_labels'  # ends the name of a rival whose rows carry our labels and our codebook
+
+
+class Grid(NamedTuple):
+    """The memory side's grid: epochs x learning rates; and the student seeds."""
+
+    epochs: tuple[int, ...]
+    lrs: tuple[float, ...]
+    batch: int
+    seeds: tuple[int, ...]
+
+
+def grid_of(e) -> Grid:
+    """From a config's section `evaluate`."""
+    return Grid(tuple(e.epochs), tuple(e.student_learning_rates), e.student_batch, tuple(range(e.seeds)))
+
+
+class Rows(NamedTuple):
+    """Training rows of one kind at one stage, and how the log's rows are written in their numbering."""
+
+    data: tr.StudentData
+    num_codes: int
+    encode: Callable[[np.ndarray], np.ndarray]  # i32[N, F] slots -> i32[N, F]
+
+
+def memory_of_stage(folder, t: int, stream) -> Artifact:
+    """The artifact in a folder, if it is one that the protocol of stage t allows.
+
+    Raises:
+      UserError: it has seen another block than the last of its stage, or it is of another log.
+    """
+    artifact, allowed = load_artifact(folder), stream.blocks[t - 1].key
+    if artifact.manifest['last_block'] != allowed:
+        raise UserError(
+            f'{folder} has seen block {artifact.manifest["last_block"]}, the protocol of stage {t} allows {allowed}: '
+            'name the memory of that stage (history/ of the run has them all), or distill this log again'
+        )
+    theirs, ours = ([field.name for field in fields] for fields in (artifact.fields, stream.fields))
+    if theirs != ours:
+        raise UserError(f'{folder} has the fields {", ".join(theirs)}, the log has {", ".join(ours)}: distill this log')
+    return artifact
+
+
+class Distillation:
+    """What one distillation offers to train on: its memory and the rivals at the same rows, stage by stage.
+
+    Args:
+      config: the run's config, with its seed; reference: the reference `Model`.
+      artifacts: {stage t: its `Artifact`}; stream, log: the `EncodedStream` and the `candidates.Log` made of it.
+      capacity: rows that students' data is padded to, one shape for all.
+    """
+
+    def __init__(self, config, reference, artifacts: dict[int, Artifact], stream, log: cd.Log, capacity: int):
+        self.config, self.reference, self.artifacts = config, reference, artifacts
+        self.stream, self.log, self.capacity = stream, log, capacity
+        self.num_codes = log.fields * config.codebook.codes
+        self.code = {t: a.code_of_slots(stream) for t, a in artifacts.items()}
+        self._references, self._chosen = {}, {}
+
+    def size(self, t: int) -> int:
+        """Rows of the memory of stage t."""
+        return len(self.artifacts[t].codes)
+
+    def memory(self, t: int, view: str = 'soft', codebook: bool = True) -> Rows:
+        """The memory of stage t through one view; without the codebook, by the ids of its representative rows."""
+        artifact = self.artifacts[t]
+        target, weight = artifact.columns[VIEWS[view]], artifact.columns['weight']
+        if not codebook:
+            return self._raw(artifact.slots(self.stream), target, weight)
+        return self._coded(t, artifact.codes + artifact.offsets(), target, weight)
+
+    def rival(self, kind: str, t: int) -> Rows:
+        """Rows of D_1..D_t that a rival chooses, as many as the memory has.
+
+        Args:
+          kind: `<name>_rows` of `rivals.ROWS` with the log's own labels and ids, or that + '_our_labels'.
+        """
+        ours, name = kind.endswith(OURS), kind.removesuffix(OURS).removesuffix('_rows')
+        # Rows are the same with our labels as without; CGM learns labels, for one numbering of the ids.
+        key = (kind if name == 'cgm' else name), t
+        if key not in self._chosen:
+            seen = self.seen(t)
+            code = self.code[t] if ours else None
+            self._chosen[key] = rivals.choose(name, seen, self.size(t), self.config.seed, code), seen
+        chosen, seen = self._chosen[key]
+        ids, ones = seen.ids[chosen.index], np.ones(len(chosen.index))
+        if ours:
+            return self._coded(t, self.code[t][ids], chosen.soft, ones)
+        return self._raw(ids, chosen.own, ones)
+
+    def seen(self, t: int) -> rivals.Seen:
+        """D_1..D_t, and the reference model after it, by its own pass again."""
+        blocks = range(t)
+        ids = np.concatenate([self.log.rows(block) for block in blocks])
+        label = np.concatenate([self.log.labels[block] for block in blocks])
+        return rivals.Seen(ids, label, self.reference, self._reference(t))
+
+    def _reference(self, t: int):
+        if not self._references:
+            config = self.config
+            key = jax.random.key_data(jax.random.key(config.seed))
+            state = stage.init_state(config, self.reference, (), self.log.capacity, self.log.fields, key).reference
+            teach = jax.jit(lambda s, b: tr.stream_pass(self.reference, s, b, config.reference.learning_rate)[0])
+            for block in range(max(self.artifacts)):
+                state = teach(state, self.log.batches[block])
+                if block + 1 in self.artifacts:
+                    self._references[block + 1] = state.params
+        return self._references[t]
+
+    def _coded(self, t, codes, target, weight) -> Rows:
+        code = self.code[t]
+        return Rows(cd.padded(codes, target, weight, self.capacity), self.num_codes, lambda rows: code[rows])
+
+    def _raw(self, ids, target, weight) -> Rows:
+        slots, renumbered = cd.compact(ids)
+        table = 1 << (len(slots) + self.log.fields - 1).bit_length()  # a power of two: few shapes to compile
+        data = cd.padded(renumbered, target, weight, self.capacity)
+        return Rows(data, table, lambda rows: cd.renumber(slots, rows))
+
+
+class Side(NamedTuple):
+    """One side of one candidate: what was chosen on D_{t+1}, and what it came to on D_{t+2}."""
+
+    chosen: dict  # lr, epochs (on rows), tuning_auc
+    scores: dict  # auc, logloss, gauc: per seed, on rows per seed per distillation; row_visits, seconds, ...
+    logits: np.ndarray  # f32[R, S, N] of the scored block; R = 1 on the full side
+    predict: Callable | None = None  # of rows: block -> f32[S, N] by the first distillation's students
+
+
+def full_side(passes, lrs: Sequence[float], log: cd.Log, t: int) -> Side:
+    """The learning rate of full training chosen on D_{t+1}, scored once on D_{t+2}.
+
+    Args: passes: `full.Passes` of these learning rates.
+    """
+    tuning = [_tuning_auc(by_seed, log, t) for by_seed in passes.logits[t, t]]
+    best = int(np.argmax(tuning))
+    logits = passes.logits[t, t + 1][best]
+    scores = {metric: values[0] for metric, values in scored(logits[None], log, t + 1).items()}
+    scores.update(row_visits=log.rows_of_pass(t), seconds=float(passes.seconds[best, :, :t].sum(1).mean()))
+    return Side({'lr': lrs[best], 'tuning_auc': tuning[best]}, scores, logits[None])
+
+
+def row_side(candidate: cd.Candidate, log: cd.Log, rows: Sequence[Rows], t: int, grid: Grid, frontier=False) -> Side:
+    """Students on one kind of rows, one entry of `rows` a distillation; chosen on D_{t+1}, scored once on D_{t+2}.
+
+    Args:
+      frontier: `scores['frontier']` also gets the best learning rate of every number of epochs, chosen and scored so.
+    """
+    known, (epochs, lrs, seeds) = log.num_slots[t - 1], (grid.epochs, grid.lrs, grid.seeds)
+    trained = [cd.train_grid(candidate, r.data, r.num_codes, grid.batch, epochs, lrs, seeds) for r in rows]
+
+    def predict(i, block, e, j):
+        return trained[i].logits(rows[i].encode(log.ids(block, known)), e, j)[:, : len(log.labels[block])]
+
+    def tuned(e, j):
+        return float(np.mean([_tuning_auc(predict(i, t, e, j), log, t) for i in range(len(rows))]))
+
+    def point(e):
+        """The best learning rate at one number of epochs."""
+        return max((tuned(e, j), -j) for j in range(len(lrs)))
+
+    def scores(e, j):
+        logits = np.stack([predict(i, t + 1, e, j) for i in range(len(rows))])
+        visits = int(rows[0].data.rows) * epochs[e]
+        seconds = float(np.mean([g.seconds for g in trained])) * epochs[e] / epochs[-1]
+        said = {'row_visits': visits, 'cost_ratio': log.rows_of_pass(t) / visits, 'seconds': seconds}
+        return {**scored(logits, log, t + 1), **said}, logits
+
+    points = [point(e) for e in range(len(epochs))]
+    best = max(range(len(epochs)), key=lambda e: (points[e][0], -e))
+    read = {e: scores(e, -points[e][1]) for e in (range(len(epochs)) if frontier else (best,))}
+    chosen = [{'lr': lrs[-minus_j], 'epochs': epochs[e], 'tuning_auc': auc} for e, (auc, minus_j) in enumerate(points)]
+    result, logits = read[best]
+    if frontier:
+        result = {**result, 'frontier': [{'chosen': chosen[e], **read[e][0]} for e in read]}
+    return Side(chosen[best], result, logits, lambda block: predict(0, block, best, -points[best][1]))
+
+
+def scored(logits, log: cd.Log, block: int) -> dict:
+    """AUC, LogLoss and GAUC of every run on a block: f32[R, S, N] -> {metric: [[per seed] per distillation]}."""
+    label, group = log.labels[block], log.groups[block]
+    return {
+        'auc': [[metrics.auc(x, label) for x in run] for run in logits],
+        'logloss': [[metrics.logloss(x, label) for x in run] for run in logits],
+        'gauc': [[metrics.gauc(x, label, group) for x in run] for run in logits],
+    }
+
+
+def _tuning_auc(logits, log: cd.Log, t: int) -> float:
+    return float(np.mean([metrics.auc(x, log.labels[t]) for x in logits]))

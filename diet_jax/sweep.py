@@ -1,0 +1,437 @@
+"""A study over config keys: one process a point, resumed where it was left, one table and one picture of it all.
+
+A sweep file is a config file, `get_config(arg='')`, with three more names:
+
+    def sweep(add):                 # calls add(name, **overrides) once a point, as Flax's hparam_sweep examples do
+        add('half', **{'memory.row_budget': 0.005})
+    SCRIPT = 'scripts/trends.py'    # optional: what runs a point, below the folder of the library or absolute
+    RESULT = 'trends.json'          # optional: the file in a point's folder that says it is finished
+
+`<workdir>/<name>/point.json` keeps what a point was run with: {name, script, overrides, config, command} and, once
+it was started here, {exit_code, seconds}; an exit code of null means started and not ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from diet_jax.disk import write_bytes, write_json, write_text
+from diet_jax.errors import UserError, closest
+from diet_jax.progress import Progress
+from diet_jax.schema import plain
+
+SETS = ('development', 'all', 'confirmation')  # of candidates; shown: the first there is, a sweep chooses by it
+FIGURES = ('tau_sig', 'tau_sig_hard', 'spearman', 'regret', 'retention_mean', 'retention_min')
+FILES = ('sweep.json', 'sweep.md', 'sweep.png', 'log.txt')  # in the workdir, beside the folders of the points
+OWN = ('point.json', 'sweep-log.txt')  # what a sweep itself writes into the folder of a point
+PATIENCE = 15.0  # seconds that an interrupted point has to end by itself
+
+
+class Point(NamedTuple):
+    """One run of a study."""
+
+    name: str
+    overrides: dict[str, Any]  # key -> value, those of this point only
+    config: dict  # all of the config it runs with, plain JSON
+    folder: Path
+    command: list[str]
+
+
+class Sweep(NamedTuple):
+    """A study, checked; nothing of it is on disk yet."""
+
+    file: str  # the sweep file as it was given, with its `:arg`
+    workdir: Path
+    script: str
+    result: str
+    points: list[Point]
+
+
+def load(path: str | Path) -> ModuleType:
+    """The module of a Python file anywhere: how a sweep file takes `get_config` from a config file beside it."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def read(file: str, common: Mapping[str, Any], workdir: str | Path, root: Path) -> Sweep:
+    """Reads a sweep file and checks every point of it before anything runs; writes nothing.
+
+    Args:
+      file: path of the sweep file, with `:arg` for its get_config.
+      common: overrides of all points, key -> value; those of a point come after them.
+      workdir: folder of the study.
+      root: folder that SCRIPT is relative to.
+    Raises:
+      UserError: sweep() is missing or fails, a name comes twice or is no folder name, a key does not exist or cannot
+        have the value, SCRIPT does not exist, the folder of a point holds another run.
+    """
+    path, workdir = file.partition(':')[0], Path(workdir)
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f'{workdir} is a file: --workdir names a folder')
+    module = load(path)
+    if not callable(getattr(module, 'sweep', None)):
+        raise UserError(f'{path} has no sweep(add): it must call add(name, **overrides) once a point')
+    script = root / getattr(module, 'SCRIPT', 'scripts/trends.py')
+    if not script.is_file():
+        raise UserError(f'{path}: SCRIPT is {script}: there is no such file')
+    inside = script.resolve().is_relative_to(Path.cwd())
+    shown = os.path.relpath(script) if inside else str(script)
+    points = []
+    for name, overrides in _called(module, path).items():
+        where = f"{path}: point '{name}'"
+        for key, value in overrides.items():
+            _check(where, file, common, key, value)
+        words = [f'--config.{key}={_text(value)}' for key, value in {**common, **overrides}.items()]
+        config = _parsed(file, words)
+        command = [sys.executable, shown, f'--config={file}', *words, f'--workdir={workdir / name}']
+        points.append(Point(name, overrides, json.loads(json.dumps(plain(config))), workdir / name, command))
+    study = Sweep(file, workdir, shown, getattr(module, 'RESULT', 'trends.json'), points)
+    for point in points:
+        _check_folder(study, point)
+    return study
+
+
+def unfinished(study: Sweep) -> list[Point]:
+    """The points that are still to be run, in the order of the file."""
+    return [point for point in study.points if outcome(study, point)]
+
+
+def outcome(study: Sweep, point: Point) -> str:
+    """'' if a point is finished, else what it is instead, in words. Raises UserError if its point.json is broken."""
+    there = (point.folder / study.result).exists()
+    noted = _json(point.folder / OWN[0]) if (point.folder / OWN[0]).exists() else {}
+    code = noted.get('exit_code', 0 if there else None)  # run by its printed command: the result alone tells
+    if code is None:
+        return 'not finished'
+    if code < 0:
+        return f'killed by {signal.Signals(-code).name}'
+    return f'exit code {code}' if code else '' if there else f'ended without {study.result}'
+
+
+def note(study: Sweep, point: Point, **more) -> None:
+    """Writes point.json: from now on the folder belongs to this point."""
+    point.folder.mkdir(parents=True, exist_ok=True)
+    value = {'name': point.name, 'script': study.script, 'overrides': point.overrides, 'config': point.config}
+    write_json(point.folder / OWN[0], value | {'command': shlex.join(point.command)} | more)
+
+
+def run(study: Sweep, processes: int = 1, log: Callable[[str], None] = print) -> dict[str, str]:
+    """Runs what is unfinished, `processes` points at a time, and writes sweep.json, .md and .png after each.
+
+    A point that fails does not stop the others. An exception, a Ctrl-C included, stops the points that run.
+
+    Returns:
+      name -> what went wrong and the last line of its log; empty if all points are finished.
+    """
+    waiting, running, failed, total = unfinished(study), {}, {}, len(study.points)
+    study.workdir.mkdir(parents=True, exist_ok=True)
+    if len(waiting) < total:
+        log(f'{total - len(waiting)} of {total} points are finished')
+    done = total - len(waiting)
+    with _stoppable(), Progress('sweep', len(waiting), study.workdir / 'log.txt', log) as progress:
+        try:
+            while waiting or running:
+                while waiting and len(running) < processes:
+                    point = waiting.pop(0)
+                    note(study, point, exit_code=None)
+                    running[point.name] = point, _start(point), time.perf_counter()
+                for name, (point, child, begun) in list(running.items()):
+                    if child.poll() is None:
+                        continue
+                    del running[name]
+                    seconds = time.perf_counter() - begun
+                    note(study, point, exit_code=child.returncode, seconds=seconds)
+                    done, words = done + 1, outcome(study, point)
+                    if words:
+                        failed[name] = words = f'{words}: {_last_line(point.folder / OWN[1])}'
+                    write(study)
+                    progress.advance(1, f'{done}/{total} {name} {words or "done"} in {seconds:.0f} s')
+                time.sleep(0.05)
+        finally:
+            _stop([child for _, child, _ in running.values()])
+    write(study)
+    return failed
+
+
+def results(study: Sweep) -> list[dict]:
+    """A row a point: {name, overrides, folder, missing, row_budget, cost_ratio, sets}, plain JSON.
+
+    `missing` is '' or why there is no result; `sets` is {set: the side 'memory' of `agreement.summary` for AUC}.
+    """
+    rows = []
+    for point in study.points:
+        row = {'name': point.name, 'overrides': point.overrides, 'folder': str(point.folder)}
+        row['missing'] = outcome(study, point)
+        found = {} if row['missing'] else _json(point.folder / study.result)
+        row |= {key: _at(found, 'protocol', key) for key in ('row_budget', 'cost_ratio')}
+        sets = {name: _at(found, 'summary', name, 'auc', 'memory') for name in SETS}
+        rows.append(row | {'sets': {name: side for name, side in sets.items() if isinstance(side, dict)}})
+    return rows
+
+
+def write(study: Sweep) -> None:
+    """Writes sweep.json, sweep.md and sweep.png from what is on disk."""
+    rows, (data, page, image, _) = results(study), [study.workdir / name for name in FILES]
+    write_json(data, {'sweep': study.file, 'script': study.script, 'set': _shown(rows), 'points': rows})
+    write_bytes(image, lambda file: file.write(picture(study, rows)))
+    write_text(page, f'# {study.file}\n\n{table(rows)}\n![retention and tau_sig of every point]({image.name})\n')
+
+
+def table(rows: list[dict]) -> str:
+    """The rows of `results` as Markdown, aligned so that it reads on a terminal too."""
+    chosen, lines = _shown(rows), [['point', 'row_budget', 'cost_ratio', 'distillations', *FIGURES]]
+    for row in rows:
+        side = row['sets'].get(chosen, {})
+        numbers = [row['row_budget'], row['cost_ratio'], side.get('distillations')]
+        lines.append([row['name'].replace('|', '\\|'), *('-' if n is None else f'{n:.4g}' for n in numbers)])
+        lines[-1] += [_figure(side.get(figure), '.4f' if figure == 'regret' else '.3f') for figure in FIGURES]
+    wide = [max(map(len, column)) for column in zip(*lines)]
+    lines.insert(1, ['-' * wide[0], *('-' * (n - 1) + ':' for n in wide[1:])])
+    text = f'AUC, {chosen} candidates; mean ± sd over distillations.\n\n' if chosen else ''
+    for first, *rest in lines:
+        text += ' | '.join([f'| {first:{wide[0]}}', *(f'{cell:>{n}}' for cell, n in zip(rest, wide[1:]))]) + ' |\n'
+    missing = [f'- {row["name"]}: {row["missing"]}\n' for row in rows if row['missing']]
+    return text + ('\nWithout a result:\n\n' + ''.join(missing) if missing else '')
+
+
+def picture(study: Sweep, rows: list[dict]) -> bytes:
+    """A PNG, 1200 px wide: over the one numeric key that varies, on a log scale; else a bar a point."""
+    from diet_jax.report import figures  # matplotlib: not for config files, which import this module
+
+    chosen, (key, x) = _shown(rows), _numeric_key(study.points)
+
+    def draw(fig):
+        axes = fig.subplots(1, 2, sharey=not key)
+        for ax, figure, colour in zip(axes, ('retention_mean', 'tau_sig'), (figures.BLUE, figures.ORANGE)):
+            entries = [row['sets'].get(chosen, {}).get(figure) for row in rows]
+            mean, sd = (np.array([_at(e, part) for e in entries], float) for part in ('mean', 'sd'))  # None: nan
+            label, texts = f'{figure} ({chosen or "no"} candidates)', [_figure(e) for e in entries]
+            if key:
+                _draw_line(ax, np.array(x), mean, sd, texts, colour)
+                ax.set(xlabel=key, ylabel=label)
+            else:
+                _draw_bars(ax, [row['name'] for row in rows], mean, sd, texts, colour)
+                ax.set_xlabel(label)
+
+    return figures._png(draw, (8.0, 3.6 if key else 1.5 + 0.34 * len(rows)))
+
+
+def _draw_line(ax, x, mean, sd, texts, colour) -> None:
+    """Points in the order of x with their sd; above them those that have no value, and why."""
+    order = [i for i in np.argsort(x, kind='stable') if np.isfinite(mean[i])]
+    ax.errorbar(x[order], mean[order], np.nan_to_num(sd[order]), color=colour, marker='o', capsize=3)
+    ax.set_xscale('log')
+    ax.set_xlim(x.min() / 1.3, x.max() * 1.3)
+    ax.set_xticks(x, [f'{value:g}' for value in x])
+    ax.set_xticks([], minor=True)
+    without = [f'{x[i]:g}: {"no result" if texts[i] == "-" else texts[i]}' for i in np.flatnonzero(np.isnan(mean))]
+    ax.set_title('\n'.join(without), fontsize=8, loc='left')
+
+
+def _draw_bars(ax, names, mean, sd, texts, colour) -> None:
+    """Bars from 0 with their sd and their text beyond it; the first point on top, its mean the reference line."""
+    y, ends, sd = np.arange(len(names)), np.nan_to_num(mean), np.nan_to_num(sd)
+    ax.barh(y, ends, 0.66, xerr=sd, color=colour, error_kw={'elinewidth': 1})
+    if np.isfinite(mean[0]):
+        ax.axvline(mean[0], color='black', linewidth=1.2, linestyle=(0, (4, 3)))
+    for i, text in enumerate(texts):
+        at = (max(0.0, ends[i] + sd[i]), i)
+        ax.annotate(text, at, xytext=(6, 0), textcoords='offset points', va='center', fontsize=8)
+    low, high = min(0.0, *(ends - sd)), max(0.1, *(ends + sd))
+    ax.set(xlim=(low, high + 0.45 * (high - low)), ylim=(len(names) - 0.4, -0.6))  # room for the texts
+    ax.set_yticks(y, names)
+    ax.grid(axis='y', visible=False)
+
+
+def _numeric_key(points: list[Point]) -> tuple[str, list[float]]:
+    """The key that varies and its value at every point, if it is the only one and numbers above 0; else ('', [])."""
+    varied = sorted({key for point in points for key, *_ in _changes(points[0].config, point.config)})
+    values = [_at(point.config, *varied[0].split('.')) for point in points] if len(varied) == 1 else ['']
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < np.inf for v in values)
+    return (varied[0], values) if numbers else ('', [])
+
+
+def _called(module: ModuleType, path: str) -> dict[str, dict]:
+    """name -> overrides, as the file's sweep() adds them."""
+    points = {}
+
+    def add(name: str, /, **overrides):
+        if not isinstance(name, str) or not re.fullmatch(r'[^\s./\\-][^/\\\n\r\0]*', name):
+            raise UserError(f'{path}: point {name!r}: a name becomes a folder: no / or \\, and a letter or digit first')
+        if name in points or name in FILES:
+            raise UserError(f"{path}: '{name}' is named twice: every point has a folder of its own beside {FILES[0]}")
+        points[name] = {key: _value(value) for key, value in overrides.items()}
+
+    try:
+        module.sweep(add)
+    except UserError:
+        raise
+    except Exception as error:  # a sweep file is a program: whatever it raises is the user's to see, in one line
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(path)]
+        line = f' line {lines[-1]}' if lines else ''
+        raise UserError(f'{path}{line}: {type(error).__name__}: {error}') from error
+    if not points:
+        raise UserError(f'{path}: sweep(add) adds no point: it must call add(name, **overrides) once a point')
+    return points
+
+
+def _check(where: str, file: str, common: Mapping, key: str, value) -> None:
+    """Raises UserError unless the flag of an override, as the launcher will parse it, gives the value meant."""
+    node = _parsed(file, [f'--config.{k}={_text(v)}' for k, v in common.items()])
+    for part in key.split('.'):
+        if not isinstance(node, ConfigDict) or part not in node:
+            hint = closest(part, node) if isinstance(node, ConfigDict) else ''
+            raise UserError(f"{where}: the config has no key '{key}'{hint}")
+        old = node = node[part]
+    if isinstance(old, ConfigDict):
+        raise UserError(f"{where}: '{key}' is a section of the config{closest('', old)}: set one of its keys")
+    try:
+        new = _parsed(file, [f'--config.{key}={_text(value)}'])
+        for part in key.split('.'):
+            new = new[part]
+        fits = plain(new) == plain(value)
+    except (flags.Error, TypeError, ValueError):
+        fits = False
+    if not fits:
+        kinds = [type(v).__name__ for v in (value, old)]
+        raise UserError(f'{where}: {key} cannot be {value!r} ({kinds[0]}): the config has {old!r} ({kinds[1]}) there')
+
+
+def _parsed(file: str, words: list[str]) -> ConfigDict:
+    """The config that a launcher makes of these flags: the same parser, on the same words."""
+    values, argv = flags.FlagValues(), ['sweep', f'--config={file}', *words]
+    config_flags.DEFINE_config_file('config', None, lock_config=True, flag_values=values, sys_argv=argv)
+    values(argv)
+    return values['config'].value
+
+
+def _text(value) -> str:
+    """A value as config_flags parse it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
+
+
+def _value(value):
+    """numpy's numbers as Python's, lists as tuples: what configs hold."""
+    if isinstance(value, (tuple, list)):
+        return tuple(_value(item) for item in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_folder(study: Sweep, point: Point) -> None:
+    """Raises UserError if the folder of a point holds another run; one without output binds nothing."""
+    path = point.folder / OWN[0]
+    if point.folder.exists() and not point.folder.is_dir():
+        raise UserError(f"{point.folder} is a file: point '{point.name}' needs a folder there")
+    others = sorted(p.name for p in point.folder.iterdir() if p.name not in OWN) if point.folder.exists() else []
+    if not others:
+        return
+    if not path.exists():
+        raise UserError(f'{point.folder} holds {others[0]} and no {OWN[0]}, so another run: use another --workdir')
+    old, new = _json(path), {**point.config, 'SCRIPT': study.script}
+    for key, before, now in _changes({**old.get('config', {}), 'SCRIPT': old.get('script')}, new):
+        raise UserError(
+            f"{path}: {key} was {before!r} when point '{point.name}' was begun and is {now!r} now: "
+            'name it otherwise, use another --workdir, or the old value'
+        )
+
+
+def _changes(old, new, key: str = '') -> Iterator[tuple[str, Any, Any]]:
+    """(key, old, new) wherever two nested dicts differ, apart from where the log lies."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for part in sorted(old.keys() | new.keys()):
+            yield from _changes(old.get(part), new.get(part), f'{key}.{part}' if key else part)
+    elif old != new and key != 'data.root':
+        yield key, old, new
+
+
+@contextlib.contextmanager
+def _stoppable():
+    """`kill` and a closed terminal stop a sweep as Ctrl-C does, its points with it; under nohup the latter does not."""
+    taken = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
+    for s in taken:
+        signal.signal(s, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for s in taken:
+            signal.signal(s, signal.SIG_DFL)
+
+
+def _start(point: Point) -> subprocess.Popen:
+    """A point in a session of its own: a Ctrl-C reaches it through `_stop` only, and whatever it started itself."""
+    with (point.folder / OWN[1]).open('a') as out:
+        print(f'$ {shlex.join(point.command)}', file=out, flush=True)
+        pipes = dict(stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
+        return subprocess.Popen(point.command, start_new_session=True, **pipes)
+
+
+def _stop(children: list[subprocess.Popen]) -> None:
+    """Interrupts, waits, kills; a second Ctrl-C kills at once."""
+    try:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGINT)
+        end = time.monotonic() + PATIENCE
+        for child in children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(0.0, end - time.monotonic()))
+    finally:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(errors='replace').splitlines() if line.strip()]
+    return 'it said nothing' if not lines or lines[-1].startswith('$ ') else lines[-1].strip()
+
+
+def _shown(rows: list[dict]) -> str:
+    """The set of candidates that the table is about; '' while there is no result."""
+    return next((name for name in SETS if any(name in row['sets'] for row in rows)), '')
+
+
+def _figure(entry, digits: str = '.3f') -> str:
+    """mean ± sd of a figure, 'undefined: why', or '-' where there is no such figure."""
+    if not isinstance(entry, dict):
+        return '-'
+    if entry.get('mean') is None:
+        return entry['text'] if str(entry.get('text')).startswith('undefined') else 'undefined'
+    return ' ± '.join(format(entry[part], digits) for part in ('mean', 'sd') if entry.get(part) is not None)
+
+
+def _at(tree, *keys):
+    """The value at a path of keys in nested dicts, or None."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _json(path: Path) -> dict:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} does not parse ({error}): delete it, and the point is run again') from error
