@@ -13,8 +13,9 @@ from diet_jax.errors import UserError, closest
 from diet_jax.schema import plain
 
 # What may change between two runs over one workdir.
-FREE = ('evaluate.', 'data.root', 'data.until', 'data.simulated.blocks')
-MAY_BE_ZERO = ('seed', 'memory.capacity', 'memory.max_new', 'codebook.lloyd')  # of the whole numbers
+FREE = ('evaluate.', 'trends.', 'data.root', 'data.until', 'data.simulated.blocks')
+MAY_BE_ZERO = ('seed', 'memory.capacity', 'memory.max_new', 'codebook.lloyd', 'trends.stage')  # of the whole numbers
+MAY_BE_EMPTY = ('trends.only', 'trends.rivals')  # of the lists
 
 
 def check_config(config: ConfigDict, devices: int) -> None:
@@ -86,7 +87,7 @@ def _check_keys(config, defaults, where: str) -> None:
 def _check_value(key: str, value) -> None:
     """Every whole number counts something and every other one is a rate, a share or an exponent; lists hold some."""
     if isinstance(value, list):
-        if not value:
+        if not value and key not in MAY_BE_EMPTY:
             raise UserError(f'{key} is empty: name at least one')
         for item in value:
             if isinstance(item, str) and ',' in item:

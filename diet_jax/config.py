@@ -6,6 +6,17 @@ from ml_collections import ConfigDict
 
 from diet_jax.schema import default_data
 
+ROWS = ('random', 'recent', 'el2n', 'grand', 'herding', 'k_center', 'cgm')
+# Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated; and
+# full training made as cheap as training on the memory.
+RIVALS = (
+    *(f'{name}_rows{labels}' for name in ROWS for labels in ('', '_our_labels')),
+    'static',
+    'early_stop',
+    'subsample',
+)
+STRONGEST = ('random_rows_our_labels', 'herding_rows_our_labels', 'static', 'subsample')
+
 
 def default_config() -> ConfigDict:
     """All keys of a run with their defaults. Figures in the comments were measured on KuaiRand (docs/results)."""
@@ -84,6 +95,24 @@ def default_config() -> ConfigDict:
             seeds=3,
             first_stage=3,
             full_cache='',  # folder of the passes over the log; '' = full-side/ beside the workdir
+        )
+    )
+    c.trends = ConfigDict(
+        dict(
+            pool='configs/pools/ctr.py',  # a file with sweep(add)
+            only=(),  # names of candidates; () = all
+            confirmation=False,  # the confirmation set too: once a release
+            roles=dict(user='', item='', creator='', context=''),  # names the pool may drop -> fields of this log
+            stage=0,  # 0 = the last that the protocol allows
+            full_seeds=6,
+            distillations=3,  # seeds: config.seed and those that follow
+            view='soft',  # label of the memory: 'soft' | 'mean' | 'hard'
+            codebook=True,  # students on codes, or on the ids of the representative rows
+            rivals=STRONGEST,
+            visit_batch=64,  # of early_stop and subsample, which train on few rows
+            visit_learning_rates=(2e-3, 6e-3, 2e-2),
+            resamples=1000,  # of seeds and distillations
+            user_resamples=200,
         )
     )
     return c

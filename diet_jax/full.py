@@ -31,7 +31,8 @@ class Passes(NamedTuple):
 
 
 @functools.cache
-def _functions(model, decay: float):
+def functions(model, decay: float):
+    """(train one block: (state, Batches, lr, key) -> state, timed; predict: (params, i32[n, F]) -> f32[n])."""
     step = parallel.Timed(
         jax.jit(lambda state, batches, lr, key: tr.stream_pass(model, state, batches, lr, key=key, decay=decay)[0])
     )
@@ -45,7 +46,7 @@ def one_pass(model, log, lr: float, seed: int, boundaries, decay: float = 0.0):
       log: `candidates.Log`; boundaries: stages t (1-based) after which blocks t and t + 1 (0-based) are predicted.
     Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T], seconds f64[T]).
     """
-    step, predict = _functions(model, decay)
+    step, predict = functions(model, decay)
     state = tr.init_stream(model, jax.random.key(seed), log.capacity, log.fields)
     logits, seconds, last = {}, [], max(boundaries)
 

@@ -7,6 +7,7 @@ stage t is chosen on block t and scored on block t + 1.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 
 from diet_jax import candidates as cd
-from diet_jax import metrics, rivals, stage
+from diet_jax import full, metrics, parallel, rivals, stage
 from diet_jax import training as tr
 from diet_jax.artifact import VIEWS, Artifact, load_artifact
 from diet_jax.errors import UserError
@@ -167,34 +168,88 @@ def row_side(candidate: cd.Candidate, log: cd.Log, rows: Sequence[Rows], t: int,
     Args:
       frontier: `scores['frontier']` also gets the best learning rate of every number of epochs, chosen and scored so.
     """
-    known, (epochs, lrs, seeds) = log.num_slots[t - 1], (grid.epochs, grid.lrs, grid.seeds)
+    known, epochs, lrs, seeds = log.num_slots[t - 1], grid.epochs, grid.lrs, grid.seeds
     trained = [cd.train_grid(candidate, r.data, r.num_codes, grid.batch, epochs, lrs, seeds) for r in rows]
 
     def predict(i, block, e, j):
         return trained[i].logits(rows[i].encode(log.ids(block, known)), e, j)[:, : len(log.labels[block])]
 
+    visits = [int(rows[0].data.rows) * n for n in epochs]
+    seconds = float(np.mean([g.seconds for g in trained])) / epochs[-1]
+    costs = [({'epochs': n}, visits[e], seconds * n) for e, n in enumerate(epochs)]
+    side, (e, j) = _chosen(predict, costs, lrs, len(rows), log, t, frontier)
+    return side._replace(predict=lambda block: predict(0, block, e, j))
+
+
+def visit_side(kind: str, candidate, log: cd.Log, t: int, visits: Sequence[int], section, seeds: int, replicates: int):
+    """Full training made as cheap as training on a memory: one time-ordered pass over fewer rows, own labels and ids.
+
+    Args:
+      kind: 'early_stop', the first rows of the log; 'subsample', a uniform draw of all of D_1..D_t, a replicate a draw.
+      visits: rows of the pass, at each of which it is tuned and scored as a memory is at each number of epochs.
+      section: `config.trends`, for the batch and the learning rates (a grid of the memory side's size).
+    Returns: Side, always with `frontier`.
+    """
+    ids = np.concatenate([log.rows(block) for block in range(t)])
+    label = np.concatenate([log.labels[block] for block in range(t)])
+    lrs, known, batch = list(section.visit_learning_rates), log.num_slots[t - 1], section.visit_batch
+    total, steps = len(label), -(-min(max(visits), len(label)) // batch)
+    step, predict_logits = full.functions(candidate.model, candidate.decay)
+    params, seconds = {}, np.zeros(len(visits))
+    for r in range(replicates):
+        rng = np.random.default_rng(r)
+        for e, n in enumerate(min(v, total) for v in visits):
+            pick = np.arange(n) if kind == 'early_stop' else np.sort(rng.choice(total, n, replace=False))
+            laid = parallel.shard_block(ids[pick], label[pick], np.zeros(n, bool), 1, batch, steps)
+            laid = jax.tree.map(lambda x: x[0], laid)
+            for j, lr in enumerate(lrs):
+                for s in range(seeds):
+                    key = jax.random.fold_in(jax.random.key(s), r)
+                    state = tr.init_stream(candidate.model, key, log.capacity, log.fields)
+                    compiled, start = step.compile_seconds, time.perf_counter()
+                    state = jax.block_until_ready(step(state, laid, np.float32(lr), key))
+                    seconds[e] += time.perf_counter() - start - (step.compile_seconds - compiled)
+                    for block in (t, t + 1):
+                        logits = predict_logits(state.params, log.ids(block, known))
+                        params[r, block, e, j, s] = np.asarray(logits)[: len(log.labels[block])]
+    seconds /= replicates * len(lrs) * seeds
+
+    def predict(i, block, e, j):
+        return np.stack([params[i, block, e, j, s] for s in range(seeds)])
+
+    costs = [({'visits': int(v)}, int(min(v, total)), float(seconds[e])) for e, v in enumerate(visits)]
+    return _chosen(predict, costs, lrs, replicates, log, t, True)[0]
+
+
+def _chosen(predict, costs, lrs, replicates, log: cd.Log, t: int, frontier: bool):
+    """The point of a grid, costs x learning rates, that is best on D_{t+1}; scored once on D_{t+2}.
+
+    Args:
+      predict: (replicate, block, cost, lr) -> f32[S, N], both by position; costs: [(what it is, row visits, seconds)].
+    Returns: (Side, (cost, lr) by position).
+    """
+
     def tuned(e, j):
-        return float(np.mean([_tuning_auc(predict(i, t, e, j), log, t) for i in range(len(rows))]))
+        return float(np.mean([_tuning_auc(predict(i, t, e, j), log, t) for i in range(replicates)]))
 
-    def point(e):
-        """The best learning rate at one number of epochs."""
-        return max((tuned(e, j), -j) for j in range(len(lrs)))
+    points = []  # of every cost: (tuning AUC, lr by position), the first of equals
+    for e in range(len(costs)):
+        auc = [tuned(e, j) for j in range(len(lrs))]
+        points.append((max(auc), int(np.argmax(auc))))
+    best = int(np.argmax([auc for auc, _ in points]))
 
-    def scores(e, j):
-        logits = np.stack([predict(i, t + 1, e, j) for i in range(len(rows))])
-        visits = int(rows[0].data.rows) * epochs[e]
-        seconds = float(np.mean([g.seconds for g in trained])) * epochs[e] / epochs[-1]
+    def read(e):
+        auc, j = points[e]
+        what, visits, seconds = costs[e]
+        logits = np.stack([predict(i, t + 1, e, j) for i in range(replicates)])
         said = {'row_visits': visits, 'cost_ratio': log.rows_of_pass(t) / visits, 'seconds': seconds}
-        return {**scored(logits, log, t + 1), **said}, logits
+        return {'lr': lrs[j], **what, 'tuning_auc': auc}, {**scored(logits, log, t + 1), **said}, logits
 
-    points = [point(e) for e in range(len(epochs))]
-    best = max(range(len(epochs)), key=lambda e: (points[e][0], -e))
-    read = {e: scores(e, -points[e][1]) for e in (range(len(epochs)) if frontier else (best,))}
-    chosen = [{'lr': lrs[-minus_j], 'epochs': epochs[e], 'tuning_auc': auc} for e, (auc, minus_j) in enumerate(points)]
-    result, logits = read[best]
+    readings = {e: read(e) for e in (range(len(costs)) if frontier else (best,))}
+    chosen, scores, logits = readings[best]
     if frontier:
-        result = {**result, 'frontier': [{'chosen': chosen[e], **read[e][0]} for e in read]}
-    return Side(chosen[best], result, logits, lambda block: predict(0, block, best, -points[best][1]))
+        scores = {**scores, 'frontier': [{'chosen': c, **s} for c, s, _ in readings.values()]}
+    return Side(chosen, scores, logits), (best, points[best][1])
 
 
 def scored(logits, log: cd.Log, block: int) -> dict:

@@ -60,7 +60,7 @@ class Sweep(NamedTuple):
 
     file: str  # the sweep file as it was given, with its `:arg`
     workdir: Path
-    script: str
+    script: str  # SCRIPT of the file
     result: str
     points: list[Point]
 
@@ -91,21 +91,18 @@ def read(file: str, common: Mapping[str, Any], workdir: str | Path, root: Path) 
     module = load(path)
     if not callable(getattr(module, 'sweep', None)):
         raise UserError(f'{path} has no sweep(add): it must call add(name, **overrides) once a point')
-    script = root / getattr(module, 'SCRIPT', 'scripts/trends.py')
-    if not script.is_file():
-        raise UserError(f'{path}: SCRIPT is {script}: there is no such file')
-    inside = script.resolve().is_relative_to(Path.cwd())
-    shown = os.path.relpath(script) if inside else str(script)
-    points = []
+    script, points = getattr(module, 'SCRIPT', 'scripts/trends.py'), []
+    if not (root / script).is_file():
+        raise UserError(f'{path}: SCRIPT is {script}: there is no such file in {root}')
     for name, overrides in _called(module, path).items():
         where = f"{path}: point '{name}'"
         for key, value in overrides.items():
             _check(where, file, common, key, value)
         words = [f'--config.{key}={_text(value)}' for key, value in {**common, **overrides}.items()]
         config = _parsed(file, words)
-        command = [sys.executable, shown, f'--config={file}', *words, f'--workdir={workdir / name}']
+        command = [sys.executable, str(root / script), f'--config={file}', *words, f'--workdir={workdir / name}']
         points.append(Point(name, overrides, json.loads(json.dumps(plain(config))), workdir / name, command))
-    study = Sweep(file, workdir, shown, getattr(module, 'RESULT', 'trends.json'), points)
+    study = Sweep(file, workdir, script, getattr(module, 'RESULT', 'trends.json'), points)
     for point in points:
         _check_folder(study, point)
     return study
@@ -118,7 +115,7 @@ def unfinished(study: Sweep) -> list[Point]:
 
 def outcome(study: Sweep, point: Point) -> str:
     """'' if a point is finished, else what it is instead, in words. Raises UserError if its point.json is broken."""
-    there = (point.folder / study.result).exists()
+    there = _there(study, point)
     noted = _json(point.folder / OWN[0]) if (point.folder / OWN[0]).exists() else {}
     code = noted.get('exit_code', 0 if there else None)  # run by its printed command: the result alone tells
     if code is None:
@@ -126,6 +123,14 @@ def outcome(study: Sweep, point: Point) -> str:
     if code < 0:
         return f'killed by {signal.Signals(-code).name}'
     return f'exit code {code}' if code else '' if there else f'ended without {study.result}'
+
+
+def commands(study: Sweep) -> list[str]:
+    """The unfinished points as lines for a shell, to be run by something else; their folders are theirs from now on."""
+    points = unfinished(study)
+    for point in points:  # a result of a run that did not end well does not say that this one will
+        note(study, point, **({'exit_code': None} if _there(study, point) else {}))
+    return [shlex.join(point.command) for point in points]
 
 
 def note(study: Sweep, point: Point, **more) -> None:
@@ -165,7 +170,8 @@ def run(study: Sweep, processes: int = 1, log: Callable[[str], None] = print) ->
                     if words:
                         failed[name] = words = f'{words}: {_last_line(point.folder / OWN[1])}'
                     write(study)
-                    progress.advance(1, f'{done}/{total} {name} {words or "done"} in {seconds:.0f} s')
+                    how = f'failed after {seconds:.0f} s: {words}' if words else f'done in {seconds:.0f} s'
+                    progress.advance(1, f'{done}/{total} {name} {how}')
                 time.sleep(0.05)
         finally:
             _stop([child for _, child, _ in running.values()])
@@ -225,7 +231,8 @@ def picture(study: Sweep, rows: list[dict]) -> bytes:
         for ax, figure, colour in zip(axes, ('retention_mean', 'tau_sig'), (figures.BLUE, figures.ORANGE)):
             entries = [row['sets'].get(chosen, {}).get(figure) for row in rows]
             mean, sd = (np.array([_at(e, part) for e in entries], float) for part in ('mean', 'sd'))  # None: nan
-            label, texts = f'{figure} ({chosen or "no"} candidates)', [_figure(e) for e in entries]
+            label = f'{figure} ({chosen} candidates)' if chosen else figure
+            texts = ['no result' if e is None else _figure(e) for e in entries]
             if key:
                 _draw_line(ax, np.array(x), mean, sd, texts, colour)
                 ax.set(xlabel=key, ylabel=label)
@@ -244,7 +251,7 @@ def _draw_line(ax, x, mean, sd, texts, colour) -> None:
     ax.set_xlim(x.min() / 1.3, x.max() * 1.3)
     ax.set_xticks(x, [f'{value:g}' for value in x])
     ax.set_xticks([], minor=True)
-    without = [f'{x[i]:g}: {"no result" if texts[i] == "-" else texts[i]}' for i in np.flatnonzero(np.isnan(mean))]
+    without = [f'{x[i]:g}: {texts[i]}' for i in np.flatnonzero(np.isnan(mean))]
     ax.set_title('\n'.join(without), fontsize=8, loc='left')
 
 
@@ -254,9 +261,11 @@ def _draw_bars(ax, names, mean, sd, texts, colour) -> None:
     ax.barh(y, ends, 0.66, xerr=sd, color=colour, error_kw={'elinewidth': 1})
     if np.isfinite(mean[0]):
         ax.axvline(mean[0], color='black', linewidth=1.2, linestyle=(0, (4, 3)))
+        ax.set_title(f'dashed: {names[0]}', fontsize=8, loc='left')
     for i, text in enumerate(texts):
         at = (max(0.0, ends[i] + sd[i]), i)
-        ax.annotate(text, at, xytext=(6, 0), textcoords='offset points', va='center', fontsize=8)
+        box = {'boxstyle': 'square,pad=0.1', 'facecolor': 'white', 'edgecolor': 'none'}  # the line passes behind it
+        ax.annotate(text, at, xytext=(7, 0), textcoords='offset points', va='center', fontsize=8, bbox=box)
     low, high = min(0.0, *(ends - sd)), max(0.1, *(ends + sd))
     ax.set(xlim=(low, high + 0.45 * (high - low)), ylim=(len(names) - 0.4, -0.6))  # room for the texts
     ax.set_yticks(y, names)
@@ -269,6 +278,10 @@ def _numeric_key(points: list[Point]) -> tuple[str, list[float]]:
     values = [_at(point.config, *varied[0].split('.')) for point in points] if len(varied) == 1 else ['']
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < np.inf for v in values)
     return (varied[0], values) if numbers else ('', [])
+
+
+def _there(study: Sweep, point: Point) -> bool:
+    return (point.folder / study.result).exists()
 
 
 def _called(module: ModuleType, path: str) -> dict[str, dict]:

@@ -26,17 +26,14 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 
 def main(_):
-    import shlex
-
     from diet_jax import sweep
 
     args, config = flags.FLAGS, flags.FLAGS['config']
     common = config_flags.get_override_values(config)
     study = sweep.read(config.config_filename, common, args.workdir, Path(__file__).resolve().parent.parent)
     if args.print_commands:
-        for point in sweep.unfinished(study):
-            sweep.note(study, point)  # by which a later call knows the result for that of this point
-            print(shlex.join(point.command))
+        for command in sweep.commands(study):
+            print(command)
         return
     failed = sweep.run(study, args.processes)
     print(sweep.table(sweep.results(study)))

@@ -105,9 +105,12 @@ def test_el2n_and_loss_are_their_formulas_and_on_clicks_one_rule(seen, logits):
 
 
 @pytest.mark.parametrize('name', ['el2n', 'loss', 'grand'])
-def test_the_earlier_of_equals_wins(seen, name):
-    copies = seen._replace(ids=np.tile(seen.ids[:1], (300, 1)), label=np.tile(seen.label[:1], 300))
-    np.testing.assert_array_equal(rivals.choose(name, copies, 5, 0).index, np.arange(5))
+def test_the_earlier_of_equals_wins(seen, logits, name):
+    """One row 300 times, with random clicks: two scores, and the clicks that surprise more come first."""
+    label = np.float32(np.random.default_rng(0).random(300) < 0.5)
+    copies = seen._replace(ids=np.tile(seen.ids[:1], (300, 1)), label=label)
+    surprising = np.flatnonzero(label == (logits[0] < 0))
+    np.testing.assert_array_equal(rivals.choose(name, copies, 5, 0).index, surprising[:5])
 
 
 def test_grand_is_the_norm_of_the_rows_own_gradient(seen):

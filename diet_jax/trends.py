@@ -1,0 +1,337 @@
+"""The trend instrument: does the memory rank a pool of candidates as the full log does?
+
+Every candidate is trained on the full log (6 seeds), on the memory (3 distillations x 3 student seeds) and on what
+every rival offers, by the protocol of one stage (`protocol`); `agreement` turns the raw scores into figures. A finished
+candidate is kept and not done again.
+
+    trends.json                 raw scores, protocol, summary
+    candidates/<name>.json      one candidate, as in trends.json
+    predictions/<name>.npy      float16 [runs, N]: logits of the scored block, in the order of protocol.predictions
+    predictions/block.npz       its labels and users
+    distillations/<seed>/       the memories, where none were given
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from diet_jax import agreement, full, models, protocol, stream
+from diet_jax import candidates as cd
+from diet_jax.checks import check_config
+from diet_jax.config import RIVALS
+from diet_jax.data.stream import open_stream
+from diet_jax.disk import write_bytes, write_json
+from diet_jax.errors import UserError, closest
+from diet_jax.evaluate import cache_folder
+from diet_jax.progress import Progress
+from diet_jax.schema import plain
+from diet_jax.sweep import load
+
+COSTED = ('early_stop', 'subsample')  # rivals that get the memory's row visits, not its rows
+
+
+class Pool:
+    """The candidates of a pool file, in its order, and which are of the confirmation set."""
+
+    def __init__(self, trends, dim: int, fields: Sequence[str]):
+        path = trends.pool
+        if not Path(path).is_file():
+            raise UserError(f'trends.pool {path}: there is no such file (paths are relative to {Path.cwd()})')
+        module, specs = load(path), {}
+        base = plain(module.get_config())
+
+        def add(name, **options):
+            if name in specs:
+                raise UserError(f"{path}: candidate '{name}' is added twice")
+            for key in ('weight_decay', 'drop', 'dim'):
+                options.setdefault(key, base[key])
+            specs[name] = options
+
+        module.sweep(add)
+        self.digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:16]
+        self.confirmation = [name for name, options in specs.items() if options.pop('confirmation', False)]
+        for name in trends.only:
+            if name not in specs:
+                raise UserError(f"trends.only names '{name}', which is not in {path}{closest(name, specs)}")
+        wanted = trends.only or [n for n in specs if trends.confirmation or n not in self.confirmation]
+        roles = plain(trends.roles)
+        if without := [role for role in roles if not roles[role]]:
+            wanted = [n for n in wanted if not set(without) & set(specs[n].get('drop', ()))]
+        self.candidates = [cd.candidate({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
+        self.path, self.all = path, list(specs)
+
+    def sets(self) -> dict[str, list[str]]:
+        """Names by set; a set without candidates is left out."""
+        names = [c.name for c in self.candidates]
+        found = {
+            'development': [n for n in names if n not in self.confirmation],
+            'confirmation': [n for n in names if n in self.confirmation],
+        }
+        if all(found.values()):
+            found['all'] = names
+        return {key: value for key, value in found.items() if value}
+
+
+def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: str = '', log: Callable = print) -> dict:
+    """Runs the instrument; writes `trends.json` and what stands beside it, and returns it.
+
+    Args:
+      config: the config of the memory, with sections `evaluate` (grids) and `trends`.
+      workdir: folder of the study; memories: artifact folders, one a distillation; () = distil them here.
+    Raises:
+      UserError: anything wrong with the config, the log or a memory: one that has seen the tuning block is refused.
+    """
+    check_config(config, 1)
+    e, section, workdir = config.evaluate, config.trends, Path(workdir)
+    for rival in section.rivals:
+        if rival not in RIVALS:
+            raise UserError(f"trends.rivals holds '{rival}'{closest(rival, RIVALS)}; there are: {', '.join(RIVALS)}")
+    workdir.mkdir(parents=True, exist_ok=True)
+    encoded = open_stream(config.data, workdir, log)
+    t, last = section.stage or len(encoded.blocks) - 2, len(encoded.blocks) - 2
+    if not 1 <= t <= last:
+        raise UserError(
+            f'trends.stage is {t}, the log has {len(encoded.blocks)} blocks: stage t is chosen on block t + 1 and '
+            f'scored on block t + 2, so 1 to {last} is possible'
+        )
+    pool = Pool(section, e.dim, [field.name for field in encoded.fields])
+    data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots))
+    sides, static = _memories(config, workdir, memories, encoded, data, t, log)
+    grid, boundaries = protocol.grid_of(e), [t]
+    kinds = ['memory', *section.rivals]
+    index = _predictions_index(kinds, section.full_seeds, [s.config.seed for s in sides], e.seeds)
+    rows = {kind: _rows(kind, section, sides, static, t) for kind in kinds if kind not in COSTED}
+    said = _protocol(config, encoded, data, t, sides, index)
+    digest = _digest(config, pool, sides, static, data, t)
+    (workdir / 'candidates').mkdir(exist_ok=True)
+    (workdir / 'predictions').mkdir(exist_ok=True)
+    block = {'label': data.labels[t + 1].astype(np.int8), 'group': data.groups[t + 1]}
+    write_bytes(workdir / 'predictions' / 'block.npz', lambda file: np.savez(file, **block))
+
+    entries = []
+    with Progress('trends', len(pool.candidates) * len(kinds), workdir / 'log.txt', log) as progress:
+        for candidate in pool.candidates:
+            path = workdir / 'candidates' / f'{candidate.name}.json'
+            kept = json.loads(path.read_text()) if path.exists() else {}
+            if kept.get('digest') == digest and kept['config'] == json.loads(json.dumps(candidate.config)):
+                entries.append(kept)
+                progress.advance(len(kinds), f'{candidate.name}: kept')
+                continue
+            passes = full.passes(
+                candidate, data, e.learning_rates, section.full_seeds, boundaries, cache_folder(config, workdir)
+            )
+            whole = protocol.full_side(passes, list(e.learning_rates), data, t)
+            entry = {'name': candidate.name, 'config': candidate.config, 'digest': digest}
+            entry |= {'confirmation': candidate.name in pool.confirmation, 'chosen': {'full': whole.chosen}}
+            entry |= {'full': whole.scores, 'rivals': {}}
+            logits = [whole.logits]
+            for kind in kinds:
+                if kind in COSTED:
+                    visits = [p['row_visits'] for p in entry['memory']['frontier']]
+                    side = protocol.visit_side(kind, candidate, data, t, visits, section, e.seeds, len(sides))
+                else:
+                    side = protocol.row_side(candidate, data, rows[kind], t, grid, frontier=True)
+                if kind == 'memory':
+                    entry['chosen']['memory'], entry['memory'] = side.chosen, side.scores
+                else:
+                    entry['rivals'][kind] = {**side.scores, 'chosen': side.chosen}
+                logits.append(side.logits)
+            flat = np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits]).astype(np.float16)
+            write_bytes(workdir / 'predictions' / f'{candidate.name}.npy', lambda file, x=flat: np.save(file, x))
+            write_json(path, entry)
+            entries.append(json.loads(path.read_text()))
+            progress.advance(
+                len(kinds),
+                f'{candidate.name}: AUC full {np.mean(entry["full"]["auc"]):.4f} memory '
+                f'{np.mean(entry["memory"]["auc"]):.4f}',
+            )
+    ratio = [entry['memory']['cost_ratio'] for entry in entries]
+    result = {
+        'command': command,
+        'config': plain(config),
+        'pool': {'file': pool.path, 'digest': pool.digest, 'candidates': pool.all, 'sets': pool.sets()},
+        'protocol': {**said, 'cost_ratio': float(np.mean(ratio))},
+        'candidates': entries,
+    }
+    return summarised(result, workdir)
+
+
+def summarised(result: dict, workdir) -> dict:
+    """Writes trends.json with `summary` computed from its raw scores; the test users from the predictions beside it."""
+    workdir = Path(workdir)
+    section, candidates = result['config']['trends'], result['candidates']
+    users = _user_draws(result, workdir)
+    result['summary'] = {}
+    for name, members in result['pool']['sets'].items():
+        keep = [i for i, candidate in enumerate(candidates) if candidate['name'] in members]
+        chosen = [candidates[i] for i in keep]
+        drawn = users and {kind: tuple(side[:, keep] for side in pair) for kind, pair in users.items()}
+        result['summary'][name] = {
+            metric: agreement.summary(chosen, metric, section['resamples'], 0, drawn if metric == 'auc' else None)
+            for metric in agreement.METRICS
+        }
+    write_json(workdir / 'trends.json', result)
+    return result
+
+
+def read(path) -> dict:
+    """A trends.json.
+
+    Raises:
+      UserError: it is not there, or not one.
+    """
+    try:
+        result = json.loads(Path(path).read_text())
+        result['candidates'], result['protocol'], result['pool']['sets'], result['config']['trends']  # noqa: B018
+    except FileNotFoundError:
+        raise UserError(f'{path}: there is no such file') from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f'{path} is not a trends.json ({type(error).__name__}: {error}): scripts/trends.py writes one'
+        ) from error
+    return result
+
+
+def _memories(config, workdir, memories, encoded, data, t, log):
+    """The distillations of the study, and of the rival `static` its own; made here unless they are given."""
+    reference = models.build(config.reference.model, dim=config.reference.dim)
+    seeds = [config.seed + i for i in range(config.trends.distillations)]
+    if memories:
+        artifacts = [protocol.memory_of_stage(folder, t, encoded) for folder in memories]
+        seeds = [artifact.manifest['seed'] for artifact in artifacts]
+        if len(set(seeds)) < len(seeds):
+            raise UserError(f'--memory: distilled with seeds {seeds}: a replicate is a distillation with its own seed')
+    else:
+        artifacts = [
+            protocol.memory_of_stage(_distilled(config, workdir, str(seed), seed, t, None, log), t, encoded)
+            for seed in seeds
+        ]
+    static = []
+    if 'static' in config.trends.rivals:
+        for seed, artifact in zip(seeds, artifacts):
+            share = min(1.0, (len(artifact.codes) + 0.5) / len(data.labels[0]))
+            folder = _distilled(config, workdir, f'static-{seed}', seed, 1, share, log)
+            static.append(protocol.memory_of_stage(folder, 1, encoded))
+    largest = max(len(artifact.codes) for artifact in [*artifacts, *static])
+    capacity = -(-largest // 64) * 64
+
+    def distillation(seed, artifact, stage):
+        seeded = config.copy_and_resolve_references()
+        with seeded.unlocked():
+            seeded.seed = seed
+        return protocol.Distillation(seeded, reference, {stage: artifact}, encoded, data, capacity)
+
+    return (
+        [distillation(seed, artifact, t) for seed, artifact in zip(seeds, artifacts)],
+        [distillation(seed, artifact, 1) for seed, artifact in zip(seeds, static)],
+    )
+
+
+def _distilled(config, workdir, name, seed, stages, row_budget, log) -> Path:
+    """The memory of a distillation that stops after some stages: where it lies."""
+    config = config.copy_and_resolve_references()
+    folder = workdir / 'distillations' / name
+    keys = [b.key for b in open_stream(config.data, workdir, lambda line: None).blocks]
+    with config.unlocked():
+        config.seed, config.data.until = seed, keys[stages - 1]
+        if config.data.source == 'simulated':
+            config.data.simulated.blocks = stages
+        if row_budget:
+            config.memory.row_budget = row_budget
+    log(f'distillation {name}: {folder}')
+    stream.distill(config, folder, log)
+    return folder / 'memory'
+
+
+def _rows(kind, section, sides, static, t) -> list[protocol.Rows]:
+    if kind == 'memory':
+        return [side.memory(t, section.view, section.codebook) for side in sides]
+    if kind == 'static':
+        return [side.memory(1) for side in static]
+    return [side.rival(kind, t) for side in sides]
+
+
+def _predictions_index(kinds, full_seeds, distillations, student_seeds) -> list[dict]:
+    """What every row of a candidate's predictions is."""
+    index = [{'side': 'full', 'seed': seed} for seed in range(full_seeds)]
+    for kind in kinds:
+        index += [{'side': kind, 'distillation': d, 'seed': s} for d in distillations for s in range(student_seeds)]
+    return index
+
+
+def _protocol(config, encoded, data, t, sides, index) -> dict:
+    e, section = config.evaluate, config.trends
+    rows, whole = [side.size(t) for side in sides], data.rows_of_pass(t)
+    visits = int(np.mean(rows)) * max(e.epochs) * len(e.student_learning_rates) * e.seeds
+    return {
+        'stage': t,
+        'tuned_on': data.keys[t],
+        'scored_on': data.keys[t + 1],
+        'scored_rows': len(data.labels[t + 1]),
+        'data': {'label': encoded.label, 'fields': [f.name for f in encoded.fields], 'notes': encoded.notes},
+        'log_digest': data.digest,
+        'full_pass_rows': whole,
+        'memory_rows': rows,
+        'row_budget': float(np.mean(rows)) / whole,
+        'full_seeds': section.full_seeds,
+        'student_seeds': e.seeds,
+        'distillation_seeds': [side.config.seed for side in sides],
+        'grid': {
+            'full': {'lr': list(e.learning_rates)},
+            'memory': {'lr': list(e.student_learning_rates), 'epochs': list(e.epochs)},
+        },
+        'tuning_row_visits': {
+            'full': whole * len(e.learning_rates) * section.full_seeds,
+            'memory': visits * len(sides),
+        },
+        'evaluation_row_visits': len(data.labels[t]) + len(data.labels[t + 1]),
+        'versions': sides[0].artifacts[t].manifest['versions'],
+        'predictions': index,
+    }
+
+
+def _digest(config, pool, sides, static, data, t) -> str:
+    """Of all that a candidate's scores depend on, but the candidate."""
+    section = {
+        k: v
+        for k, v in plain(config.trends).items()
+        if k not in ('only', 'confirmation', 'resamples', 'user_resamples')
+    }
+    section.pop('pool')
+    evaluate = {k: v for k, v in plain(config.evaluate).items() if k not in ('candidates', 'first_stage', 'full_cache')}
+    memories = [a.manifest['checksums'] for side in [*sides, *static] for a in side.artifacts.values()]
+    here = Path(__file__).parent
+    code = [(here / name).read_text() for name in ('candidates.py', 'protocol.py', 'rivals.py', 'metrics.py')]
+    said = [section, evaluate, plain(config.reference), memories, data.digest, t, full.code_version(), code]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _user_draws(result, workdir) -> dict | None:
+    """AUCs under redraws of the test users, {kind: (full [B, C, n], [B, C, R, S])}; None without predictions."""
+    folder, index = workdir / 'predictions', result['protocol']['predictions']
+    paths = [folder / f'{candidate["name"]}.npy' for candidate in result['candidates']]
+    if not all(path.exists() for path in [folder / 'block.npz', *paths]):
+        return None
+    with np.load(folder / 'block.npz', allow_pickle=False) as block:
+        label, group = block['label'], block['group']
+    draws = [
+        agreement.auc_user_bootstrap(
+            np.load(path, allow_pickle=False).astype(np.float32),
+            label,
+            group,
+            resamples=result['config']['trends']['user_resamples'],
+        )
+        for path in paths
+    ]
+    draws = np.stack(draws, 1)  # [B, C, runs]
+    kinds = list(dict.fromkeys(run['side'] for run in index))
+    at = {kind: [i for i, run in enumerate(index) if run['side'] == kind] for kind in kinds}
+    full_draws = draws[:, :, at.pop('full')]
+    runs = len(result['protocol']['distillation_seeds'])
+    return {kind: (full_draws, draws[:, :, i].reshape(*draws.shape[:2], runs, -1)) for kind, i in at.items()}
