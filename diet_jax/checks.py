@@ -61,11 +61,12 @@ def check_same_config(config: ConfigDict, path: Path) -> None:
         old = _flat(dict(old))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f'{path} does not parse ({error}): restore it from a copy, or use another --workdir') from error
-    new = _flat(json.loads(json.dumps(plain(config))))
+    new, defaults = (_flat(json.loads(json.dumps(plain(c)))) for c in (config, default_config()))
     for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not key.startswith(FREE):
+        was = old.get(key, defaults.get(key))  # a key that is newer than the memory had its default
+        if was != new.get(key) and not key.startswith(FREE):
             raise UserError(
-                f'{path}: {key} was {old.get(key)!r} when this memory was begun and is {new.get(key)!r} now: '
+                f'{path}: {key} was {was!r} when this memory was begun and is {new.get(key)!r} now: '
                 'use another --workdir, or the old value'
             )
 

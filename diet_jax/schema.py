@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -85,12 +87,23 @@ def default_data() -> ConfigDict:
                 threshold=None,  # a number: label = value >= threshold
                 positive=(),  # values: label = value is one of them; with neither: 0 and 1
             ),
+            # For a log of clicks only: every click is followed by copies of itself with another item, label 0.
+            # label.column may then be '' (every row is a click); of a labelled log the positive rows are the clicks.
+            negatives=dict(
+                per_click=0,  # 0: none are drawn
+                item="",  # the field that is redrawn, uniformly over the items clicked just before
+                item_columns=(),  # columns of the log that go with the item (its category), and not with the click
+                user="",  # a column of the log: items its own clicks hold are not drawn; '' = the group field
+                window_hours=24.0,  # how long before the click, strictly
+                seed=0,
+            ),
             fields=(),  # categorical columns, of the log or of a side table
             numeric=dict(),  # column -> number of quantile bins, learned from the first block only
             time_fields=(),  # of 'hour', 'weekday'
             side_tables=(),  # dicts: path, key, and optionally columns=(...), csv=dict(...)
             duplicates="keep",  # 'drop': rows that repeat an earlier one in every column
             group="",  # the field that GAUC groups by; '' = the first field
+            since="",  # first block to read, '' = all: leaves stray rows out
             until="",  # last block to read, '' = all: holds an incomplete day back
             simulated=default_simulated(),
         )
@@ -159,6 +172,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     tuples = {key: full[key] for key in ("fields", "time_fields", "log", "side_tables")}
     tuples |= {f"csv.{key}": full["csv"][key] for key in ("column_names", "strings")}
     tuples["label.positive"] = full["label"]["positive"]
+    tuples["negatives.item_columns"] = full["negatives"]["item_columns"]
     for key, value in tuples.items():
         if not isinstance(value, list):
             raise UserError(f"data.{key} is {value!r}: it must be a tuple; write ({value!r},)")
@@ -180,8 +194,9 @@ def check_data(data: Mapping | ConfigDict) -> dict:
             raise UserError(f"field '{name}' is named twice in data.fields, data.numeric and data.time_fields")
     for path in ("time", "label"):
         column = full[path]["column"]
-        if not column:
-            raise UserError(f"data.{path}.column is empty: name the log's {path} column")
+        if not column and (path == "time" or not full["negatives"]["per_click"]):
+            hint = ", or set data.negatives.per_click if every row is a click" if path == "label" else ""
+            raise UserError(f"data.{path}.column is empty: name the log's {path} column{hint}")
         if column in names:
             raise UserError(f"data.{path}.column '{column}' is also a field: take it out of data.fields")
     full["group"] = full["group"] or names[0]
@@ -189,6 +204,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         raise UserError(f"data.group '{full['group']}' is no field{closest(full['group'], names)}")
     if full["label"]["threshold"] is not None and full["label"]["positive"]:
         raise UserError("data.label has both threshold and positive: give one of them")
+    _check_negatives(full)
     if full["source"] == "files":
         _check_files(full)
     else:
@@ -204,11 +220,46 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         ):
             if full["simulated"][key] < 1:
                 raise UserError(f"data.simulated.{key} is {full['simulated'][key]}: it must be 1 or more")
+        if full["since"]:
+            raise UserError(f"data.since is '{full['since']}', but no row of a simulated stream can be left out")
     return full
+
+
+def _check_negatives(full: dict) -> None:
+    negatives = full["negatives"]
+    for key in ("per_click", "seed"):
+        value = negatives[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise UserError(f"data.negatives.{key} is {value!r}: it must be a whole number, 0 or more")
+    if not negatives["per_click"]:
+        return
+    if full["source"] != "files":
+        raise UserError("data.negatives is for log files, and a simulated stream has negatives: set per_click to 0")
+    if not negatives["item"]:
+        raise UserError("data.negatives.item is empty: name the field whose value is redrawn")
+    if negatives["item"] not in full["fields"]:
+        hint = closest(negatives["item"], full["fields"])
+        raise UserError(f"data.negatives.item '{negatives['item']}' is not in data.fields{hint}: name one of them")
+    columns = [*full["fields"], *full["numeric"]]
+    for name in negatives["item_columns"]:
+        if name not in columns or name == negatives["item"]:
+            raise UserError(
+                f"data.negatives.item_columns holds '{name}'{closest(name, columns)}: name fields other than the item"
+            )
+    negatives["user"] = negatives["user"] or full["group"]
+    if negatives["user"] in (negatives["item"], *negatives["item_columns"]):
+        raise UserError(f"data.negatives.user '{negatives['user']}' is the item: name the column of the user")
+    if not negatives["window_hours"] > 0:
+        raise UserError(f"data.negatives.window_hours is {negatives['window_hours']}: it must be longer than 0")
+    label = full["label"]
+    if not label["column"] and (label["positive"] or label["threshold"] is not None):
+        raise UserError("data.label.column is empty, but threshold or positive is set: name the label column")
 
 
 def _check_files(full: dict) -> None:
     block = full["block"]
+    if full["since"] and block["by"] != "column":
+        _check_local_time(full["since"])
     if not full["root"] or not full["log"]:
         key = "log" if full["root"] else "root"
         raise UserError(f"data.{key} is empty: name the folder (data.root) and the log files in it (data.log)")
@@ -229,11 +280,24 @@ def _check_files(full: dict) -> None:
                 raise UserError(f"{where}.{key} is missing: a side table needs a path and a key column")
 
 
+def _check_local_time(since: str) -> None:
+    try:
+        good = re.fullmatch(r"\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d)?)?)?", since) and datetime.fromisoformat(since)
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(f"data.since '{since}' is no local time: write it as 2022-04-25 or 2022-04-25T13:05")
+
+
 def data_digest(data: dict) -> str:
     """Name of the cache of `data`: what changes a row changes it, where the files lie does not."""
     kept = plain(data)
     for key in ("root", "until"):
         kept.pop(key, None)
+    if not kept["negatives"]["per_click"]:
+        kept.pop("negatives")
+    if not kept["since"]:
+        kept.pop("since")
     if kept["source"] == "files":
         kept.pop("simulated")
     else:

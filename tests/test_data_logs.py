@@ -1,14 +1,18 @@
 """The public logs of the data folder, in the form in which they were published, are read as what they are."""
 
 import gzip
+import importlib.util
 import pathlib
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_data import START, opened
 
 from diet_jax.schema import default_data
+
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
 
 
 def test_delimiters_of_several_characters_headerless_gzip_and_latin1(tmp_path):
@@ -93,29 +97,76 @@ def test_kuairand_days_are_those_of_its_description(tmp_path, data_root):
     assert sum(block.rows for block in opened(data, tmp_path / "w").blocks) == 222_869
 
 
-def test_movielens_and_taobao_are_read(tmp_path, data_root):
-    stream = opened(_movielens(_need(data_root, "movielens-1m-half"), rows=100_000), tmp_path / "w")
-    assert len(stream.blocks) == 4 and all(0 <= block.rows - 100_000 < 40 for block in stream.blocks)
-    assert stream.values(stream.load(0).ids[:, 2]).null_count == 0
-    data = default_data()
-    data.root, data.log = str(_need(data_root, "taobao")), ("user_behavior*.parquet",)
-    data.time.update(column="timestamp", unit="s", utc_offset_hours=8.0)
-    data.label.update(column="behavior", positive=("cart", "fav", "buy"))
-    data.fields = ("user_id", "item_id", "category_id")
-    data.block.update(by="rows", rows=20_000)  # 35 stray rows lie weeks before the first day
-    stream = opened(data, tmp_path / "w")
-    positives = sum(stream.load(t).label.sum() for t in range(4))
-    assert positives / 80_000 == pytest.approx(0.102, abs=0.002)
+def _config(name: str, root: pathlib.Path, arg: str = ""):
+    """`data` of a config file, reading from `root`."""
+    spec = importlib.util.spec_from_file_location(name, CONFIGS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    data = module.get_config(arg).data
+    data.root = str(root)
+    return data
 
 
-def test_globo_files_are_one_stream(tmp_path, data_root):
-    data = default_data()
-    data.root, data.log = str(_need(data_root, "globo")), ("clicks_2017-10-1[56].parquet",)
-    data.time.update(column="click_timestamp")
-    data.label.update(column="click_deviceGroup", positive=(1,))  # every row is a click: any column does to read it
-    data.fields = ("user_id", "click_article_id", "click_region")
+def _column(stream, t: int, name: str) -> pa.Array:
+    return stream.values(stream.load(t).ids[:, [field.name for field in stream.fields].index(name)])
+
+
+def test_movielens_blocks_of_its_config(tmp_path, data_root):
+    stream = opened(_config("movielens", _need(data_root, "movielens-1m-half")), tmp_path / "w")
+    assert len(stream.blocks) == 16 and all(0 <= block.rows - 30_000 < 30 for block in stream.blocks)
+    ends = [stream.load(t).time[[0, -1]] for t in range(16)]
+    assert all(a[1] < b[0] for a, b in zip(ends[:-1], ends[1:], strict=True))
+    rate = sum(block.positives for block in stream.blocks) / sum(block.rows for block in stream.blocks)
+    assert rate == pytest.approx(0.5724, abs=2e-3)
+    for name, values in (("gender", 2), ("age", 7), ("occupation", 21)):
+        column = _column(stream, 8, name)
+        assert column.null_count == 0 and len(column.unique()) == values
+    assert _column(stream, 0, "zip").type == pa.string() and "title" not in [field.name for field in stream.fields]
+    assert any("|" in genres for genres in _column(stream, 0, "genres").to_pylist())
+    smoke = opened(_config("movielens", data_root / "movielens-1m-half", "smoke"), tmp_path / "w")
+    assert [0 <= block.rows - 5000 < 30 for block in smoke.blocks] == [True] * 5
+
+
+# Rows per day at UTC+8, 2017-11-25 to 12-03, as the data's README lists them.
+TAOBAO_ROWS = [8697, 8786, 8281, 8855, 8772, 8614, 9413, 11479, 11355]
+
+
+def test_taobao_days_are_those_of_its_description_and_stray_rows_are_left_out(tmp_path, data_root):
+    stream = opened(_config("taobao", _need(data_root, "taobao")), tmp_path / "w")
+    assert [block.rows for block in stream.blocks] == TAOBAO_ROWS
+    assert (stream.blocks[0].key, stream.blocks[-1].key) == ("2017-11-25", "2017-12-03")
+    assert "35 rows before data.since 2017-11-25 left out" in stream.notes
+    assert stream.blocks[0].positives / TAOBAO_ROWS[0] == pytest.approx(0.0935, abs=5e-5)
+
+
+def test_globo_clicks_are_all_there_and_their_negatives_were_clicked_before(tmp_path, data_root):
+    data = _config("globo", _need(data_root, "globo"))
+    assert data.until == "2017-10-07" and _config("globo", data_root, "9").until == "2017-10-10"
+    data.log, data.time.utc_offset_hours = ("clicks_2017-10-1[45].parquet",), 0.0
+    data.since, data.until = "2017-10-15", ""
     stream = opened(data, tmp_path / "w")
-    assert [(block.key, block.rows) for block in stream.blocks] == [
-        ("2017-10-15", 92163),
-        ("2017-10-16", 189779),
-    ]
+    known = [(block.key, block.rows, block.positives) for block in stream.blocks]
+    assert known == [("2017-10-15", 2 * 92163, 92163)]  # the data's README
+    block, item = stream.load(0), _column(stream, 0, "click_article_id").to_numpy()
+    tables = [pq.read_table(data_root / "globo" / f"clicks_2017-10-{day}.parquet") for day in (14, 15)]
+    log = np.concatenate(
+        [t["click_article_id"].to_numpy().astype(np.int64) * 10**13 + t["click_timestamp"] for t in tables]
+    )
+    log.sort()
+    keys = item * 10**13 + block.time
+    before = np.searchsorted(log, keys) - np.searchsorted(log, keys - 24 * 3_600_000)
+    assert before[block.label == 0].min() == 1
+    np.testing.assert_array_equal(block.time[0::2], block.time[1::2])
+    np.testing.assert_array_equal(block.ids[0::2, 2:], block.ids[1::2, 2:])  # the context is the click's
+
+
+def test_globo_smoke_hours_are_small(tmp_path, data_root):
+    stream = opened(_config("globo", _need(data_root, "globo"), "smoke"), tmp_path / "w")
+    assert [block.key[-3:] for block in stream.blocks] == ["T01", "T02", "T03", "T04", "T05"]
+    assert sum(block.positives for block in stream.blocks) * 2 == sum(block.rows for block in stream.blocks) < 20_000
+
+
+@pytest.mark.parametrize("name", ["globo", "movielens", "taobao"])
+def test_an_unknown_argument_of_a_config_is_named(name, tmp_path):
+    with pytest.raises(ValueError, match=f"configs/{name}.py takes no argument 'smok'"):
+        _config(name, tmp_path, "smok")

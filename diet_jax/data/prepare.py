@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.data import files, tables
+from diet_jax.data import files, negatives, tables
 from diet_jax.data.hashing import mix
 from diet_jax.data.simulated import block_key, simulate_block
 from diet_jax.data.vocabulary import Vocabulary, quantile_bounds
@@ -74,6 +74,7 @@ class Piece(NamedTuple):
     bayes: np.ndarray | None  # float32 [N]
     raw_bytes: int
     of_log: tuple[str, ...]  # those of the columns that are the log's own
+    drawn: negatives.Drawn | None = None  # where the log is one of clicks; its negatives are among the rows
 
 
 class SimulatedSource:
@@ -88,8 +89,8 @@ class SimulatedSource:
     def fingerprint(self) -> list:
         return ["simulated"]
 
-    def new_pieces(self, cached: list[dict], vocabulary, log) -> Iterator[Piece]:
-        del vocabulary, log
+    def new_pieces(self, cached: list[dict], vocabulary, recent, log) -> Iterator[Piece]:
+        del vocabulary, recent, log
         for t in range(len(cached), self.parameters.blocks):
             key = block_key(t)
             if not within(key, self.data["until"]):
@@ -137,10 +138,15 @@ class FileSource:
     def notes(self) -> list[str]:
         return self._notes
 
-    def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, log):
-        data = self.data
+    def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, recent: negatives.Clicks | None, log):
+        data, draws = self.data, self.data["negatives"]["per_click"] > 0
         known = vocabulary.types() if vocabulary else {}
-        raw = tables.read_log(data, self.root, self.log_files, known)
+        if recent:
+            known = {**recent.types(data["negatives"]["user"]), **known}
+        raw, earlier = tables.since(tables.read_log(data, self.root, self.log_files, known), data)
+        if draws and not cached and len(earlier.time):  # they are in no block, but in the first one's pools
+            clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, "before data.since")
+            recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
         self._notes += raw.notes
         first_new = cached[-1]["last_time"] + 1 if cached else None
         blocks, held_back = tables.cut(raw, data, first_new)
@@ -156,14 +162,22 @@ class FileSource:
                 log(f"data: {len(blocks) - i} blocks after data.until {data['until']} held back")
                 return
             side_bytes = 0 if cached or i else raw.side_bytes
+            columns = tables.take_columns(raw.columns, block.rows)
+            time, label, drawn = raw.time[block.rows], raw.label[block.rows], None
+            if draws:
+                drawn = negatives.draw(columns, time, label, recent, data, f"block {block.key}")
+                recent = drawn.recent
+                columns = {**tables.take_columns(columns, drawn.rows), **drawn.columns}
+                time, label = time[drawn.rows], np.where(drawn.negative, np.float32(0), label[drawn.rows])
             yield Piece(
                 block.key,
-                tables.take_columns(raw, block.rows),
-                raw.time[block.rows],
-                raw.label[block.rows],
+                tables.join(columns, raw.sides),
+                time,
+                label,
                 None,
                 block.raw_bytes + side_bytes,
                 tuple(raw.columns),
+                drawn,
             )
 
 
@@ -171,20 +185,21 @@ def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabular
     """Raises UserError unless the rows that the log still has of cached blocks are those encoded then."""
     for i, t in enumerate(sorted(old)):
         block, rows = cached[t], old[t]
-        if i == 0 and len(rows) < block["rows"]:
+        read = block["rows"] - block.get("negatives", {"drawn": 0})["drawn"]
+        if i == 0 and len(rows) < read:
             continue  # a block of which the older files have been rotated away
-        columns = {name: column.take(pa.array(rows)) for name, column in raw.columns.items()}
+        columns = tables.take_columns(raw.columns, rows)
         digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows])
-        if len(rows) != block["rows"] or digest != block["digest"]:
+        if len(rows) != read or digest != block["digest"]:
             raise UserError(
-                f"the log goes back in time: block {block['key']} had {block['rows']} rows when prepared, "
+                f"the log goes back in time: block {block['key']} had {read} rows when prepared, "
                 f"now {len(rows)}, or other values: restore {data['log'][0]}, or start a new workdir and "
                 "hold incomplete days back with data.until"
             )
 
 
 def _digest(vocabulary: Vocabulary, columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray) -> str:
-    """Of the log's own columns of a block, whatever the order of its rows."""
+    """Of the log's own columns and rows of a block, whatever the order of its rows."""
     total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
     for f, field in enumerate(vocabulary.fields):
         if field.name in columns and field.kind != "time":
@@ -203,18 +218,20 @@ def clean(folder: Path, blocks: int) -> None:
 def append(data: dict, folder: Path, manifest: dict | None, source, log: Callable) -> dict:
     """Encodes the new blocks of a source behind the cached ones; the manifest is written last."""
     cached = list(manifest["blocks"]) if manifest else []
-    vocabulary = None
+    vocabulary, recent = None, None
     if manifest:
         vocabulary = read_vocabulary(folder, manifest)
+        recent = negatives.Clicks.read(folder / manifest["recent"]) if manifest.get("recent") else None
     (folder / "rows").mkdir(parents=True, exist_ok=True)
     clean(folder, len(cached))
     blocks = list(cached)
-    for piece in source.new_pieces(cached, vocabulary, log):
+    label_name = data["label"]["column"] or "click"
+    for piece in source.new_pieces(cached, vocabulary, recent, log):
         where = f"block {piece.key}"
         positives = int(piece.label.sum())
         if positives in (0, len(piece.label)):
             raise UserError(
-                f"{where} has {len(piece.label)} rows, all with '{data['label']['column']}' = "
+                f"{where} has {len(piece.label)} rows, all with '{label_name}' = "
                 f"{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until"
             )
         if vocabulary is None:
@@ -229,7 +246,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
             encoded["__bayes"] = piece.bayes
         path = folder / "rows" / f"{len(blocks):05d}.parquet"
         _replace(path, lambda part, table=pa.table(encoded): pq.write_table(table, part, compression="zstd"))
-        log_columns = {name: piece.columns[name] for name in piece.of_log}
+        read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
+        log_columns = tables.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
         blocks.append(
             dict(
                 key=piece.key,
@@ -238,17 +256,22 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
                 positives=positives,
                 encoded_bytes=path.stat().st_size,
                 raw_bytes=piece.raw_bytes,
-                digest=_digest(vocabulary, log_columns, piece.time, piece.label),
+                digest=_digest(vocabulary, log_columns, piece.time[read], piece.label[read]),
                 first_time=int(piece.time.min()),
                 last_time=int(piece.time.max()),
             )
         )
+        if piece.drawn is not None:
+            recent = piece.drawn.recent
+            blocks[-1]["negatives"] = piece.drawn.facts
     if not blocks and data["until"]:
         raise UserError(f"data.until '{data['until']}' is before the first block: no block is left")
     if not blocks:
         raise UserError(f"data.log {' '.join(data['log'])}: not one whole block: make blocks smaller (data.block)")
     new = blocks[len(cached) :]
     notes = source.notes()
+    if recent is not None:
+        notes = [*notes, *negatives.notes(data, blocks)]
     for note in notes:
         log(f"data: {note}")
     if new:
@@ -256,24 +279,28 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
     else:
         log(f"data: no block is new after {blocks[-1]['key']}")
     name = f"vocabulary-{len(blocks):05d}.parquet"
+    clicks = f"clicks-{len(blocks):05d}.parquet" if recent is not None else ""
     if new:
         _replace(folder / name, vocabulary.write)
+        if clicks:
+            _replace(folder / clicks, recent.write)
     fields = [dict(name=f.name, kind=f.kind, bounds=list(f.bounds)) for f in vocabulary.fields]
     manifest = dict(
         format=FORMAT,
         fields=fields,
-        label=data["label"]["column"],
+        label=label_name,
         group=data["group"],
         notes=notes,
         fingerprint=source.fingerprint(),
         until=data["until"],
         vocabulary=name,
+        recent=clicks,
         growth=vocabulary.growth,
         blocks=blocks,
     )
     _replace(folder / "manifest.json", lambda part: part.write_text(json.dumps(manifest)))
-    for old in folder.glob("vocabulary-*.parquet"):
-        if old.name != name:
+    for old in folder.glob("*.parquet"):
+        if old.name not in (name, clicks):
             old.unlink()
     return manifest
 

@@ -32,7 +32,7 @@ class Cut(NamedTuple):
 class Log(NamedTuple):
     """The log's own columns, in the order of the files' names and rows."""
 
-    columns: dict[str, pa.Array]  # fields, keys and the block column
+    columns: dict[str, pa.Array]  # fields, keys, the block column, and what negatives are drawn by
     time: np.ndarray  # int64 [N]
     label: np.ndarray  # float32 [N]
     bytes_per_row: np.ndarray  # float64 [N]
@@ -55,6 +55,9 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
     categorical |= {side.key for side in sides if side.key in names}
     if data["block"]["by"] == "column":
         categorical.add(data["block"]["column"])
+    if data["negatives"]["per_click"]:
+        drawn = [data["negatives"]["item"], data["negatives"]["user"], *data["negatives"]["item_columns"]]
+        categorical |= set(drawn) - set(data["numeric"])
     wanted = [*sorted(categorical), *(name for name in data["numeric"] if origin[name] is None)]
     parts, notes, hashes = [], [], []
 
@@ -104,7 +107,7 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
 def _read_part(data, root, file, wanted, categorical, known) -> tuple[dict, np.ndarray | None]:
     drop = data["duplicates"] == "drop"
     time, label = data["time"], data["label"]
-    needed = [*wanted, time["column"], label["column"]]
+    needed = [*wanted, time["column"], *([label["column"]] if label["column"] else [])]
     every = files.column_names(root, file, data["csv"]) if drop else []
     strings = [name for name, kind in known.items() if kind == "string" and name in needed]
     for name in needed if drop else ():
@@ -126,8 +129,11 @@ def _read_part(data, root, file, wanted, categorical, known) -> tuple[dict, np.n
     part = {
         "columns": columns,
         "time": files.times(raw[time["column"]], time, where(time["column"])),
-        "label": files.labels(raw[label["column"]], label, where(label["column"])),
     }
+    if label["column"]:
+        part["label"] = files.labels(raw[label["column"]], label, where(label["column"]))
+    else:  # every row is a click
+        part["label"] = pa.array(np.ones(len(part["time"]), np.float32))
     return part, hash_rows([raw[name] for name in every]) if drop else None
 
 
@@ -222,11 +228,53 @@ def _check_keys(keys: pa.Array, file: str, key: str) -> None:
         )
 
 
-def take_columns(log: Log, rows: np.ndarray) -> dict[str, pa.Array]:
-    """The log's columns and, joined to them, the side tables' columns, of some rows."""
+def since(log: Log, data: dict) -> tuple[Log, Log]:
+    """The log from block `data.since` on, and its rows before, which are in no block."""
+    if not data["since"]:
+        early = np.zeros(len(log.time), bool)
+    elif data["block"]["by"] == "column":
+        coded = log.columns[data["block"]["column"]].dictionary_encode()
+        keys = [str(value) for value in coded.dictionary.to_pylist()]
+        for key in keys:
+            if key.isdigit() != data["since"].isdigit():
+                raise UserError(f"data.since '{data['since']}' is not written like the key of a block, '{key}'")
+        before = np.array([block_order(key) < block_order(data["since"]) for key in keys])
+        early = before[coded.indices.to_numpy(zero_copy_only=False)]
+    else:
+        ticks = files.time_ticks(data["time"])
+        offset = round(data["time"]["utc_offset_hours"] * 3600 * ticks)
+        local = log.time + offset
+        if data["block"]["by"] == "period":
+            local -= local % period_ticks(data)
+        seconds = np.datetime64(data["since"], "s").astype(np.int64)
+        early = local < seconds * ticks
+    if early.all():
+        last = local_key(int(log.time.max()), data)
+        raise UserError(f"data.since '{data['since']}' is after the last row ({last}): no block is left")
+    if not early.any():
+        return log, _take(log, np.flatnonzero(early))
+    kept = _take(log, np.flatnonzero(~early))
+    note = f"{int(early.sum())} rows before data.since {data['since']} left out"
+    return kept._replace(notes=(*log.notes, note)), _take(log, np.flatnonzero(early))
+
+
+def _take(log: Log, rows: np.ndarray) -> Log:
+    columns = take_columns(log.columns, rows)
+    return log._replace(
+        columns=columns, time=log.time[rows], label=log.label[rows], bytes_per_row=log.bytes_per_row[rows]
+    )
+
+
+def take_columns(columns: dict[str, pa.Array], rows: np.ndarray) -> dict[str, pa.Array]:
+    """Some rows of every column."""
     index = pa.array(rows)
-    columns = {name: column.take(index) for name, column in log.columns.items()}
-    for side in log.sides:
+    return {name: column.take(index) for name, column in columns.items()}
+
+
+def join(columns: dict[str, pa.Array], sides: tuple[Side, ...]) -> dict[str, pa.Array]:
+    """Rows of the log, and joined to them the side tables' columns."""
+    columns = dict(columns)
+    for side in sides:
         key = columns[side.key]
         if key.type != side.keys.type:
             raise UserError(
@@ -273,14 +321,20 @@ def cut(log: Log, data: dict, first_new_time: int | None = None) -> tuple[list[C
         return _cut_by_rows(log, data, order)
     ticks = files.time_ticks(data["time"])
     offset = round(data["time"]["utc_offset_hours"] * 3600 * ticks)
-    length = round(data["block"]["hours"] * 3600 * ticks)
-    if length < 1:
-        raise UserError(f"data.block.hours {data['block']['hours']} is shorter than data.time.unit: make it longer")
+    length = period_ticks(data)
     period = (log.time[order] + offset) // length
     edges = np.flatnonzero(np.diff(period, prepend=period[0] - 1, append=period[-1] + 1))
     pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
     keys = [local_key(int(period[a]) * length - offset, data) for a in edges[:-1]]
     return [_cut(log, key, rows) for key, rows in zip(keys, pieces, strict=True)], None
+
+
+def period_ticks(data: dict) -> int:
+    """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
+    ticks = round(data["block"]["hours"] * 3600 * files.time_ticks(data["time"]))
+    if ticks < 1:
+        raise UserError(f"data.block.hours {data['block']['hours']} is shorter than data.time.unit: make it longer")
+    return ticks
 
 
 def _cut(log: Log, key: str, rows: np.ndarray) -> Cut:

@@ -1,0 +1,34 @@
+"""Taobao UserBehavior: page views, one block a day, label: what became a cart, a favourite or a purchase.
+
+    python scripts/distill.py --config=configs/taobao.py --workdir=runs/taobao
+    python scripts/evaluate.py --config=configs/taobao.py --workdir=runs/taobao
+
+Reads the published log (https://tianchi.aliyun.com/dataset/649) with its columns named: user_behavior*.parquet or
+.csv in one folder, by default ../shared/data/taobao; --config.data.root= points elsewhere.
+
+`:smoke` runs the first five days with two candidates.
+"""
+
+from ml_collections import ConfigDict
+
+from diet_jax.config import default_config
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    config = default_config()
+    data = config.data
+    data.root = '../shared/data/taobao'
+    data.log = ('user_behavior*.parquet', 'user_behavior*.csv')
+    data.time.column, data.time.unit, data.time.utc_offset_hours = 'timestamp', 's', 8.0
+    data.block.by, data.block.hours = 'period', 24.0
+    data.label.column, data.label.positive = 'behavior', ('cart', 'fav', 'buy')
+    data.fields = ('user_id', 'item_id', 'category_id')
+    data.time_fields = ('hour', 'weekday')
+    data.group = 'user_id'
+    data.since = '2017-11-25'  # a few rows lie up to ten weeks before
+    if arg == 'smoke':
+        data.until = '2017-11-29'
+        config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
+    elif arg:
+        raise ValueError(f"configs/taobao.py takes no argument '{arg}': only ':smoke'")
+    return config
