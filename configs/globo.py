@@ -43,6 +43,7 @@ def get_config(arg: str = '') -> ConfigDict:
     data.time_fields = ('hour', 'weekday')
     data.group = 'user_id'
     data.negatives.per_click, data.negatives.item = 1, 'click_article_id'
+    data.negatives.by = 'clicks'
     data.since = '2017-10-02'  # 10-01 only fills the first pools
     if arg == 'smoke':
         data.log = ('clicks_2017-10-0[12].parquet',)

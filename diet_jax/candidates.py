@@ -22,7 +22,7 @@ from diet_jax.errors import UserError, closest
 
 class Candidate(NamedTuple):
     name: str
-    config: dict  # as it was written: a model, its options, and what is said of its training
+    config: dict  # as it was written, roles by their fields: a model, its options, what is said of its training
     model: models.Model
     decay: float  # weight decay, decoupled
 
@@ -46,6 +46,7 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
         if field not in fields:
             raise UserError(f"candidate {name} drops '{field}', which is no field of the log{closest(field, fields)}")
     if dropped:
+        config['drop'] = dropped  # the same role is another field under other roles: another candidate
         options['keep'] = tuple(i for i, field in enumerate(fields) if field not in dropped)
     decay = float(options.pop('weight_decay', 0.0))
     if decay < 0:
@@ -118,15 +119,17 @@ class Students(NamedTuple):
 
 
 @functools.cache
-def _functions(model, num_codes, batch, epochs, decay):
-    train = parallel.Timed(tr.train_students(model, num_codes, batch, epochs, decay))
+def _functions(model, num_codes, batch, epochs, decay, lazy):
+    train = parallel.Timed(tr.train_students(model, num_codes, batch, epochs, decay, lazy))
     one = lambda params, ids: tr.predict(model, params, ids)  # noqa: E731
     return train, jax.jit(jax.vmap(one, in_axes=(0, None)))
 
 
-def train_grid(candidate: Candidate, data: tr.StudentData, num_codes: int, batch: int, epochs, lrs, seeds) -> Students:
-    """Trains students for every (epochs, learning rate, seed) in one compiled call."""
-    train, predict = _functions(candidate.model, num_codes, batch, tuple(epochs), candidate.decay)
+def train_grid(
+    candidate: Candidate, data: tr.StudentData, num_codes: int, batch: int, epochs, lrs, seeds, lazy: bool = False
+) -> Students:
+    """Trains students for every (epochs, learning rate, seed) in one compiled call; lazy: of the touched rows only."""
+    train, predict = _functions(candidate.model, num_codes, batch, tuple(epochs), candidate.decay, lazy)
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     compiled, start = train.compile_seconds, time.perf_counter()
     params = jax.block_until_ready(train(data, keys, jnp.asarray(lrs, jnp.float32)))

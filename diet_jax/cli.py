@@ -67,7 +67,7 @@ def _check_flags() -> None:
     values = flags.FLAGS.flag_values_dict()
     if values.get('workdir') == '':
         raise UserError('--workdir is empty: name the folder of the run')
-    if 'config' in flags.FLAGS and not isinstance(flags.FLAGS.config, ConfigDict):
+    if values.get('config') is not None and not isinstance(flags.FLAGS.config, ConfigDict):
         path = flags.FLAGS['config'].config_filename.partition(':')[0]
         if not os.path.exists(path):
             raise UserError(f'--config={path}: there is no such file')

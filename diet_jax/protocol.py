@@ -43,13 +43,15 @@ class Rows(NamedTuple):
     data: tr.StudentData
     num_codes: int
     encode: Callable[[np.ndarray], np.ndarray]  # i32[N, F] slots -> i32[N, F]
+    lazy: bool = False  # a large table, of which a step updates the rows that it touches, as on the full side
 
 
 def memory_of_stage(folder, t: int, stream) -> Artifact:
     """The artifact in a folder, if it is one that the protocol of stage t allows.
 
     Raises:
-      UserError: it has seen another block than the last of its stage, or it is of another log.
+      UserError: it has seen another block than the last of its stage, or it is of another log (other fields, or
+        another number of rows up to that block).
     """
     artifact, allowed = load_artifact(folder), stream.blocks[t - 1].key
     if artifact.manifest['last_block'] != allowed:
@@ -60,6 +62,12 @@ def memory_of_stage(folder, t: int, stream) -> Artifact:
     theirs, ours = ([field.name for field in fields] for fields in (artifact.fields, stream.fields))
     if theirs != ours:
         raise UserError(f'{folder} has the fields {", ".join(theirs)}, the log has {", ".join(ours)}: distill this log')
+    rows = sum(block.rows for block in stream.blocks[:t])
+    if artifact.manifest['rows_seen'] != rows:
+        raise UserError(
+            f'{folder} has seen {artifact.manifest["rows_seen"]} rows up to block {allowed}, the log has {rows}: '
+            'distill this log'
+        )
     return artifact
 
 
@@ -70,12 +78,20 @@ class Distillation:
       config: the run's config, with its seed; reference: the reference `Model`.
       artifacts: {stage t: its `Artifact`}; stream, log: the `EncodedStream` and the `candidates.Log` made of it.
       capacity: rows that students' data is padded to, one shape for all.
+    Raises:
+      UserError: a memory has more codes than the config says (ids beyond a table are clamped, and nobody would see).
     """
 
     def __init__(self, config, reference, artifacts: dict[int, Artifact], stream, log: cd.Log, capacity: int):
         self.config, self.reference, self.artifacts = config, reference, artifacts
         self.stream, self.log, self.capacity = stream, log, capacity
         self.num_codes = log.fields * config.codebook.codes
+        for t, a in artifacts.items():
+            if (most := max(field.codes for field in a.fields)) > config.codebook.codes:
+                raise UserError(
+                    f'the memory of stage {t} (seed {a.manifest["seed"]}) has up to {most} codes a field and '
+                    f'codebook.codes is {config.codebook.codes}: use the config that it was distilled with'
+                )
         self.code = {t: a.code_of_slots(stream) for t, a in artifacts.items()}
         self._references, self._chosen = {}, {}
 
@@ -137,7 +153,7 @@ class Distillation:
         slots, renumbered = cd.compact(ids)
         table = 1 << (len(slots) + self.log.fields - 1).bit_length()  # a power of two: few shapes to compile
         data = cd.padded(renumbered, target, weight, self.capacity)
-        return Rows(data, table, lambda rows: cd.renumber(slots, rows))
+        return Rows(data, table, lambda rows: cd.renumber(slots, rows), lazy=True)
 
 
 class Side(NamedTuple):
@@ -169,7 +185,7 @@ def row_side(candidate: cd.Candidate, log: cd.Log, rows: Sequence[Rows], t: int,
       frontier: `scores['frontier']` also gets the best learning rate of every number of epochs, chosen and scored so.
     """
     known, epochs, lrs, seeds = log.num_slots[t - 1], grid.epochs, grid.lrs, grid.seeds
-    trained = [cd.train_grid(candidate, r.data, r.num_codes, grid.batch, epochs, lrs, seeds) for r in rows]
+    trained = [cd.train_grid(candidate, r.data, r.num_codes, grid.batch, epochs, lrs, seeds, r.lazy) for r in rows]
 
     def predict(i, block, e, j):
         return trained[i].logits(rows[i].encode(log.ids(block, known)), e, j)[:, : len(log.labels[block])]

@@ -17,6 +17,7 @@ CHOICES = {
     "source": ("files", "simulated"),
     "time.unit": (*UNITS, "iso"),
     "block.by": ("column", "period", "rows"),
+    "negatives.by": ("items", "clicks"),
     "duplicates": ("keep", "drop"),
 }
 
@@ -91,7 +92,10 @@ def default_data() -> ConfigDict:
             # label.column may then be '' (every row is a click); of a labelled log the positive rows are the clicks.
             negatives=dict(
                 per_click=0,  # 0: none are drawn
-                item="",  # the field that is redrawn, uniformly over the items clicked just before
+                item="",  # the field that is redrawn, from the items clicked just before
+                # 'clicks': the item of a click drawn uniformly, so popularity alone tells nothing; 'items': every item
+                # as likely, so popularity tells nearly all.
+                by="clicks",
                 item_columns=(),  # columns of the log that go with the item (its category), and not with the click
                 user="",  # a column of the log: items its own clicks hold are not drawn; '' = the group field
                 window_hours=24.0,  # how long before the click, strictly

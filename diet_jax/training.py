@@ -202,8 +202,13 @@ def inner_step(model, state: StudentState, ids, target, weight, lr, dropout_key=
     return StudentState(jax.tree.map(lambda p, u: _stepped(p, u, lr, decay), state.params, direction), opt)
 
 
-def student_epochs(model, state: StudentState, data: StudentData, key, lr, epochs, batch: int, decay: float = 0.0):
-    """`epochs` (may be traced) shuffled passes over the valid rows, `batch` rows a step. Pure; vmap over key and lr."""
+def student_epochs(model, state, data: StudentData, key, lr, epochs, batch: int, decay: float = 0.0):
+    """`epochs` (may be traced) shuffled passes over the valid rows, `batch` rows a step. Pure; vmap over key and lr.
+
+    state: `StudentState`, dense steps, for tables of a few hundred codes; or `StreamState`, lazy steps that touch the
+    batch's rows only, for the large tables of rows that keep their ids.
+    """
+    lazy = isinstance(state, StreamState)
     capacity = data.target.shape[0]
     size = min(batch, capacity)
     steps = (data.rows + size - 1) // size
@@ -219,20 +224,22 @@ def student_epochs(model, state: StudentState, data: StudentData, key, lr, epoch
         def body(i, state):
             pick = jax.lax.dynamic_slice(order, (i * size,), (size,))
             weight = jax.lax.dynamic_slice(live, (i * size,), (size,)) * data.weight[pick]
-            dropout = jax.random.fold_in(drop, i)
-            return inner_step(model, state, data.ids[pick], data.target[pick], weight, lr, dropout, decay)
+            dropout, rows = jax.random.fold_in(drop, i), (data.ids[pick], data.target[pick], weight)
+            if lazy:
+                return stream_step(model, state, *rows, lr, None, dropout, decay)[0]
+            return inner_step(model, state, *rows, lr, dropout, decay)
 
         return jax.lax.fori_loop(0, steps, body, state)
 
     return jax.lax.fori_loop(0, epochs, epoch, state)
 
 
-def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...], decay: float = 0.0) -> Callable:
+def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...], decay=0.0, lazy=False) -> Callable:
     """One compiled call that trains a whole grid of students of one architecture.
 
     Args:
       num_codes: rows of the students' tables; batch: rows a step; epochs: increasing numbers of passes at which
-        the parameters are kept, e.g. (10, 30).
+        the parameters are kept, e.g. (10, 30); decay: weight decay; lazy: see `student_epochs`.
     Returns:
       f(data: StudentData, keys [K], lrs f32[L]) -> params with leading axes [len(epochs), L, K].
     """
@@ -240,7 +247,7 @@ def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...], d
 
     def one(data, key, lr):
         init_key, order_key = jax.random.split(key)
-        state = init_student(model, init_key, num_codes, data.ids.shape[1])
+        state = (init_stream if lazy else init_student)(model, init_key, num_codes, data.ids.shape[1])
 
         def segment(state, gap_and_index):
             gap, index = gap_and_index

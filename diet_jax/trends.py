@@ -15,14 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax import agreement, full, models, protocol, stream
+from diet_jax import agreement, full, metrics, models, protocol, stream
 from diet_jax import candidates as cd
+from diet_jax.artifact import VIEWS
 from diet_jax.checks import check_config
 from diet_jax.config import RIVALS
 from diet_jax.data.stream import open_stream
@@ -43,17 +45,25 @@ class Pool:
         path = trends.pool
         if not Path(path).is_file():
             raise UserError(f'trends.pool {path}: there is no such file (paths are relative to {Path.cwd()})')
-        module, specs = load(path), {}
-        base = plain(module.get_config())
+        specs = {}
 
         def add(name, **options):
+            if not re.fullmatch(r'[^\s./\\-][^/\\\n\r\0]*', name):
+                raise UserError(f'{path}: candidate {name!r}: it becomes a file: no / or \\, a letter or digit first')
             if name in specs:
                 raise UserError(f"{path}: candidate '{name}' is added twice")
             for key in ('weight_decay', 'drop', 'dim'):
                 options.setdefault(key, base[key])
             specs[name] = options
 
-        module.sweep(add)
+        try:
+            module = load(path)
+            base = plain(module.get_config())
+            module.sweep(add)
+        except UserError:
+            raise
+        except Exception as error:  # a pool file is a program: whatever it raises is the user's to see, in one line
+            raise UserError(f'{path}: {type(error).__name__}: {error}') from error
         self.digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:16]
         self.confirmation = [name for name, options in specs.items() if options.pop('confirmation', False)]
         for name in trends.only:
@@ -63,6 +73,8 @@ class Pool:
         roles = plain(trends.roles)
         if without := [role for role in roles if not roles[role]]:
             wanted = [n for n in wanted if not set(without) & set(specs[n].get('drop', ()))]
+        if not wanted:
+            raise UserError(f'{path}: no candidate is left: trends.only and trends.roles leave out every one of it')
         self.candidates = [cd.candidate({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
         self.path, self.all = path, list(specs)
 
@@ -92,6 +104,10 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
     for rival in section.rivals:
         if rival not in RIVALS:
             raise UserError(f"trends.rivals holds '{rival}'{closest(rival, RIVALS)}; there are: {', '.join(RIVALS)}")
+    if section.view not in VIEWS:
+        raise UserError(f"trends.view is '{section.view}'{closest(section.view, VIEWS)}")
+    if section.full_seeds < 2:
+        raise UserError('trends.full_seeds is 1: what differs is judged by the spread over seeds, 2 at least')
     workdir.mkdir(parents=True, exist_ok=True)
     encoded = open_stream(config.data, workdir, log)
     t, last = section.stage or len(encoded.blocks) - 2, len(encoded.blocks) - 2
@@ -102,6 +118,7 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
         )
     pool = Pool(section, e.dim, [field.name for field in encoded.fields])
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots))
+    _check_blocks(encoded, data, t)
     sides, static = _memories(config, workdir, memories, encoded, data, t, log)
     grid, boundaries = protocol.grid_of(e), [t]
     kinds = ['memory', *section.rivals]
@@ -118,7 +135,8 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
     with Progress('trends', len(pool.candidates) * len(kinds), workdir / 'log.txt', log) as progress:
         for candidate in pool.candidates:
             path = workdir / 'candidates' / f'{candidate.name}.json'
-            kept = json.loads(path.read_text()) if path.exists() else {}
+            predictions = workdir / 'predictions' / f'{candidate.name}.npy'
+            kept = json.loads(path.read_text()) if path.exists() and predictions.exists() else {}
             if kept.get('digest') == digest and kept['config'] == json.loads(json.dumps(candidate.config)):
                 entries.append(kept)
                 progress.advance(len(kinds), f'{candidate.name}: kept')
@@ -143,7 +161,7 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
                     entry['rivals'][kind] = {**side.scores, 'chosen': side.chosen}
                 logits.append(side.logits)
             flat = np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits]).astype(np.float16)
-            write_bytes(workdir / 'predictions' / f'{candidate.name}.npy', lambda file, x=flat: np.save(file, x))
+            write_bytes(predictions, lambda file, x=flat: np.save(file, x))
             write_json(path, entry)
             entries.append(json.loads(path.read_text()))
             progress.advance(
@@ -198,6 +216,22 @@ def read(path) -> dict:
     return result
 
 
+def _check_blocks(encoded, data: cd.Log, t: int) -> None:
+    """Raises UserError if a score of the blocks that stage t is chosen and scored on would be no number."""
+    for block in (t, t + 1):
+        if len(np.unique(data.labels[block])) < 2:
+            raise UserError(
+                f'block {data.keys[block]} has clicks only, or none: no AUC; choose trends.stage or data.until so that '
+                'stage t has two blocks with both after it'
+            )
+    if np.isnan(metrics.gauc(np.zeros_like(data.labels[t + 1]), data.labels[t + 1], data.groups[t + 1])):
+        name = encoded.fields[encoded.group_field].name
+        raise UserError(
+            f"block {data.keys[t + 1]}: no value of '{name}' has rows with a click and without: no GAUC; set "
+            'data.group to a field whose values come more often'
+        )
+
+
 def _memories(config, workdir, memories, encoded, data, t, log):
     """The distillations of the study, and of the rival `static` its own; made here unless they are given."""
     reference = models.build(config.reference.model, dim=config.reference.dim)
@@ -246,14 +280,14 @@ def _distilled(config, workdir, name, seed, stages, row_budget, log) -> Path:
             config.memory.row_budget = row_budget
     log(f'distillation {name}: {folder}')
     stream.distill(config, folder, log)
-    return folder / 'memory'
+    return folder / 'history' / f'{stages:05d}'  # memory/ has seen more where an earlier run was of a later stage
 
 
 def _rows(kind, section, sides, static, t) -> list[protocol.Rows]:
     if kind == 'memory':
         return [side.memory(t, section.view, section.codebook) for side in sides]
     if kind == 'static':
-        return [side.memory(1) for side in static]
+        return [side.memory(1, section.view, section.codebook) for side in static]
     return [side.rival(kind, t) for side in sides]
 
 
@@ -304,6 +338,7 @@ def _digest(config, pool, sides, static, data, t) -> str:
         if k not in ('only', 'confirmation', 'resamples', 'user_resamples')
     }
     section.pop('pool')
+    section['group'], section['codes'] = plain(config.data.group), config.codebook.codes
     evaluate = {k: v for k, v in plain(config.evaluate).items() if k not in ('candidates', 'first_stage', 'full_cache')}
     memories = [a.manifest['checksums'] for side in [*sides, *static] for a in side.artifacts.values()]
     here = Path(__file__).parent

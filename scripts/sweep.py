@@ -27,6 +27,7 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def main(_):
     from diet_jax import sweep
+    from diet_jax.report import sweep as report
 
     args, config = flags.FLAGS, flags.FLAGS['config']
     common = config_flags.get_override_values(config)
@@ -36,7 +37,7 @@ def main(_):
             print(command)
         return
     failed = sweep.run(study, args.processes)
-    print(sweep.table(sweep.results(study)))
+    print(report.table(report.results(study)))
     print('\n'.join(f'{kind}: {study.workdir / name}' for kind, name in zip(('data', 'table', 'picture'), sweep.FILES)))
     for name, words in failed.items():
         print(f'failed: {name}: {words}', file=sys.stderr)

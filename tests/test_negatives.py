@@ -43,7 +43,7 @@ def config(root, **changes):
     data.time_fields = ("hour",)
     data.side_tables = (dict(path="items.csv", key="item"),)
     data.negatives.update(per_click=2, item="item", item_columns=("kind",), window_hours=6.0)
-    data.update(changes)
+    data.update(changes)  # merges: negatives=dict(by=...) leaves the other keys
     return data
 
 
@@ -68,10 +68,15 @@ def pool_of(log: list[dict], click: dict, hours: float) -> set:
     return {row["item"] for row in past} - own - {click["item"]}
 
 
+both_ways = pytest.mark.parametrize("draws_by", ["items", "clicks"])
+
+
+@both_ways
 @pytest.mark.parametrize("per_click", [1, 2, 30])
-def test_every_click_gets_distinct_items_of_its_own_causal_pool_and_as_many_as_there_are(tmp_path, per_click):
+def test_every_click_gets_distinct_items_of_its_own_causal_pool_and_as_many_as_there_are(tmp_path, per_click, draws_by):
     log = make_clicks()
-    stream = opened(config(write(tmp_path, log)) if per_click == 2 else _of(tmp_path, log, per_click), tmp_path / "w")
+    data = config(write(tmp_path, log), negatives=dict(by=draws_by, per_click=per_click))
+    stream = opened(data, tmp_path / "w")
     rows, seen, pools = log.to_pylist(), 0, []
     for t in range(4):
         block = decoded(stream, t)
@@ -97,47 +102,82 @@ def test_every_click_gets_distinct_items_of_its_own_causal_pool_and_as_many_as_t
     said = next(note for note in stream.notes if "negatives" in note)
     assert said.startswith(f"{drawn} negatives drawn for {len(rows)} clicks ({per_click} a click, seed 0)")
     assert f"; {np.mean(pools):.0f} to draw from on average" in said
+    assert ("in proportion to its clicks in the 6 hours before" in said) == (draws_by == "clicks")
     assert f"{lacking} clicks had no recently active item to draw from" in stream.notes[-1]
 
 
-def _of(root, log, per_click, **changes):
-    data = config(write(root, log), **changes)
-    data.negatives.per_click = per_click
-    return data
+def made_of(log: pa.Table) -> negatives.Clicks:
+    return negatives.Clicks(log["ts"].to_numpy(), log["user"].combine_chunks(), {"item": log["item"].combine_chunks()})
 
 
-def test_the_draw_is_uniform_over_the_pool_however_often_its_items_were_clicked():
-    popularity = np.repeat(np.arange(20), np.arange(1, 21) ** 2)  # 1 .. 400 clicks an item
-    time = np.arange(len(popularity))
-    rng = np.random.default_rng(0)
-    past = negatives.Clicks(time, pa.nulls(len(time), pa.int64()), {"item": pa.array(rng.permutation(popularity))})
-    n = 20_000
-    later = negatives.Clicks(
-        np.full(n, len(time)), pa.array(np.arange(n)), {"item": pa.array(np.full(n, 99))}
-    )  # all at one instant
-    clicks = negatives.join_clicks(past, later)
-    pools = negatives.Pools(clicks, np.arange(len(time), len(time) + n), window=10**6)
+@both_ways
+@pytest.mark.parametrize("attempts", [negatives.ATTEMPTS, 0])  # quick ones with redraws, and the listing of a pool
+def test_a_draw_is_uniform_over_the_pool_or_over_its_clicks(monkeypatch, attempts, draws_by):
+    """Against the definition, for every click of a log with ties, own items, and windows that come and go."""
+    monkeypatch.setattr(negatives, "ATTEMPTS", attempts)
+    log = make_clicks(days=1)
+    rows, seeds, n = log.to_pylist(), 300, len(log)
+    pools = negatives.Pools(made_of(log), np.arange(n), 6 * HOUR, draws_by)
+    item, ts = log["item"].to_numpy(), log["ts"].to_numpy()
+    counts = np.zeros((n, n))
+    for seed in range(seeds):
+        picked = pools.sample(1, seed)[:, 0]
+        np.add.at(counts, (np.flatnonzero(picked >= 0), picked[picked >= 0]), 1)
+    chi_square, degrees = 0.0, 0
+    for click, count in zip(range(n), counts, strict=True):
+        pool = pool_of(rows, rows[click], 6.0)
+        inside = (ts >= ts[click] - 6 * HOUR) & (ts < ts[click]) & np.isin(item, list(pool))
+        assert count[~inside].sum() == 0 and count.sum() == (seeds if pool else 0)
+        cells = count[inside] if draws_by == "clicks" else np.bincount(item[inside], count[inside], 25)[list(pool)]
+        if len(cells) > 1:
+            chi_square += ((cells - cells.mean()) ** 2 / cells.mean()).sum()
+            degrees += len(cells) - 1
+    assert degrees > 1000 and abs(chi_square - degrees) < 4 * np.sqrt(2 * degrees)
+
+
+@both_ways
+@pytest.mark.parametrize("attempts", [negatives.ATTEMPTS, 0])
+def test_two_negatives_are_a_draw_and_a_draw_from_what_is_left(monkeypatch, attempts, draws_by):
+    monkeypatch.setattr(negatives, "ATTEMPTS", attempts)
+    weight = np.arange(5, 25)  # clicks an item
+    popularity, total, n = np.repeat(np.arange(20), weight), weight.sum(), 20_000
+    item = np.random.default_rng(0).permutation(popularity)
+    past = negatives.Clicks(np.arange(total), pa.nulls(total, pa.int64()), {"item": pa.array(item)})
+    later = negatives.Clicks(np.full(n, total), pa.array(np.arange(n)), {"item": pa.array(np.full(n, 99))})
+    clicks = negatives.join_clicks(past, later)  # the later ones all at one instant
+    pools = negatives.Pools(clicks, np.arange(total, total + n), 10**6, draws_by)
     assert (pools.free == 20).all()
     drawn = clicks.columns["item"].to_numpy()[pools.sample(2, seed=0)]
-    assert (drawn[:, 0] != drawn[:, 1]).all()
-    for k in range(2):
-        counts = np.bincount(drawn[:, k], minlength=20)
-        assert ((counts - n / 20) ** 2 / (n / 20)).sum() < 43.8  # chi-square of 19 degrees, p = 0.001
     together = np.zeros((20, 20))
     np.add.at(together, (drawn[:, 0], drawn[:, 1]), 1)
-    expected = n / 380
-    assert ((together[~np.eye(20, dtype=bool)] - expected) ** 2 / expected).sum() < 470  # 379 degrees
-    assert (drawn != clicks.columns["item"].to_numpy()[pools.sample(2, seed=1)]).any(axis=1).mean() > 0.95
+    share = (np.ones(20) if draws_by == "items" else weight) / (20 if draws_by == "items" else total)
+    expected = n * share[:, None] * share / (1 - share[:, None])
+    np.fill_diagonal(expected, 0)
+    assert expected.sum() == pytest.approx(n) and np.trace(together) == 0
+    off = ~np.eye(20, dtype=bool)
+    assert ((together - expected)[off] ** 2 / expected[off]).sum() < 470  # chi-square of 379 degrees, p = 0.001
+    assert (drawn != clicks.columns["item"].to_numpy()[pools.sample(2, seed=1)]).any(axis=1).mean() > 0.9
 
 
-def test_listing_a_pool_gives_what_is_left_of_it(monkeypatch):
+@both_ways
+def test_the_one_item_that_a_user_has_not_clicked_is_found_however_rare_it_is(draws_by):
+    item = np.concatenate([np.repeat(np.arange(3000), 20), [7777], np.full(50, 5)])
+    time = np.concatenate([np.arange(60_001), np.full(50, 60_001)])
+    user = np.where(item == 7777, "another", "robot")
+    clicks = negatives.Clicks(time, pa.array(user), {"item": pa.array(item)})
+    picked = negatives.Pools(clicks, np.arange(60_001, 60_051), 10**6, draws_by).sample(2, 0)
+    assert (picked == [60_000, -1]).all()
+
+
+@both_ways
+def test_listing_a_pool_gives_what_is_left_of_it(monkeypatch, draws_by):
     """Without the quick attempts every draw goes the slow way, which must obey the same rules."""
     monkeypatch.setattr(negatives, "ATTEMPTS", 0)
     monkeypatch.setattr(negatives, "PAIRS", 50)
     log = make_clicks(days=1)
     users = pa.array([u or "nobody" for u in log["user"].to_pylist()])
-    clicks = negatives.Clicks(log["ts"].to_numpy(), users, {"item": log["item"].combine_chunks()})
-    picked = negatives.Pools(clicks, np.arange(len(log)), 6 * HOUR).sample(40, 3)
+    clicks = made_of(log)._replace(user=users)
+    picked = negatives.Pools(clicks, np.arange(len(log)), 6 * HOUR, draws_by).sample(40, 3)
     rows = [dict(row, user=user.as_py()) for row, user in zip(log.to_pylist(), users, strict=True)]
     item = log["item"].to_numpy()
     for row, drawn in zip(rows, picked, strict=True):
@@ -145,10 +185,11 @@ def test_listing_a_pool_gives_what_is_left_of_it(monkeypatch):
         assert len(set(found)) == len(found) and set(found) == pool_of(rows, row, 6.0)
 
 
+@both_ways
 @pytest.mark.parametrize("by", ["column", "period", "rows"])
-def test_days_prepared_one_after_the_other_equal_all_at_once(tmp_path, by):
+def test_days_prepared_one_after_the_other_equal_all_at_once(tmp_path, by, draws_by):
     log = make_clicks()
-    changes = {"block": dict(by=by, column="day", hours=24.0, rows=110)}
+    changes = {"block": dict(by=by, column="day", hours=24.0, rows=110), "negatives": dict(by=draws_by)}
     day = log["day"].to_numpy()
     root = write(tmp_path / "a", log.filter(pa.array(day < 20220427)), "log_1.parquet")
     first = opened(config(root, **changes), tmp_path / "w")
@@ -164,15 +205,16 @@ def test_days_prepared_one_after_the_other_equal_all_at_once(tmp_path, by):
     assert grown.notes[1:] == whole.notes[1:]  # the first says how many files were read
 
 
-def test_neither_the_order_of_the_files_nor_another_field_changes_a_draw(tmp_path):
+@both_ways
+def test_neither_the_order_of_the_files_nor_another_field_changes_a_draw(tmp_path, draws_by):
     log = make_clicks().drop_columns(["place"])
     log = log.append_column("place", pa.array(np.zeros(len(log), int)))  # so that ties are equal in all but the item
     fields = ("user", "item", "kind", "author")
-    whole = opened(config(write(tmp_path / "a", log)), tmp_path / "wa")
-    fewer = opened(config(tmp_path / "a", fields=fields), tmp_path / "wb")
-    shuffled = opened(
-        config(write(tmp_path / "c", log.take(np.random.default_rng(1).permutation(len(log))))), tmp_path / "wc"
-    )
+    by = dict(by=draws_by)
+    whole = opened(config(write(tmp_path / "a", log), negatives=by), tmp_path / "wa")
+    fewer = opened(config(tmp_path / "a", fields=fields, negatives=by), tmp_path / "wb")
+    other = write(tmp_path / "c", log.take(np.random.default_rng(1).permutation(len(log))))
+    shuffled = opened(config(other, negatives=by), tmp_path / "wc")
     for t in range(4):
         expected = decoded(whole, t)
         assert decoded(fewer, t)["item"] == expected["item"]
@@ -266,6 +308,7 @@ BAD = [
     (_changed(window_hours=0.0), "data.negatives.window_hours is 0.0: it must be longer than 0"),
     (_changed(window_hours=1e-9), "data.negatives.window_hours 1e-09 is shorter than data.time.unit"),
     (_changed(seed=-3), "data.negatives.seed is -3: it must be a whole number"),
+    (_changed(by="click"), "data.negatives.by is 'click': it must be one of items, clicks"),
     (_changed(per_click=0), "data.label.column is empty: .*data.negatives.per_click"),
     (_set("label.threshold", 3.0), "data.label.column is empty, but threshold or positive is set"),
     (_set("source", "simulated"), "a simulated stream has negatives"),

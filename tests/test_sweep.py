@@ -13,6 +13,7 @@ from tiny import contents
 
 from diet_jax import agreement, sweep
 from diet_jax.errors import UserError
+from diet_jax.report import sweep as report
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -258,7 +259,7 @@ def test_the_folder_of_another_run_is_refused(study, tmp_path):
 
 def test_one_numeric_key_is_an_axis(study, tmp_path):
     """A point without the override stands at the base's value; two keys, or words, or a zero, are bars."""
-    axis = lambda body: sweep._numeric_key(sweep.read(str(study(body)), {}, tmp_path / 'out', REPO).points)  # noqa: E731
+    axis = lambda body: report._numeric_key(sweep.read(str(study(body)), {}, tmp_path / 'out', REPO).points)  # noqa: E731
     assert axis(f"    add('base')\n{BUDGET}") == ('memory.row_budget', [0.01, 0.02, 0.001, 0.005])
     for body in (MIXED, "    add('a')\n    add('b', word='v')", "    add('a')\n    add('b', steps=0)", "    add('a')"):
         assert axis(body) == ('', [])

@@ -1,12 +1,14 @@
 """Negatives for a log of clicks only: each click's item redrawn from the items clicked just before it.
 
 The pool of a click at time s is the set of distinct items clicked at a time in [s - window, s), less the items that
-its user clicked in there, less its own. Nothing at or after s is looked at. The draw is uniform over the pool, without
-replacement among the negatives of one click, and is a function of the seed, of the click's time, user and item, and
+its user clicked in there, less its own. Nothing at or after s is looked at. A draw is uniform over the pool ('items'),
+or over the window's clicks on items of the pool ('clicks'). The negatives of one click are drawn one after the other,
+each from what the ones before it have left. The draw is a function of the seed, of the click's time, user and item, and
 of its rank among clicks equal in all three: neither the order of the files nor how many days are prepared together
 changes it.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +20,9 @@ from diet_jax.data import files
 from diet_jax.data.hashing import hash_rows, mix
 from diet_jax.errors import UserError
 
-ATTEMPTS = 16  # at drawing one item that is not excluded, before all that are left are listed
+ATTEMPTS = 64  # at drawing one item that is not excluded, before all that are left are listed
 PAIRS = 1_000_000  # of a click and an item, listed at once
+LIKELY = {"items": "uniform over those clicked", "clicks": "in proportion to its clicks"}
 STEP = np.uint64(0x9E3779B97F4A7C15)  # odd: successive words of a click's own random sequence
 
 
@@ -127,7 +130,7 @@ def draw(columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray, rece
     fresh = clicks_of(columns, time, label, data, where)
     clicks = join_clicks(recent, fresh)
     old, new = len(clicks.time) - len(fresh.time), len(fresh.time)
-    pools = Pools(clicks, np.arange(old, old + new), window)
+    pools = Pools(clicks, np.arange(old, old + new), window, data["negatives"]["by"])
     picked = pools.sample(per_click, data["negatives"]["seed"])  # int64 [new, per_click], -1: none
     click_rows = np.flatnonzero(label > 0)
     click, rank = np.nonzero(picked >= 0)
@@ -157,8 +160,8 @@ def notes(data: dict, blocks: list[dict]) -> list[str]:
     how = data["negatives"]
     said = [
         f"{drawn} negatives drawn for {clicks} clicks ({how['per_click']} a click, seed {how['seed']}): another "
-        f"'{how['item']}', uniform over those clicked in the {how['window_hours']:g} hours before, less those of the "
-        f"same '{how['user']}'; {pool:.0f} to draw from on average"
+        f"'{how['item']}', {LIKELY[how['by']]} in the {how['window_hours']:g} hours before, less those of the same "
+        f"'{how['user']}'; {pool:.0f} to draw from on average"
     ]
     if lacking:
         said.append(f"{lacking} clicks had no recently active item to draw from, or fewer than {how['per_click']}")
@@ -172,10 +175,17 @@ class Pools:
     end_j being the item's next click or time_j + window, whichever is earlier. So the pool's size at s is (clicks
     before s) - (ends before s), and its members are, in order of time, the first so many of the clicks whose end is
     not before s. A user's own items are counted in the same way.
+
+    Args:
+      clicks: the K clicks that a pool may hold.
+      queries: int64 [Q], places in `clicks`: those whose pools are wanted.
+      window: ticks.
+      by: 'items' or 'clicks', what is drawn uniformly.
     """
 
-    def __init__(self, clicks: Clicks, queries: np.ndarray, window: int):
+    def __init__(self, clicks: Clicks, queries: np.ndarray, window: int, by: str):
         n = len(clicks.time)
+        self.by = by
         user_hash, item_hash = hash_rows([clicks.user]), hash_rows([clicks.columns[next(iter(clicks.columns))]])
         order = np.lexsort((user_hash, item_hash, clicks.time))  # of the values only: no trace of the files' order
         place = np.empty(n, np.int64)
@@ -193,18 +203,16 @@ class Pools:
         s = time[self.q]
         self.before = np.searchsorted(time, s)  # clicks before s
         self.start = np.searchsorted(time, s - window)  # clicks before the window
-        left = np.searchsorted(time, time)
-        self.by_item, self.by_pair = Counter(self.item, left), Counter(pair, left)
+        self.by_item, self.by_pair = Counter(self.item, np.arange(n)), Counter(pair, np.arange(n))
         end = _ends(self.item, time, window)
-        by_end = np.argsort(end, kind="stable")
-        self.ended = np.searchsorted(end[by_end], s)
+        self.by_end = np.argsort(end, kind="stable")
+        self.ended = np.searchsorted(end[self.by_end], s)
         self.size = self.before - self.ended
-        self.selector = Selector(by_end)
         # The free ones: less the user's own items, less the click's own if it is in the pool and not among those.
         pair_end = _ends(pair, time, window)
         sorted_end = np.sort(pair_end)
         q_user, zero = user[self.q], np.zeros(len(s), np.int64)
-        born = Counter(user, left).between(q_user, zero, self.before)
+        born = Counter(user, np.arange(n)).between(q_user, zero, self.before)
         died = Counter(user, np.searchsorted(sorted_end, pair_end)).between(
             q_user, zero, np.searchsorted(sorted_end, s)
         )
@@ -228,39 +236,58 @@ class Pools:
         keys = mix(self.key ^ mix(np.full(len(self.key), seed, np.int64).view(np.uint64)))
         taken = np.full((len(keys), per_click), -1, np.int64)  # sorted clicks
         for k in range(per_click):
-            rows = np.flatnonzero(self.free > k)
+            rows, words = np.flatnonzero(self.free > k), k * (ATTEMPTS + 1)  # words used by the draws before
             for attempt in range(ATTEMPTS):
-                word = mix(keys[rows] + np.full(len(rows), k * (ATTEMPTS + 1) + attempt, np.uint64) * STEP)
-                found = self.selector.select(self.ended[rows], (word % self.size[rows].astype(np.uint64)).astype(int))
+                found = self._any(rows, _word(keys[rows], words + attempt))
                 bad = self._excluded(rows, found, taken[rows, :k])
                 taken[rows[~bad], k] = found[~bad]
                 rows = rows[bad]
                 if not len(rows):
                     break
-            for part in np.split(rows, np.flatnonzero(np.diff(np.cumsum(self.size[rows]) // PAIRS)) + 1):
-                taken[part, k] = self._least_of_all(part, keys[part], taken[part, :k])
+            else:
+                for part in np.split(rows, np.flatnonzero(np.diff(np.cumsum(self.size[rows]) // PAIRS)) + 1):
+                    taken[part, k] = self._listed(part, _word(keys[part], words + ATTEMPTS), taken[part, :k])
         return np.where(taken >= 0, self.position[taken], -1)
+
+    @cached_property
+    def _selector(self) -> "Selector":
+        return Selector(self.by_end)
+
+    def _any(self, rows: np.ndarray, word: np.ndarray) -> np.ndarray:
+        """A click out of each window, or for one of its items the last click on it: some may be excluded."""
+        if self.by == "clicks":
+            return self.start[rows] + _below(word, self.before[rows] - self.start[rows])
+        return self._selector.select(self.ended[rows], _below(word, self.size[rows]))
 
     def _excluded(self, rows: np.ndarray, found: np.ndarray, taken: np.ndarray) -> np.ndarray:
         item = self.item[found]
         repeated = (self.item[taken] == item[:, None]).any(axis=1)
         return repeated | (item == self.item[self.q[rows]]) | self._own(rows, item)
 
-    def _least_of_all(self, rows: np.ndarray, keys: np.ndarray, taken: np.ndarray) -> np.ndarray:
-        """One free member of each pool, all of them listed: the one of the least random word."""
+    def _listed(self, rows: np.ndarray, word: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        """As `_any`, but none excluded: all items of each pool are listed, at least one of them free."""
         size = self.size[rows]
         query = np.repeat(np.arange(len(rows)), size)
         r = np.arange(len(query)) - np.repeat(np.cumsum(size) - size, size)
-        found = self.selector.select(self.ended[rows][query], r)
-        free = np.flatnonzero(~self._excluded(rows[query], found, taken[query]))
-        word = mix(keys[query[free]] ^ mix(r[free].astype(np.uint64)))
-        order = np.lexsort((word, query[free]))
-        first = np.unique(query[free][order], return_index=True)[1]
-        return found[free][order][first]
+        found = self._selector.select(self.ended[rows][query], r)
+        free = ~self._excluded(rows[query], found, taken[query])
+        query, found = query[free], found[free]
+        weight = np.ones(len(query), np.int64)
+        if self.by == "clicks":
+            weight = self.by_item.between(self.item[found], self.start[rows][query], self.before[rows][query])
+        total = np.cumsum(weight)
+        end = total[np.searchsorted(query, np.arange(len(rows)), side="right") - 1]
+        begin = np.concatenate([[0], end])[:-1]
+        target = begin + _below(word, end - begin)
+        place = np.searchsorted(total, target, side="right")
+        if self.by == "clicks":
+            nth = target - (total[place] - weight[place])
+            return self.by_item.nth(self.item[found[place]], self.start[rows], nth)
+        return found[place]
 
 
 class Counter:
-    """How many of the events with code c have a position in [a, b)?"""
+    """How many of the events with code c have a position in [a, b)? Where is the r-th (from 0) of them?"""
 
     def __init__(self, code: np.ndarray, position: np.ndarray):
         self.width = len(code) + 1  # positions are 0 .. len(code)
@@ -269,6 +296,9 @@ class Counter:
     def between(self, code: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         code = code * self.width
         return np.searchsorted(self.sorted, code + b) - np.searchsorted(self.sorted, code + a)
+
+    def nth(self, code: np.ndarray, a: np.ndarray, r: np.ndarray) -> np.ndarray:
+        return self.sorted[np.searchsorted(self.sorted, code * self.width + a) + r] % self.width
 
 
 class Selector:
@@ -297,6 +327,16 @@ class Selector:
             r = np.where(one, r - (zb - za), r)
             a, b = np.where(one, zeros[-1] + a - za, za), np.where(one, zeros[-1] + b - zb, zb)
         return value
+
+
+def _word(keys: np.ndarray, n: int) -> np.ndarray:
+    """uint64 [Q]: the n-th word of each key's random sequence."""
+    return mix(keys + np.full(len(keys), n, np.uint64) * STEP)
+
+
+def _below(word: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """int64 [Q]: uniform in 0 .. size - 1."""
+    return (word % size.astype(np.uint64)).astype(np.int64)
 
 
 def _ends(code: np.ndarray, time: np.ndarray, window: int) -> np.ndarray:

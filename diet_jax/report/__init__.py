@@ -1,4 +1,4 @@
-"""The report of a workdir: a table for the terminal, one for a Markdown file, one self-contained HTML page.
+"""The report of a workdir, or of the trend instrument: tables for the terminal and for Markdown, one HTML page.
 
 Means, retentions, gaps and the overhead are computed here, from the raw scores and clocks in the workdir's
 files. A file that is not there costs its sections of the page, and the page says which command writes it.
@@ -7,7 +7,8 @@ files. A file that is not there costs its sections of the page, and the page say
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import rich.box
@@ -15,8 +16,9 @@ import rich.console
 import rich.table
 
 from diet_jax import scores
+from diet_jax.disk import write_bytes, write_text
 from diet_jax.errors import UserError
-from diet_jax.report import evaluation, page, sections
+from diet_jax.report import evaluation, page, sections, trends
 
 
 def summary_table(evaluate: Mapping) -> str:
@@ -25,26 +27,26 @@ def summary_table(evaluate: Mapping) -> str:
     Args:
         evaluate: what evaluate.json holds.
     """
-    out = io.StringIO()
-    console = rich.console.Console(file=out, width=140, no_color=True, force_terminal=False)
-    for caption, header, rows in _text_tables(evaluate):
-        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-        for i, name in enumerate(header):
-            table.add_column(name, justify="right" if i else "left", no_wrap=i == 0, max_width=16 if i > 2 else None)
-        for row in rows:
-            table.add_row(*row)
-        console.print(caption, table, sep="\n", highlight=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return _terminal(_text_tables(evaluate))
 
 
 def markdown_table(evaluate: Mapping) -> str:
     """What `summary_table` says, as Markdown."""
-    parts = []
-    for caption, header, rows in _text_tables(evaluate):
-        ruler = ["---", *["---:"] * (len(header) - 1)]
-        lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
-        parts.append(f"{caption}:\n\n" + "\n".join(lines) + "\n")
-    return "\n".join(parts)
+    return _markdown(_text_tables(evaluate))
+
+
+def trends_table(result: Mapping) -> str:
+    """Figures of the memory and of every rival, set by set, and their paired differences, as text for a terminal.
+
+    Args:
+        result: what trends.json holds.
+    """
+    return _terminal(trends.tables(result))
+
+
+def markdown_trends(result: Mapping) -> str:
+    """What `trends_table` says, as Markdown."""
+    return _markdown(trends.tables(result))
 
 
 def write_report(workdir: str, command: str) -> str:
@@ -78,10 +80,57 @@ def write_report(workdir: str, command: str) -> str:
         *sections.origin(evaluate, config, manifest, command),
     ]
     path = os.path.join(workdir, "report.html")
-    with open(path + ".tmp", "w", encoding="utf-8") as f:
-        f.write(page.document(f"diet-jax: {name}", html))
-    os.replace(path + ".tmp", path)
+    write_text(Path(path), page.document(f"diet-jax: {name}", html))
     return path
+
+
+def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
+    """Write `report.html`, `scatter.png` and `frontier.png` of the trend instrument, and return the page's path.
+
+    The page holds its pictures and needs no server; the same result and command give the same bytes.
+
+    Args:
+        folder: where they go, the study's workdir.
+        result: what trends.json holds.
+        command: the command line that wrote the report, shown in the page beside that of the study.
+
+    Raises:
+        UserError: the folder does not exist.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; scripts/trends.py makes it")
+    images = {"scatter": trends.scatter(result), "frontier": trends.frontier(result)}
+    for name, png in images.items():
+        write_bytes(folder / f"{name}.png", lambda file, png=png: file.write(png))
+    html = page.document(f"diet-jax trends: {folder.resolve().name}", trends.sections(result, command, images))
+    write_text(folder / "report.html", html)
+    return str(folder / "report.html")
+
+
+def _terminal(tables: Sequence[Sequence]) -> str:
+    """(caption, header, rows, lines below) of each, as plain text."""
+    out = io.StringIO()
+    console = rich.console.Console(file=out, width=150, no_color=True, force_terminal=False)
+    for caption, header, rows, *below in tables:
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        for i, name in enumerate(header):
+            table.add_column(name, justify="right" if i else "left", no_wrap=i == 0, max_width=16 if i > 2 else None)
+        for row in rows:
+            table.add_row(*row)
+        lines = [line for part in below for line in (*part, "")]
+        console.print(caption, table, *lines, sep="\n", highlight=False, markup=False)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _markdown(tables: Sequence[Sequence]) -> str:
+    parts = []
+    for caption, header, rows, *below in tables:
+        ruler = ["---", *["---:"] * (len(header) - 1)]
+        lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
+        parts.append(f"{caption}:\n\n" + "\n".join(lines) + "\n")
+        parts += [f"{line}\n" for part in below for line in part]
+    return "\n".join(parts)
 
 
 def _text_tables(evaluate: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -11,8 +11,9 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 INK, MUTED, GRID = "#1f2328", "#59636e", "#e4e7eb"
 BLUE, ORANGE, GREY, GREEN, RED = "#1f6fb4", "#d9730d", "#8b949e", "#2e8b57", "#c2412d"
@@ -21,6 +22,7 @@ CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#596
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 SERIES = (BLUE, ORANGE, GREY, GREEN, RED)
 WIDE, HALF = (10.0, 3.5), (5.2, 3.3)  # inches: a picture alone in its row, and one of two
+PAGE = 8.0  # inches: 1200 pixels, a picture that also stands alone beside the page
 
 _STYLE = {
     "font.family": "sans-serif",
@@ -80,7 +82,7 @@ def retention(labels: Sequence[str], series: Mapping[str, Sequence[Sequence[floa
         axes[1].set_ylim(low - 0.08 * (high - low) - 0.002, high + 0.08 * (high - low) + 0.002)
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=1 + len(series))
 
-    return _png(draw, WIDE)
+    return png(draw, WIDE)
 
 
 def auc_by_candidate(labels: Sequence[str], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
@@ -111,7 +113,7 @@ def auc_by_candidate(labels: Sequence[str], panels: Mapping[str, Mapping[str, Se
         _legend_right(axes[-1])
 
     count = max(len(candidates) for candidates in panels.values())
-    return _png(draw, (WIDE[0], max(WIDE[1], 0.7 + 0.19 * count)))  # the legend has a line per candidate
+    return png(draw, (WIDE[0], max(WIDE[1], 0.7 + 0.19 * count)))  # the legend has a line per candidate
 
 
 def addressing(labels: Sequence[str], counts: Mapping[str, Sequence[float]]) -> bytes:
@@ -136,7 +138,7 @@ def addressing(labels: Sequence[str], counts: Mapping[str, Sequence[float]]) -> 
         ax.set_ylabel("entries")
         _legend_above(ax, columns=len(counts))
 
-    return _png(draw, HALF)
+    return png(draw, HALF)
 
 
 def refinement(labels: Sequence[str], change: Sequence[float], accepted: Sequence[bool]) -> bytes:
@@ -157,7 +159,7 @@ def refinement(labels: Sequence[str], change: Sequence[float], accepted: Sequenc
         ax.set_ylabel("held-out loss, after − before")
         _legend_above(ax, columns=2, handles=[Patch(label=name, **look) for name, look in looks.items()])
 
-    return _png(draw, HALF)
+    return png(draw, HALF)
 
 
 def reference(labels: Sequence[str], auc: Sequence[float]) -> bytes:
@@ -169,7 +171,7 @@ def reference(labels: Sequence[str], auc: Sequence[float]) -> bytes:
         _stage_axis(ax, labels)
         ax.set_ylabel("AUC, tested then trained")
 
-    return _png(draw, HALF)
+    return png(draw, HALF)
 
 
 def calibration(curves: Mapping[str, Sequence[Sequence[float]]]) -> bytes:
@@ -195,7 +197,7 @@ def calibration(curves: Mapping[str, Sequence[Sequence[float]]]) -> bytes:
         ax.set(xlim=(0, top), ylim=(0, top), xlabel="predicted click rate", ylabel="observed click rate")
         ax.legend(loc="upper left")
 
-    return _png(draw, HALF)
+    return png(draw, HALF)
 
 
 def forgetting(blocks: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
@@ -220,7 +222,7 @@ def forgetting(blocks: Sequence[str], curves: Mapping[str, Mapping[str, Sequence
         axes[0].set_ylabel("AUC on the old block")
         _legend_right(axes[min(columns, len(curves)) - 1])
 
-    return _png(draw, (WIDE[0], 3.2 * lines) if lines > 1 else WIDE)
+    return png(draw, (WIDE[0], 3.2 * lines) if lines > 1 else WIDE)
 
 
 def overhead(components: Mapping[str, float], reference_name: str = "reference") -> bytes:
@@ -238,7 +240,130 @@ def overhead(components: Mapping[str, float], reference_name: str = "reference")
         ax.grid(axis="y", visible=False)
         ax.set_xlabel("seconds")
 
-    return _png(draw, HALF)
+    return png(draw, HALF)
+
+
+def scatter(names: Sequence[str], apart: Sequence[bool], full: np.ndarray, panels: Mapping[str, np.ndarray]) -> bytes:
+    """AUC of every candidate on the full log against its AUC elsewhere, one panel per kind of training rows.
+
+    Args:
+        names, apart: C candidates; whether one is of the confirmation set, shown by another marker.
+        full: f64[C, 2], mean and sd (nan: none) over seeds of full training.
+        panels: title -> f64[C, 2], the same over distillations; candidates without a mean are left out.
+    """
+
+    def draw(fig: Figure) -> None:
+        drawn = []
+        for ax, (title, side) in zip(fig.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
+            known = np.isfinite(full[:, 0]) & np.isfinite(side[:, 0])
+            for of_set, (label, colour, marker) in enumerate(
+                [("development", BLUE, "o"), ("confirmation", ORANGE, "D")]
+            ):
+                if (at := known & (np.asarray(apart) == of_set)).any():
+                    (x, x_sd), (y, y_sd) = full[at].T, side[at].T
+                    bars = {"fmt": marker, "color": colour, "ecolor": GREY, "elinewidth": 0.8, "markersize": 5}
+                    ax.errorbar(x, y, np.nan_to_num(y_sd), np.nan_to_num(x_sd), label=label, **bars)
+            limits = ax.get_xlim(), ax.get_ylim()
+            if known.any():
+                start = full[known, 0].min()
+                ax.axline((start, start), slope=1, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="same AUC")
+            (left, right), (low, high) = limits  # a little more on every side: the names of the outer points
+            ax.set_xlim(left - 0.05 * (right - left), right + 0.05 * (right - left))
+            ax.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
+            ax.set(xlabel="AUC, trained on the full log", ylabel=f"AUC, {title}")
+            ax.set_title(title, loc="left", fontsize=10)
+            ax.legend(loc="lower right")
+            drawn.append((ax, [names[i] for i in np.flatnonzero(known)], full[known], side[known]))
+        fig.draw_without_rendering()  # places the axes: names are set in pixels
+        fig.set_layout_engine("none")
+        for ax, shown, x, y in drawn:
+            _label(ax, shown, np.stack([x, y], -1))
+
+    return png(draw, (PAGE, 5.6 * len(panels)))
+
+
+def frontier(panels: Mapping[str, tuple[Mapping[str, np.ndarray], float, str]], looks: Mapping[str, tuple]) -> bytes:
+    """A figure against cost ratio, one panel a figure, a line per kind of training rows.
+
+    Args:
+        panels: figure -> (kind -> f64[K, 3]: cost ratio, mean, sd over distillations (nan: none), the chosen
+            epochs first, which is the large marker; height of the dashed line, nan: none; its name, or a note;
+            whether the axis is stretched around the line).
+        looks: kind -> (colour, marker, line style, line width).
+    """
+
+    def draw(fig: Figure) -> None:
+        axes = fig.subplots(1, len(panels), squeeze=False, sharex=True)[0]
+        for ax, (name, (series, dashed, words, stretched)) in zip(axes, panels.items(), strict=True):
+            for kind, readings in series.items():
+                colour, marker, style, width = looks[kind]
+                z = 3 + width  # the memory, drawn thickest, on top
+                (x, y, sd), (tried, height, _) = readings[:1].T, readings[1:].T
+                order = np.argsort(tried, kind="stable")
+                line = {"linestyle": style, "linewidth": width, "marker": marker, "markersize": 3}
+                ax.plot(tried[order], height[order], color=colour, zorder=z, **line)
+                ax.errorbar(x, y, np.nan_to_num(sd), fmt=marker, color=colour, markersize=6.5, elinewidth=1, zorder=z)
+            if np.isfinite(dashed):
+                ax.axhline(dashed, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+            known = np.concatenate([readings[:, 1] for readings in series.values()])
+            known = known[np.isfinite(known)]
+            if not known.size:
+                ax.set_yticks([])
+            elif stretched:  # even within 0.05 of the line, logarithmic beyond: what fails does not press the rest flat
+                to, back = (lambda y, at=dashed: np.arcsinh(20 * (y - at))), (lambda z, at=dashed: at + np.sinh(z) / 20)
+                steps = np.array([0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1, 2])
+                ticks = np.concatenate([dashed - steps, [dashed], dashed + steps]).round(6)
+                ax.set_yscale("function", functions=(to, back))
+                ax.set_yticks(ticks, [f"{y:g}" for y in ticks])
+                ax.set_ylim(back(to(min(known.min(), dashed)) - 0.2), back(to(max(known.max(), dashed)) + 0.2))
+            ax.set_title(words, loc="left", fontsize=8.5, color=MUTED)
+            ax.set(xscale="log", xlabel="cost ratio (row visits)", ylabel=name)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.xaxis.set_minor_locator(NullLocator())
+        keys = [
+            Line2D([], [], color=colour, marker=marker, linestyle=style, linewidth=width, label=kind)
+            for kind, (colour, marker, style, width) in looks.items()
+        ]
+        fig.legend(handles=keys, loc="outside lower left", ncols=3)
+
+    return png(draw, (PAGE, 5.0 + 0.2 * -(-len(looks) // 3)))
+
+
+def _label(ax: Axes, names: Sequence[str], points: np.ndarray, size: float = 7.5) -> None:
+    """Names beside their points, f64[C, (mean, sd), (x, y)], with a line to the point where a name stands off.
+
+    Greedy, the most crowded point first: of places around the point the one of least cost. A name should cover no
+    other name, point, bar or line, be nearer to its own point than to others, and near at all; its line should cross
+    none.
+    """
+    frame, at = ax.get_window_extent(), ax.transData.transform(points[:, 0])
+    texts = [ax.text(0, 0, name, fontsize=size, color=INK, ha="center", va="center") for name in names]
+    angles, radii = np.linspace(0, 2 * np.pi, 24, endpoint=False), np.repeat(np.linspace(12, 300, 36), 24)
+    around = np.tile(np.stack([np.cos(angles), np.sin(angles)], 1).round(6), (36, 1))
+    boxes = np.concatenate([at - 7, at + 7], 1)  # left, low, right, high; pixels
+    steps = np.linspace(-1, 1, 13)[:, None, None, None] * np.eye(2)  # along the bars
+    lines = ax.transData.transform((points[:, :1] + steps * np.nan_to_num(points[:, 1:])).reshape(-1, 2))
+    crowd = np.exp(-(((at[:, None] - at[None]) / (150, 40)) ** 2).sum(-1)).sum(1)
+    for i in np.argsort(-crowd, kind="stable"):
+        half = np.array(texts[i].get_window_extent().size) / 2 + (3, 0)
+        middle = at[i] + radii[:, None] * around + np.sign(around) * half
+        low, high = middle - half, middle + half
+        share = np.minimum(high[:, None], boxes[:, 2:]) - np.maximum(low[:, None], boxes[:, :2])
+        ends = np.clip(at[i], low, high)  # where the line meets the name
+        steps = (at[i] + np.linspace(0, 1, 16)[:, None, None] * (ends - at[i]))[:, :, None]
+        crossed = ((steps > boxes[:, :2]) & (steps < boxes[:, 2:])).all(-1).any(0).sum(1) - 1  # its own point
+        struck = ((lines > low[:, None]) & (lines < high[:, None])).all(-1).sum(1)
+        apart = np.hypot(*np.moveaxis(np.clip(at, low[:, None], high[:, None]) - at, -1, 0))
+        nearer = (apart < np.hypot(*(ends - at[i]).T)[:, None] + 4).sum(1) - 1
+        cost = share.clip(0).prod(-1).sum(1) + 60 * struck + 40 * crossed + 20 * nearer + 0.7 * radii
+        best = int(np.argmin(cost + 1e6 * ((low < frame.min) | (high > frame.max)).any(1)))
+        texts[i].set(transform=None, position=middle[best])
+        boxes = np.concatenate([boxes, [[*low[best], *high[best]]]])
+        if radii[best] > 20:
+            line = np.stack([at[i], ends[best]])
+            ax.add_artist(Line2D(*line.T, transform=None, color=GREY, linewidth=0.6, zorder=1.5))
+            lines = np.concatenate([lines, line[0] + np.linspace(0, 1, 24)[:, None] * (line[1] - line[0])])
 
 
 def _stage_axis(ax: Axes, labels: Sequence[str], most: int = 14) -> None:
@@ -277,11 +402,11 @@ def _legend_above(ax: Axes, columns: int, handles: Sequence[Patch] | None = None
     )
 
 
-def _png(draw, size: tuple[float, float]) -> bytes:
-    """Run `draw` on a new figure of `size` inches; the bytes depend on nothing but what is drawn."""
+def png(draw, size: tuple[float, float]) -> bytes:
+    """Run `draw` on a new figure of `size` inches, 150 pixels each; the bytes depend on nothing but what is drawn."""
     with matplotlib.rc_context(_STYLE):
-        fig = Figure(figsize=size, layout="constrained")
+        fig = Figure(figsize=size, layout="constrained", dpi=150)
         draw(fig)
         out = io.BytesIO()
-        fig.savefig(out, format="png", dpi=150, metadata={"Software": None})
+        fig.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()
