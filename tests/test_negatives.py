@@ -102,7 +102,7 @@ def test_every_click_gets_distinct_items_of_its_own_causal_pool_and_as_many_as_t
     said = next(note for note in stream.notes if "negatives" in note)
     assert said.startswith(f"{drawn} negatives drawn for {len(rows)} clicks ({per_click} a click, seed 0)")
     assert f"; {np.mean(pools):.0f} to draw from on average" in said
-    assert ("in proportion to its clicks in the 6 hours before" in said) == (draws_by == "clicks")
+    assert ("in proportion to its clicks in the 6 h before" in said) == (draws_by == "clicks")
     assert f"{lacking} clicks had no recently active item to draw from" in stream.notes[-1]
 
 
