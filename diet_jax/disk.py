@@ -27,7 +27,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """A file that `write` fills."""
-    part = path.with_name(path.name + '.part')
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')  # several processes may keep one cache
     with open(part, 'wb') as file:
         write(file)
     os.replace(part, path)

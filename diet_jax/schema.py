@@ -93,9 +93,7 @@ def default_data() -> ConfigDict:
             negatives=dict(
                 per_click=0,  # 0: none are drawn
                 item="",  # the field that is redrawn, from the items clicked just before
-                # 'clicks': the item of a click drawn uniformly, so popularity alone tells nothing; 'items': every item
-                # as likely, so popularity tells nearly all.
-                by="clicks",
+                by="items",  # all as likely: popularity tells much; 'clicks': as likely as they were clicked, harder
                 item_columns=(),  # columns of the log that go with the item (its category), and not with the click
                 user="",  # a column of the log: items its own clicks hold are not drawn; '' = the group field
                 window_hours=24.0,  # how long before the click, strictly

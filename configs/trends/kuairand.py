@@ -20,14 +20,17 @@ BASE = load(Path(__file__).parents[1] / 'kuairand.py')
 
 
 def get_config(arg: str = '') -> ConfigDict:
+    return study(BASE, arg, dict(user='user_id', item='video_id', creator='author_id', context='tab'))
+
+
+def study(base, arg: str, roles: dict) -> ConfigDict:
+    """The study of a log: its config file, the words of the argument, and what the pool's roles are called there."""
     words = set(filter(None, arg.split(',')))
     if unknown := words - {'cost60', 'rivals', 'release', 'smoke'}:
-        raise ValueError(
-            f"configs/trends/kuairand.py takes no argument '{min(unknown)}': cost60, rivals, release, smoke"
-        )
-    config = BASE.get_config('smoke' if 'smoke' in words else '')
+        raise ValueError(f"there is no argument '{min(unknown)}': cost60, rivals, release, smoke")
+    config = base.get_config('smoke' if 'smoke' in words else '')
     trends = config.trends
-    trends.roles = ConfigDict(dict(user='user_id', item='video_id', creator='author_id', context='tab'))
+    trends.roles = ConfigDict(roles)
     trends.confirmation = 'release' in words
     if 'rivals' in words:
         trends.rivals = RIVALS

@@ -160,7 +160,7 @@ def notes(data: dict, blocks: list[dict]) -> list[str]:
     how = data["negatives"]
     said = [
         f"{drawn} negatives drawn for {clicks} clicks ({how['per_click']} a click, seed {how['seed']}): another "
-        f"'{how['item']}', {LIKELY[how['by']]} in the {how['window_hours']:g} hours before, less those of the same "
+        f"'{how['item']}', {LIKELY[how['by']]} in the {how['window_hours']:g} h before, less those of the same "
         f"'{how['user']}'; {pool:.0f} to draw from on average"
     ]
     if lacking:
