@@ -7,11 +7,13 @@ stage t is chosen on block t and scored on block t + 1.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diet_jax import candidates as cd
@@ -187,8 +189,10 @@ def row_side(candidate: cd.Candidate, log: cd.Log, rows: Sequence[Rows], t: int,
     known, epochs, lrs, seeds = log.num_slots[t - 1], grid.epochs, grid.lrs, grid.seeds
     trained = [cd.train_grid(candidate, r.data, r.num_codes, grid.batch, epochs, lrs, seeds, r.lazy) for r in rows]
 
+    encoded = functools.cache(lambda i, block: jnp.asarray(rows[i].encode(log.ids(block, known))))
+
     def predict(i, block, e, j):
-        return trained[i].logits(rows[i].encode(log.ids(block, known)), e, j)[:, : len(log.labels[block])]
+        return trained[i].logits(encoded(i, block), e, j)[:, : len(log.labels[block])]
 
     visits = [int(rows[0].data.rows) * n for n in epochs]
     seconds = float(np.mean([g.seconds for g in trained])) / epochs[-1]

@@ -151,7 +151,7 @@ def trained(grid):
 def test_an_epoch_visits_every_valid_row_once_with_its_weight(monkeypatch):
     data = memory_rows()._replace(ids=jnp.arange(24)[:, None])  # so that a row is told by its id
 
-    def visit(model, state, ids, target, weight, lr, dropout_key):
+    def visit(model, state, ids, target, weight, lr, dropout_key, decay):
         return state.at[ids[:, 0]].add(weight)
 
     monkeypatch.setattr(tr, 'inner_step', visit)
@@ -168,6 +168,29 @@ def test_a_student_of_the_grid_is_the_student_trained_alone(trained):
     for index, epochs in enumerate((2, 3)):  # kept after 2 and after 5
         alone = train(alone, jax.random.fold_in(order, index), epochs)
         assert_near(jax.tree.map(lambda x, index=index: x[index, 1, 2], trained), alone.params, 1e-4)
+
+
+def test_lazy_students_are_dense_ones_where_every_row_is_touched(trained):
+    """One slot a field, so that every batch touches all: the two ways differ in what they leave alone only.
+
+    First-order weights: gradients of the embeddings are so small here that `eps_root` of the dense way shows.
+    """
+    data = memory_rows()
+    data = data._replace(ids=jnp.zeros_like(data.ids) + jnp.arange(FIELDS), weight=jnp.ones(24))
+    key, starts = jax.random.key(4), (tr.init_student, tr.init_stream)
+    dense, lazy = (
+        tr.student_epochs(FM, start(FM, jax.random.key(2), FIELDS, FIELDS), data, key, 1e-2, 1, 8).params
+        for start in starts
+    )
+    assert_near(dense['table'][:, 0], lazy['table'][:, 0], 1e-3)
+
+
+def test_a_lazy_student_leaves_untouched_rows_alone():
+    start = tr.init_stream(FM, jax.random.key(2), SLOTS + 3, FIELDS)
+    end = tr.student_epochs(FM, start, memory_rows(), jax.random.key(4), RATES[1], 2, 8, 0.1).params
+    touched = np.unique(np.asarray(memory_rows().ids)[:ROWS])
+    moved = np.any(np.asarray(start.params['table']) != np.asarray(end['table']), axis=1)
+    assert set(np.flatnonzero(moved)) <= set(touched) and moved.sum() >= len(touched) - 1
 
 
 def test_seeds_learning_rates_and_epochs_give_different_students(trained):
