@@ -34,7 +34,7 @@ def _metrics(stage: int) -> dict:
         "codebook": {"slots": 30_000 + stage, "new_slots": 1_200, "moved": 0.031},
         "influence": {
             "rows_mean": 0.01,
-            "rows_top1pct_mean": 0.9,
+            "rows_abs_mean": 0.9,
             "memory_mean": 0.2,
             "positive_share": 0.55,
         },

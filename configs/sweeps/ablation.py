@@ -15,7 +15,10 @@ BASE = load(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    return BASE.get_config(arg)
+    config = BASE.get_config(arg)
+    config.trends.rivals = ()
+    config.evaluate.full_cache = 'runs/full-side'  # shared with the study itself
+    return config
 
 
 def sweep(add):

@@ -128,7 +128,7 @@ def stages(metrics: Sequence[Mapping], command: str) -> list[str]:
         ["new in this block", number(_get(last, "codebook", "new_slots"), ",.0f")],
         ["id occurrences whose code moved", share(_get(last, "codebook", "moved"))],
         ["influence, mean of the block's rows", number(_get(last, "influence", "rows_mean"), ".3g")],
-        ["influence, mean of its top 1 %", number(_get(last, "influence", "rows_top1pct_mean"), ".3g")],
+        ["influence, mean magnitude of its rows", number(_get(last, "influence", "rows_abs_mean"), ".3g")],
         ["influence, mean of the memory", number(_get(last, "influence", "memory_mean"), ".3g")],
         ["log rows the memory stands for", number(_get(last, "memory", "mass"), ",.0f")],
         ["log rows per second", number(last.get("rows_per_second"), ",.0f")],
