@@ -2,7 +2,7 @@
 
 Every candidate is trained on the full log (6 seeds), on the memory (3 distillations x 3 student seeds) and on what
 every rival offers, by the protocol of one stage (`protocol`); `agreement` turns the raw scores into figures. A finished
-candidate is kept and not done again.
+side of a candidate is kept, and done again only when what it was trained on or how has changed.
 
     trends.json                 raw scores, protocol, summary
     candidates/<name>.json      one candidate, as in trends.json
@@ -13,6 +13,7 @@ candidate is kept and not done again.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -120,52 +121,51 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots))
     _check_blocks(encoded, data, t)
     sides, static = _memories(config, workdir, memories, encoded, data, t, log)
-    grid, boundaries = protocol.grid_of(e), [t]
+    grid = protocol.grid_of(e)
     kinds = ['memory', *section.rivals]
     index = _predictions_index(kinds, section.full_seeds, [s.config.seed for s in sides], e.seeds)
-    rows = {kind: _rows(kind, section, sides, static, t) for kind in kinds if kind not in COSTED}
+    rows = functools.cache(lambda kind: _rows(kind, section, sides, static, t))  # chosen when first trained on
     said = _protocol(config, encoded, data, t, sides, index)
-    digest = _digest(config, pool, sides, static, data, t)
+    digests = _digests(config, data, t, sides, static)
     (workdir / 'candidates').mkdir(exist_ok=True)
     (workdir / 'predictions').mkdir(exist_ok=True)
     block = {'label': data.labels[t + 1].astype(np.int8), 'group': data.groups[t + 1]}
     write_bytes(workdir / 'predictions' / 'block.npz', lambda file: np.savez(file, **block))
 
+    def run(kind: str, candidate: cd.Candidate, entry: dict) -> protocol.Side:
+        if kind == 'full':
+            cache = cache_folder(config, workdir)
+            passes = full.passes(candidate, data, e.learning_rates, section.full_seeds, [t], cache)
+            return protocol.full_side(passes, list(e.learning_rates), data, t)
+        if kind in COSTED:
+            visits = [point['row_visits'] for point in entry['memory']['frontier']]
+            return protocol.visit_side(kind, candidate, data, t, visits, section, e.seeds, len(sides))
+        return protocol.row_side(candidate, data, rows(kind), t, grid, frontier=True)
+
     entries = []
-    with Progress('trends', len(pool.candidates) * len(kinds), workdir / 'log.txt', log) as progress:
+    with Progress('trends', len(pool.candidates) * len(digests), workdir / 'log.txt', log) as progress:
         for candidate in pool.candidates:
-            path = workdir / 'candidates' / f'{candidate.name}.json'
-            predictions = workdir / 'predictions' / f'{candidate.name}.npy'
-            kept = json.loads(path.read_text()) if path.exists() and predictions.exists() else {}
-            if kept.get('digest') == digest and kept['config'] == json.loads(json.dumps(candidate.config)):
-                entries.append(kept)
-                progress.advance(len(kinds), f'{candidate.name}: kept')
-                continue
-            passes = full.passes(
-                candidate, data, e.learning_rates, section.full_seeds, boundaries, cache_folder(config, workdir)
-            )
-            whole = protocol.full_side(passes, list(e.learning_rates), data, t)
-            entry = {'name': candidate.name, 'config': candidate.config, 'digest': digest}
-            entry |= {'confirmation': candidate.name in pool.confirmation, 'chosen': {'full': whole.chosen}}
-            entry |= {'full': whole.scores, 'rivals': {}}
-            logits = [whole.logits]
-            for kind in kinds:
-                if kind in COSTED:
-                    visits = [p['row_visits'] for p in entry['memory']['frontier']]
-                    side = protocol.visit_side(kind, candidate, data, t, visits, section, e.seeds, len(sides))
+            kept, logits = _kept(workdir, candidate, digests)
+            entry = {'name': candidate.name, 'config': candidate.config, 'digests': digests, 'chosen': {}, 'rivals': {}}
+            entry['confirmation'] = candidate.name in pool.confirmation
+            for kind in digests:
+                if kind in logits:
+                    chosen, scores = _side(kept, kind)
                 else:
-                    side = protocol.row_side(candidate, data, rows[kind], t, grid, frontier=True)
-                if kind == 'memory':
-                    entry['chosen']['memory'], entry['memory'] = side.chosen, side.scores
+                    side = run(kind, candidate, entry)
+                    chosen, scores = side.chosen, side.scores
+                    logits[kind] = side.logits.reshape(-1, side.logits.shape[-1]).astype(np.float16)
+                if kind in kinds[1:]:
+                    entry['rivals'][kind] = {**scores, 'chosen': chosen}
                 else:
-                    entry['rivals'][kind] = {**side.scores, 'chosen': side.chosen}
-                logits.append(side.logits)
-            flat = np.concatenate([x.reshape(-1, x.shape[-1]) for x in logits]).astype(np.float16)
-            write_bytes(predictions, lambda file, x=flat: np.save(file, x))
-            write_json(path, entry)
-            entries.append(json.loads(path.read_text()))
+                    entry['chosen'][kind], entry[kind] = chosen, scores
+            entry['runs'] = [[kind, len(logits[kind])] for kind in digests]
+            flat = np.concatenate([logits[kind] for kind in digests])
+            write_bytes(workdir / 'predictions' / f'{candidate.name}.npy', lambda file, x=flat: np.save(file, x))
+            write_json(workdir / 'candidates' / f'{candidate.name}.json', entry)
+            entries.append(json.loads((workdir / 'candidates' / f'{candidate.name}.json').read_text()))
             progress.advance(
-                len(kinds),
+                len(digests),
                 f'{candidate.name}: AUC full {np.mean(entry["full"]["auc"]):.4f} memory '
                 f'{np.mean(entry["memory"]["auc"]):.4f}',
             )
@@ -330,21 +330,57 @@ def _protocol(config, encoded, data, t, sides, index) -> dict:
     }
 
 
-def _digest(config, pool, sides, static, data, t) -> str:
-    """Of all that a candidate's scores depend on, but the candidate."""
-    section = {
-        k: v
-        for k, v in plain(config.trends).items()
-        if k not in ('only', 'confirmation', 'resamples', 'user_resamples')
-    }
-    section.pop('pool')
-    section['group'], section['codes'] = plain(config.data.group), config.codebook.codes
-    evaluate = {k: v for k, v in plain(config.evaluate).items() if k not in ('candidates', 'first_stage', 'full_cache')}
-    memories = [a.manifest['checksums'] for side in [*sides, *static] for a in side.artifacts.values()]
-    here = Path(__file__).parent
-    code = [(here / name).read_text() for name in ('candidates.py', 'protocol.py', 'rivals.py', 'metrics.py')]
-    said = [section, evaluate, plain(config.reference), memories, data.digest, t, full.code_version(), code]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+def _digests(config, data: cd.Log, t: int, sides, static) -> dict[str, str]:
+    """For the full side and every kind of rows: of all that its scores depend on, but the candidate."""
+    here, e, section = Path(__file__).parent, config.evaluate, config.trends
+    code = [(here / f'{name}.py').read_text() for name in ('candidates', 'protocol', 'metrics', 'rivals', 'memory')]
+    shared = [data.digest, config.data.group, data.capacity, t, full.code_version(), code, e.batch]
+    students = [list(protocol.grid_of(e)), config.codebook.codes]
+    sizes = [side.size(t) for side in sides]
+    # Rivals depend on the reference model and on the codebook, not on what the memory holds.
+    rows = [plain(config.reference), [side.config.seed for side in sides], sizes]
+    books = [_checksums(side, 'codebook/') for side in sides]
+
+    def said(kind):
+        if kind == 'full':
+            return list(e.learning_rates), section.full_seeds
+        if kind in ('memory', 'static'):
+            of = sides if kind == 'memory' else static
+            return students, section.view, section.codebook, [_checksums(side) for side in of]
+        if kind in COSTED:
+            return students, sizes, section.visit_batch, list(section.visit_learning_rates)
+        return students, rows, books if kind.endswith(protocol.OURS) else None
+
+    text = {kind: json.dumps([kind, shared, said(kind)]) for kind in ('full', 'memory', *section.rivals)}
+    return {kind: hashlib.sha256(value.encode()).hexdigest()[:16] for kind, value in text.items()}
+
+
+def _checksums(side: protocol.Distillation, of: str = '') -> list:
+    return [{k: v for k, v in a.manifest['checksums'].items() if k.startswith(of)} for a in side.artifacts.values()]
+
+
+def _kept(workdir, candidate: cd.Candidate, digests) -> tuple[dict, dict]:
+    """What an earlier run left of a candidate: (its entry, {kind: logits} of the sides that are still right)."""
+    path, predictions = (
+        workdir / f for f in (f'candidates/{candidate.name}.json', f'predictions/{candidate.name}.npy')
+    )
+    entry = json.loads(path.read_text()) if path.exists() and predictions.exists() else {}
+    if entry.get('config') != json.loads(json.dumps(candidate.config)):
+        return {}, {}
+    flat, at, logits = np.load(predictions, allow_pickle=False), 0, {}
+    for kind, runs in entry['runs']:
+        if digests.get(kind) == entry['digests'][kind]:
+            logits[kind] = flat[at : at + runs]
+        at += runs
+    return entry, logits
+
+
+def _side(entry: dict, kind: str) -> tuple[dict, dict]:
+    """(chosen, scores) of one side of an entry."""
+    if kind in ('full', 'memory'):
+        return entry['chosen'][kind], entry[kind]
+    scores = dict(entry['rivals'][kind])
+    return scores.pop('chosen'), scores
 
 
 def _user_draws(result, workdir) -> dict | None:

@@ -144,6 +144,7 @@ def laid(monkeypatch):
 def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_time_order(numbered, laid):
     visits, total, label = (40, 100, 5000), T * ROWS, np.concatenate(numbered.labels[:T])
     lr = candidate('lr')
+    before = full.functions(lr.model, 0.0)[0].compiles
     protocol.visit_side('early_stop', lr, numbered, T, visits, section(), 1, 2)
     assert len(laid) == 3 * 2  # every number of visits, every replicate; learning rates and seeds share the rows
     for (rows, _, _), n in zip(laid, [40, 100, total] * 2):
@@ -157,7 +158,7 @@ def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_ti
     for rows, labels, steps in laid:
         np.testing.assert_array_equal(labels, label[rows])
         assert steps == total // 16, 'one shape for all, so compiled once'
-    assert full.functions(lr.model, 0.0)[0].compiles == 1
+    assert full.functions(lr.model, 0.0)[0].compiles <= before + 1
 
 
 def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, laid, monkeypatch):

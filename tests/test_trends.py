@@ -249,14 +249,13 @@ def test_what_a_score_depends_on_is_done_again_and_nothing_else(copy, pool, resu
     assert new['pool']['sets'] == {'confirmation': ['lr-no-user']}
     config = get_config(pool)
     config.evaluate.candidates, config.evaluate.first_stage = ('fm',), 9
+    config.trends.rivals = ()
     again(copy, config)
     changes = [
-        lambda c: c.trends.update(rivals=()),
         lambda c: c.trends.update(full_seeds=3),
         lambda c: c.trends.update(view='mean'),
         lambda c: c.trends.update(codebook=False),
         lambda c: c.trends.update(visit_batch=32),
-        lambda c: c.trends.roles.update(creator='tab'),
         lambda c: c.evaluate.update(seeds=3),
         lambda c: c.evaluate.update(epochs=(1, 3)),
         lambda c: c.evaluate.update(student_batch=8),
