@@ -75,6 +75,10 @@ class Log(NamedTuple):
         """i32[n, F] of block t, without padding."""
         return self.batches[t].ids.reshape(-1, self.fields)[: len(self.labels[t])]
 
+    def until(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """(i32[N, F], f32[N]) of D_1..D_t, in time order."""
+        return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(self.labels[:t])
+
     def rows_of_pass(self, t: int) -> int:
         """Row visits of one pass over D_1..D_t."""
         return sum(len(label) for label in self.labels[:t])

@@ -6,15 +6,6 @@ from ml_collections import ConfigDict
 
 from diet_jax.schema import default_data
 
-ROWS = ('random', 'recent', 'el2n', 'grand', 'herding', 'k_center', 'cgm')
-# Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated; and
-# full training made as cheap as training on the memory.
-RIVALS = (
-    *(f'{name}_rows{labels}' for name in ROWS for labels in ('', '_our_labels')),
-    'static',
-    'early_stop',
-    'subsample',
-)
 # The four that rank best on KuaiRand or keep the most AUC (docs/results/trends.md).
 STRONGEST = ('random_rows_our_labels', 'k_center_rows_our_labels', 'early_stop', 'subsample')
 

@@ -119,21 +119,18 @@ class Distillation:
         # Rows are the same with our labels as without; CGM learns labels, for one numbering of the ids.
         key = (kind if name == 'cgm' else name), t
         if key not in self._chosen:
-            seen = self.seen(t)
-            code = self.code[t] if ours else None
-            self._chosen[key] = rivals.choose(name, seen, self.size(t), self.config.seed, code), seen
-        chosen, seen = self._chosen[key]
-        ids, ones = seen.ids[chosen.index], np.ones(len(chosen.index))
+            seen, code = self.seen(t), self.code[t] if ours else None
+            chosen = rivals.choose(name, seen, self.size(t), self.config.seed, code)
+            self._chosen[key] = seen.ids[chosen.index], chosen  # not `seen`: it is the whole log
+        ids, chosen = self._chosen[key]
+        ones = np.ones(len(ids))
         if ours:
             return self._coded(t, self.code[t][ids], chosen.soft, ones)
         return self._raw(ids, chosen.own, ones)
 
     def seen(self, t: int) -> rivals.Seen:
         """D_1..D_t, and the reference model after it, by its own pass again."""
-        blocks = range(t)
-        ids = np.concatenate([self.log.rows(block) for block in blocks])
-        label = np.concatenate([self.log.labels[block] for block in blocks])
-        return rivals.Seen(ids, label, self.reference, self._reference(t))
+        return rivals.Seen(*self.log.until(t), self.reference, self._reference(t))
 
     def _reference(self, t: int):
         if not self._references:
@@ -210,8 +207,7 @@ def visit_side(kind: str, candidate, log: cd.Log, t: int, visits: Sequence[int],
       section: `config.trends`, for the batch and the learning rates (a grid of the memory side's size).
     Returns: Side, always with `frontier`.
     """
-    ids = np.concatenate([log.rows(block) for block in range(t)])
-    label = np.concatenate([log.labels[block] for block in range(t)])
+    ids, label = log.until(t)
     lrs, known, batch = list(section.visit_learning_rates), log.num_slots[t - 1], section.visit_batch
     total, steps = len(label), -(-min(max(visits), len(label)) // batch)
     step, predict_logits = full.functions(candidate.model, candidate.decay)

@@ -5,7 +5,7 @@
 * `random`, `recent`: uniform without replacement; the last n.
 * `el2n`, `grand` (Paul et al. 2021, arXiv:2107.07075): largest |sigmoid(z) - y|; largest norm of the row's loss
   gradient. Theirs are means over young models; these take the one model at hand, the trained reference.
-* `loss`: largest LogLoss. On clicks it is -log(1 - EL2N), so the rows are those of `el2n`: two names of one rule.
+  Largest LogLoss picks the rows of `el2n`: on clicks it is -log(1 - EL2N).
 * `herding` (Welling 2009, doi:10.1145/1553374.1553517): greedy matching of the mean, per class, as iCaRL does.
 * `k_center` (Sener & Savarese 2018, arXiv:1708.00489): farthest-first traversal, a 2-approximation of the cover.
 * `cgm`: the rows of `random`, their labels learned by gradient matching (`match_gradients`).
@@ -101,11 +101,6 @@ def _el2n(seen: Seen, n: int, seed: int) -> np.ndarray:
     return _largest(np.abs(_probability(_logits(seen.model, seen.params, seen.ids)) - seen.label), n)
 
 
-def _loss(seen: Seen, n: int, seed: int) -> np.ndarray:
-    logits = np.asarray(_logits(seen.model, seen.params, seen.ids), np.float64)
-    return _largest(np.logaddexp(0.0, logits) - seen.label * logits, n)
-
-
 def _grand(seen: Seen, n: int, seed: int) -> np.ndarray:
     return _largest(np.asarray(gradient_norms(seen.model, seen.params, seen.ids, seen.label)), n)
 
@@ -133,7 +128,6 @@ ROWS: dict[str, Callable[[Seen, int, int], np.ndarray]] = {
     'recent': _recent,
     'el2n': _el2n,
     'grand': _grand,
-    'loss': _loss,
     'herding': _herding,
     'k_center': _k_center,
     'cgm': _random,

@@ -23,11 +23,10 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax import agreement, full, metrics, models, protocol, stream
+from diet_jax import agreement, full, metrics, models, protocol, rivals, stream
 from diet_jax import candidates as cd
 from diet_jax.artifact import VIEWS
 from diet_jax.checks import check_config
-from diet_jax.config import RIVALS
 from diet_jax.data.stream import open_stream
 from diet_jax.disk import write_bytes, write_json
 from diet_jax.errors import UserError, closest
@@ -36,7 +35,9 @@ from diet_jax.progress import Progress
 from diet_jax.schema import plain
 from diet_jax.sweep import load
 
-COSTED = ('early_stop', 'subsample')  # rivals that get the memory's row visits, not its rows
+COSTED = ('early_stop', 'subsample')  # full training made as cheap: the memory's row visits, not its rows
+# Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated.
+RIVALS = (*(f'{name}_rows{labels}' for name in rivals.ROWS for labels in ('', protocol.OURS)), 'static', *COSTED)
 
 
 class Pool:

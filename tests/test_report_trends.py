@@ -149,7 +149,7 @@ def test_tables_say_what_the_summary_says(result, markup):
     assert sets == ['development', 'confirmation', 'all']
     shown = [_cells(text, 'trained on'), _cells(markdown, 'trained on')]
     heading = 'Does the memory rank as the full log does?'
-    shown.append([{row[0]: row[1:] for row in _rows(markup, heading, 2 * i) if row} for i in range(len(sets))])
+    shown.append([{row[0]: row[1:] for row in _rows(markup, heading, 3 * i) if row} for i in range(len(sets))])
     for found in shown:
         assert len(found) == len(sets)
         for name, table in zip(sets, found, strict=True):
@@ -213,6 +213,24 @@ def test_the_page_holds_the_raw_scores_and_where_they_come_from(result, markup):
     for said in ('0677947d78834dc1', '512781bfce965550', COMMAND, html.escape('<b>5 & 6</b>')):
         assert said in markup
     assert '<b>5 & 6</b>' not in markup and not re.search(r'<script|<link|src="http|url\(', markup)
+
+
+def test_the_memory_at_each_number_of_epochs_is_of_the_raw_scores(result):
+    for table, members in zip(
+        _cells(report.trends_table(result), 'epochs'), result['pool']['sets'].values(), strict=True
+    ):
+        chosen = [c for c in result['candidates'] if c['name'] in members]
+        full = [c['full']['auc'] for c in chosen]
+        auc = {c['name']: np.mean(c['full']['auc']) for c in chosen}
+        for k, point in enumerate(chosen[0]['memory']['frontier']):
+            each = agreement.figures(full, [c['memory']['frontier'][k]['auc'] for c in chosen])
+            cells = table[str(point['chosen']['epochs'])]
+            for cell, figure in zip(cells, ('retention_mean', 'retention_min', 'tau_sig')):
+                x = each[figure]
+                assert cell == ('undefined' if np.isnan(x).any() else f'{x.mean():.3f} ± {x.std(ddof=1):.3f}')
+            if {'lr', 'deepfm'} <= auc.keys():
+                at = {c['name']: np.mean(c['memory']['frontier'][k]['auc']) for c in chosen}
+                assert cells[3] == f'{(at["deepfm"] - at["lr"]) / (auc["deepfm"] - auc["lr"]):.2f}'
 
 
 def test_the_frontier_is_of_the_raw_scores(result):

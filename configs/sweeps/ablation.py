@@ -7,18 +7,13 @@
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from diet_jax.sweep import load
 
-BASE = load(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
+STUDY = load(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
 
 
-def get_config(arg: str = '') -> ConfigDict:
-    config = BASE.get_config(arg)
-    config.trends.rivals = ()
-    config.evaluate.full_cache = 'runs/full-side'  # shared with the study itself
-    return config
+def get_config(arg: str = ''):
+    return STUDY.get_config(f'alone,{arg}')
 
 
 def sweep(add):

@@ -7,14 +7,10 @@ Arguments as in configs/trends/kuairand.py.
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from diet_jax.sweep import load
 
-KUAIRAND = load(Path(__file__).parent / 'kuairand.py')
-BASE = load(Path(__file__).parents[1] / 'globo.py')
+STUDY = load(Path(__file__).parent / 'kuairand.py')
 
 
-def get_config(arg: str = '') -> ConfigDict:
-    roles = dict(user='user_id', item='click_article_id', creator='click_region', context='click_referrer_type')
-    return KUAIRAND.study(BASE, arg, roles)
+def get_config(arg: str = ''):
+    return STUDY.study('globo', arg)

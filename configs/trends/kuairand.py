@@ -4,7 +4,7 @@
 
 The pool's development set at 1 % of the rows, and every rival at the same rows. Arguments, joined by commas:
     cost60    at a cost ratio of 60 and more: 0.2 % of the rows and 8 epochs at most
-    rivals    all rivals, else the four strongest
+    rivals    all rivals, alone none, else the four strongest
     release   the confirmation set too
     smoke     five days, a few candidates and seeds: under a minute
 """
@@ -13,29 +13,26 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diet_jax.config import RIVALS
 from diet_jax.sweep import load
-
-BASE = load(Path(__file__).parents[1] / 'kuairand.py')
+from diet_jax.trends import RIVALS
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    return study(BASE, arg, dict(user='user_id', item='video_id', creator='author_id', context='tab'))
+    return study('kuairand', arg)
 
 
-def study(base, arg: str, roles: dict) -> ConfigDict:
-    """The study of a log: its config file, the words of the argument, and what the pool's roles are called there."""
+def study(log: str, arg: str) -> ConfigDict:
+    """The study of the log of configs/<log>.py; arg: words as above."""
     words = set(filter(None, arg.split(',')))
-    if unknown := words - {'cost60', 'rivals', 'release', 'smoke'}:
-        raise ValueError(f"there is no argument '{min(unknown)}': cost60, rivals, release, smoke")
-    config = base.get_config('smoke' if 'smoke' in words else '')
+    if unknown := words - {'cost60', 'rivals', 'alone', 'release', 'smoke'}:
+        raise ValueError(f"there is no argument '{min(unknown)}': cost60, rivals, alone, release, smoke")
+    config = load(Path(__file__).parents[1] / f'{log}.py').get_config('smoke' if 'smoke' in words else '')
     trends = config.trends
     # Few epochs: with 20, weak students catch up with the teacher and the order is gone (docs/results/trends.md).
     config.evaluate.epochs = (2, 4)
-    trends.roles = ConfigDict(roles)
     trends.confirmation = 'release' in words
-    if 'rivals' in words:
-        trends.rivals = RIVALS
+    if words & {'rivals', 'alone'}:
+        trends.rivals = RIVALS if 'rivals' in words else ()
     if 'cost60' in words:
         config.memory.row_budget, config.evaluate.epochs = 0.002, (4, 8)
     if 'smoke' in words:

@@ -7,14 +7,10 @@ Expect "undefined": seeds differ by more than candidates do. Arguments as in con
 
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from diet_jax.sweep import load
 
-KUAIRAND = load(Path(__file__).parent / 'kuairand.py')
-BASE = load(Path(__file__).parents[1] / 'taobao.py')
+STUDY = load(Path(__file__).parent / 'kuairand.py')
 
 
-def get_config(arg: str = '') -> ConfigDict:
-    roles = dict(user='user_id', item='item_id', creator='category_id', context='hour')
-    return KUAIRAND.study(BASE, arg, roles)
+def get_config(arg: str = ''):
+    return STUDY.study('taobao', arg)

@@ -129,13 +129,14 @@ def _cannot_read(file: LogFile, error: Exception) -> UserError:
     return UserError(f"{file.name} does not parse as {kind} ({error}): {way_out}")
 
 
+# What pyarrow and codecs raise for a file that is not what the config says: each was met with a damaged or odd file.
 PARSE_ERRORS = (
-    pa.ArrowInvalid,
-    pa.ArrowNotImplementedError,
-    pa.ArrowKeyError,
-    UnicodeError,
-    LookupError,
-    OSError,
+    pa.ArrowInvalid,  # bytes that do not parse
+    pa.ArrowNotImplementedError,  # Parquet or CSV that this pyarrow has no reader for: a codec, a nesting, an encoding
+    pa.ArrowKeyError,  # a column that the header does not have
+    UnicodeError,  # text of another encoding
+    LookupError,  # an encoding that does not exist
+    OSError,  # truncated, or unreadable
 )
 
 
@@ -219,6 +220,7 @@ def categories(array: pa.Array, where: str) -> pa.Array:
             return categories(array.cast(pa.string()), where)
         if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
             return array.cast(pa.string())
+    # A value that does not cast (bytes that are no UTF-8), or a type for which pyarrow has no cast.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         way_out = "set data.csv.encoding, or take it out of data.fields"
         raise UserError(f"{where} cannot be read as categories ({error}): {way_out}") from error

@@ -49,7 +49,7 @@ def tables(result: Mapping) -> list[Table]:
     """AUC, set by set: every kind's figures; then the paired differences, where there are rivals."""
     found = []
     for of in result['summary']:
-        found += [figure_table(result, of), *paired_table(result, of)]
+        found += [figure_table(result, of), *frontier_table(result, of), *paired_table(result, of)]
     return found
 
 
@@ -88,6 +88,30 @@ def figure_table(result: Mapping, of: str, metric: str = 'auc') -> Table:
     )
     header = ['trained on', *(name for name, _ in FIGURES.values()), 'cost ratio']
     return Table(caption, header, rows, reasons.lines(len(sides)))
+
+
+def frontier_table(result: Mapping, of: str) -> list[Table]:
+    """The memory at every number of epochs that was tried, the same for all candidates; no table without several."""
+    candidates = _members(result, of)
+    points = {c['name']: c['memory'].get('frontier', ()) for c in candidates}
+    if min(map(len, points.values())) < 2:
+        return []
+    readings, full, rows = _readings(candidates, 'memory'), {c['name']: _auc(c['full']) for c in candidates}, []
+    for k, point in enumerate(points[candidates[0]['name']]):
+        kept = math.nan
+        if {'lr', 'deepfm'} <= full.keys():
+            kept = (_auc(points['deepfm'][k]) - _auc(points['lr'][k])) / (full['deepfm'] - full['lr'])
+        cells = []
+        for figure in ('retention_mean', 'retention_min', 'tau_sig'):
+            cost, value, sd = readings[figure][k + 1]
+            cells.append('undefined' if math.isnan(value) else f'{value:.3f}' + f' ± {sd:.3f}' * math.isfinite(sd))
+        rows.append([str(point['chosen']['epochs']), *cells, number(kept, '.2f'), number(cost, '.1f')])
+    header = ['epochs', 'retention mean', 'retention min', 'tau_sig', 'gap LR-DeepFM kept', 'cost ratio']
+    return [Table(f'AUC, {_set(of)}: the memory, all candidates at one number of epochs', header, rows, [])]
+
+
+def _auc(side: Mapping) -> float:
+    return scores.score(side['auc']).mean
 
 
 def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:
