@@ -45,7 +45,7 @@ def get_config(arg: str = '') -> ConfigDict:
     data.time_fields = ('hour', 'weekday')
     data.group = 'user_id'
     roles = dict(user='user_id', item='click_article_id', creator='click_region', context='click_referrer_type')
-    config.trends.roles = ConfigDict(roles)
+    config.roles = ConfigDict(roles)
     data.negatives.per_click, data.negatives.item = 1, 'click_article_id'
     data.since = '2017-10-02'  # 10-01 only fills the first pools
     if arg == 'smoke':

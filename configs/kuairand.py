@@ -51,7 +51,7 @@ def get_config(arg: str = '') -> ConfigDict:
         dict(path='video_features_basic_pure.csv', key='video_id'),
     )
     data.group = 'user_id'
-    config.trends.roles = ConfigDict(dict(user='user_id', item='video_id', creator='author_id', context='tab'))
+    config.roles = ConfigDict(dict(user='user_id', item='video_id', creator='author_id', context='tab'))
     if arg == 'smoke':
         data.until = '20220429'
         config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2

@@ -33,7 +33,7 @@ def get_config(arg: str = '') -> ConfigDict:
         dict(path='movies.dat', key='movie', csv=dict(column_names=('movie', 'title', 'genres'))),
     )
     data.group = 'user'
-    config.trends.roles = ConfigDict(dict(user='user', item='movie', creator='genres', context='occupation'))
+    config.roles = ConfigDict(dict(user='user', item='movie', creator='genres', context='occupation'))
     if arg == 'smoke':
         data.block.rows, data.until = 5_000, '2000-10-26'
         config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2

@@ -25,7 +25,7 @@ def get_config(arg: str = '') -> ConfigDict:
     data.fields = ('user_id', 'item_id', 'category_id')
     data.time_fields = ('hour', 'weekday')
     data.group = 'user_id'
-    config.trends.roles = ConfigDict(dict(user='user_id', item='item_id', creator='category_id', context='hour'))
+    config.roles = ConfigDict(dict(user='user_id', item='item_id', creator='category_id', context='hour'))
     data.since = '2017-11-25'  # a few rows lie up to ten weeks before
     if arg == 'smoke':
         data.until = '2017-11-29'

@@ -58,9 +58,10 @@ class Log(NamedTuple):
     """The blocks of a stream in the layout of a pass, for training and scoring."""
 
     keys: tuple[str, ...]
-    batches: list  # Batches of numpy arrays, one device, no leading device axis
-    labels: list  # f32[n] of each block
-    groups: list  # i32[n]
+    sizes: tuple[int, ...]  # rows of each block
+    batches: list  # Batches of numpy arrays, one device, no leading device axis; None of a block that was not read
+    labels: list  # f32[n] of each block, or None
+    groups: list  # i32[n], or None
     num_slots: list  # vocabulary after each block
     fields: int
     capacity: int
@@ -81,15 +82,18 @@ class Log(NamedTuple):
 
     def rows_of_pass(self, t: int) -> int:
         """Row visits of one pass over D_1..D_t."""
-        return sum(len(label) for label in self.labels[:t])
+        return sum(self.sizes[:t])
 
 
-def read_log(stream, batch: int, capacity: int) -> Log:
-    """Reads all blocks of a stream, which evaluation may and a stage may not. capacity: rows of the id tables."""
-    steps = max(-(-b.rows // batch) for b in stream.blocks)
-    batches, labels, groups = [], [], []
+def read_log(stream, batch: int, capacity: int, first: int = 0) -> Log:
+    """Reads the blocks of a stream, which evaluation may and a stage may not.
+
+    Args: capacity: rows of the id tables; first: blocks before it are only counted.
+    """
+    steps = max(-(-b.rows // batch) for b in stream.blocks[first:])
+    batches, labels, groups = [None] * first, [None] * first, [None] * first
     digest = hashlib.sha256(str([f._asdict() for f in stream.fields]).encode())
-    for t in range(len(stream.blocks)):
+    for t in range(first, len(stream.blocks)):
         block = stream.load(t)
         laid = parallel.shard_block(block.ids, block.label, np.zeros(len(block.label), bool), 1, batch, steps)
         batches.append(jax.tree.map(lambda x: x[0], laid))
@@ -100,6 +104,7 @@ def read_log(stream, batch: int, capacity: int) -> Log:
     slots = [b.num_slots for b in stream.blocks]
     return Log(
         tuple(b.key for b in stream.blocks),
+        tuple(b.rows for b in stream.blocks),
         batches,
         labels,
         groups,

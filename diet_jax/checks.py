@@ -13,9 +13,17 @@ from diet_jax.errors import UserError, closest
 from diet_jax.schema import plain
 
 # What may change between two runs over one workdir.
-FREE = ('evaluate.', 'trends.', 'data.root', 'data.until', 'data.simulated.blocks')
-MAY_BE_ZERO = ('seed', 'memory.capacity', 'memory.max_new', 'codebook.lloyd', 'trends.stage')  # of the whole numbers
-MAY_BE_EMPTY = ('trends.only', 'trends.rivals')  # of the lists
+FREE = ('evaluate.', 'trends.', 'twins.keep', 'data.root', 'data.until', 'data.simulated.blocks')
+MAY_BE_ZERO = (
+    'seed',
+    'memory.capacity',
+    'codebook.codes',
+    'memory.max_new',
+    'codebook.lloyd',
+    'trends.stage',
+    'twins.keep',
+)  # of the whole numbers
+MAY_BE_EMPTY = ('trends.only', 'trends.rivals', 'twins.models')  # of the lists
 
 
 def check_config(config: ConfigDict, devices: int) -> None:
@@ -47,7 +55,7 @@ def check_config(config: ConfigDict, devices: int) -> None:
         raise UserError(f'reference.batch {config.reference.batch} is not a multiple of the {devices} devices')
     if isinstance(config.data.numeric, ConfigDict):
         for column, bins in config.data.numeric.items():
-            if isinstance(bins, int) and bins + 2 > config.codebook.codes:
+            if isinstance(bins, int) and 0 < config.codebook.codes < bins + 2:
                 raise UserError(
                     f"data.numeric['{column}'] has {bins} bins and codebook.codes is {config.codebook.codes}: every "
                     f'bin needs a code, and so do missing and unseen: at most {config.codebook.codes - 2} bins'

@@ -27,6 +27,18 @@ class Codebook(NamedTuple):
     position: jax.Array  # i32[V]      0, 1, ... within the slot's field; -1 marks padding
 
 
+TABLE = 1024  # codes of all fields together, where a config does not say: few fields get more each
+
+
+def codes_per_field(codes: int, fields) -> int:
+    """`codebook.codes`, or where it is 0 an even share of TABLE, and enough for every bin of the numeric fields.
+
+    Args: codes: as in a config; fields: of a stream (`bounds` of the numeric ones).
+    """
+    bins = max(len(field.bounds) + 1 for field in fields)
+    return codes or 8 * max(1, TABLE // len(fields) // 8, -(-(bins + 2) // 8))
+
+
 def init_codebook(capacity: int, num_fields: int, codes: int, width: int) -> Codebook:
     return Codebook(
         jnp.zeros(capacity, jnp.int32),
@@ -67,8 +79,14 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
         return jnp.where(counts[..., None] > 0, sums / jnp.maximum(counts[..., None], 1e-6), centroids), counts
 
     centroids, counts = means(book.code, book.frequency, book.centroids)
-    _, far = codes_of(table, centroids, counts > 0)
-    centroids, live = _seed_free_codes(table, fields, jnp.where(pinned, 0.0, frequency), far, centroids, counts)
+
+    def seeded(centroids, counts):
+        _, far = codes_of(table, centroids, counts > 0)
+        return _seed_free_codes(table, fields, jnp.where(pinned, 0.0, frequency), far, centroids, counts)
+
+    free = jnp.any((counts <= 0) & (slots > codes)[:, None])  # seldom after the first block: do not look then
+    as_they_are = lambda centroids, counts: (centroids, counts > 0)  # noqa: E731
+    centroids, live = jax.lax.cond(free, seeded, as_they_are, centroids, counts)
 
     def step(carry, _):
         centroids, live = carry

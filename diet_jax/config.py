@@ -15,6 +15,9 @@ def default_config() -> ConfigDict:
     c = ConfigDict()
     c.seed = 0
     c.data = default_data()
+    c.roles = ConfigDict(
+        dict(user='', item='', creator='', context='')
+    )  # what candidates may drop -> fields of the log
 
     c.reference = ConfigDict(
         dict(
@@ -24,10 +27,20 @@ def default_config() -> ConfigDict:
             batch=512,  # rows a step, over all devices
         )
     )
+    c.twins = ConfigDict(
+        dict(  # trained along the stream beside the reference model (docs/trust.md)
+            models=(
+                dict(name='lr', model='lr', dim=1, learning_rate=1e-2),
+                dict(name='deepfm-no-user', model='deepfm', drop=('user',), learning_rate=2e-3),
+                dict(name='mlp-no-context', model='mlp', drop=('context',), learning_rate=2e-3),
+            ),
+            keep=3,  # stages whose twins stay on disk; 0 = all
+        )
+    )
     c.codebook = ConfigDict(
         dict(
-            codes=32,  # a field
-            lloyd=1,  # k-means steps a stage, from where the centroids were
+            codes=0,  # a field; 0: 1,024 shared by the fields
+            lloyd=0,  # k-means steps a stage before the one that every stage is
         )
     )
     c.memory = ConfigDict(
@@ -54,7 +67,7 @@ def default_config() -> ConfigDict:
             models=(dict(model='deepfm', hidden=(16,)),),  # a small one: half the time, the same gain
             pool=4,
             max_age=400,
-            outer_steps=16,
+            outer_steps=8,
             inner_steps=20,
             window=20,
             remat=False,
@@ -69,7 +82,7 @@ def default_config() -> ConfigDict:
             held_share=0.2,  # of a block, for the do-no-harm check
             restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
             check_rows=2048,
-            check_epochs=5,
+            check_epochs=3,
             check_batch=128,
             check_seeds=1,
             check_lr=3e-3,
@@ -82,8 +95,8 @@ def default_config() -> ConfigDict:
             batch=512,
             learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 3e-2, 1e-1),  # full side
             student_batch=32,
-            student_learning_rates=(1e-3, 3e-3, 1e-2),
-            epochs=(6, 20),  # memory side
+            student_learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 2e-2, 4e-2),  # memory side
+            epochs=(2,),  # few: weak students catch up with the teacher, and the order is gone (docs/results/trends.md)
             seeds=3,
             first_stage=3,
             full_cache='',  # folder of the passes over the log; '' = full-side/ beside the workdir
@@ -94,7 +107,6 @@ def default_config() -> ConfigDict:
             pool='configs/pools/ctr.py',  # a file with sweep(add)
             only=(),  # names of candidates; () = all
             confirmation=False,  # the confirmation set too: once a release
-            roles=dict(user='', item='', creator='', context=''),  # names the pool may drop -> fields of this log
             stage=0,  # 0 = the last that the protocol allows
             full_seeds=6,
             distillations=3,  # seeds: config.seed and those that follow
@@ -102,7 +114,7 @@ def default_config() -> ConfigDict:
             codebook=True,  # students on codes, or on the ids of the representative rows
             rivals=STRONGEST,
             visit_batch=64,  # of early_stop and subsample, which train on few rows
-            visit_learning_rates=(2e-3, 6e-3, 2e-2),
+            visit_learning_rates=(1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2),
             resamples=1000,  # of seeds and distillations
             user_resamples=200,
         )

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax import codebook, parallel, stage
+from diet_jax import codebook, parallel, stage, training
 from diet_jax.disk import write_json
 from diet_jax.training import Batches
 
@@ -52,6 +52,14 @@ def measure(run) -> dict:
     (trained, _), c['reference'] = timed(
         lambda s, b: stage.train_reference(config, reference, s, b), state.reference, one
     )
+
+    def beside(states, b):
+        return [
+            training.stream_pass(twin.candidate.model, s, b, twin.lr) for twin, s in zip(run.twins, states, strict=True)
+        ]
+
+    if run.twins:
+        _, c['twins'] = timed(beside, state.twins, one)
     _, c['codebook'] = timed(
         lambda b, table, r: codebook.extend(b, table, r.ids, r.weight, config.codebook.lloyd),
         state.codebook,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diet_jax import candidates as cd
-from diet_jax import full, metrics, parallel, rivals, stage
+from diet_jax import codebook, full, metrics, parallel, rivals, stage
 from diet_jax import training as tr
 from diet_jax.artifact import VIEWS, Artifact, load_artifact
 from diet_jax.errors import UserError
@@ -87,12 +87,13 @@ class Distillation:
     def __init__(self, config, reference, artifacts: dict[int, Artifact], stream, log: cd.Log, capacity: int):
         self.config, self.reference, self.artifacts = config, reference, artifacts
         self.stream, self.log, self.capacity = stream, log, capacity
-        self.num_codes = log.fields * config.codebook.codes
+        codes = codebook.codes_per_field(config.codebook.codes, stream.fields)
+        self.num_codes = log.fields * codes
         for t, a in artifacts.items():
-            if (most := max(field.codes for field in a.fields)) > config.codebook.codes:
+            if (most := max(field.codes for field in a.fields)) > codes:
                 raise UserError(
                     f'the memory of stage {t} (seed {a.manifest["seed"]}) has up to {most} codes a field and '
-                    f'codebook.codes is {config.codebook.codes}: use the config that it was distilled with'
+                    f'codebook.codes is {codes}: use the config that it was distilled with'
                 )
         self.code = {t: a.code_of_slots(stream) for t, a in artifacts.items()}
         self._references, self._chosen = {}, {}

@@ -118,9 +118,15 @@ def _herding(seen: Seen, n: int, seed: int) -> np.ndarray:
     return np.concatenate(chosen)
 
 
+CENTRES = 200_000  # rows that k_center chooses among, drawn at random from a longer log: its cost is rows x chosen
+
+
 def _k_center(seen: Seen, n: int, seed: int) -> np.ndarray:
-    first = np.random.default_rng(seed).integers(len(seen.label))
-    return np.asarray(farthest_first(_places(seen), n, first))
+    rng, places = np.random.default_rng(seed), _places(seen)
+    if len(seen.label) <= max(CENTRES, n):
+        return np.asarray(farthest_first(places, n, rng.integers(len(seen.label))))
+    sample = np.sort(rng.choice(len(seen.label), max(CENTRES, n), replace=False))
+    return sample[np.asarray(farthest_first(places[sample], n, rng.integers(len(sample))))]
 
 
 ROWS: dict[str, Callable[[Seen, int, int], np.ndarray]] = {

@@ -34,6 +34,7 @@ class StageState(NamedTuple):
     memory: mem.Memory
     codebook: cb.Codebook
     reference: tr.StreamState
+    twins: tuple[tr.StreamState, ...]  # other architectures along the same stream
     pools: tuple[Pool, ...]  # one for each student architecture
     outer: Any  # optimizer state of the learned labels and weights
     key: jax.Array  # uint32[2] raw key
@@ -44,7 +45,7 @@ class StageState(NamedTuple):
 class StageMetrics(NamedTuple):
     """Scalars, except the progressive validation's logits (before each row was trained on)."""
 
-    logits: jax.Array  # f32[S, b]  this device's share; gathered by the driver
+    logits: jax.Array  # f32[S, b, 1 + twins]  this device's share, the reference model's first; gathered by the driver
     train_loss: jax.Array
     moved: jax.Array  # share of the block's id occurrences whose code changed
     influence: dict
@@ -63,8 +64,11 @@ class Rows(NamedTuple):
     held: jax.Array  # bool[n]
 
 
-def init_state(config, reference, students, capacity: int, num_fields: int, key: jax.Array) -> StageState:
-    """State before the first block. capacity: rows of the id tables (V); the memory's is config.memory.capacity."""
+def init_state(config, reference, students, capacity: int, num_fields: int, key: jax.Array, twins=()) -> StageState:
+    """State before the first block. capacity: rows of the id tables (V); the memory's is config.memory.capacity.
+
+    twins: their `Model`s.
+    """
     model_key, pool_key, key = jax.random.split(key, 3)
     num_codes = num_fields * config.codebook.codes
     memory = mem.init_memory(config.memory.capacity, num_fields)
@@ -76,6 +80,9 @@ def init_state(config, reference, students, capacity: int, num_fields: int, key:
         memory,
         cb.init_codebook(capacity, num_fields, config.codebook.codes, 1 + reference.dim),
         tr.init_stream(reference, model_key, capacity, num_fields),
+        tuple(
+            tr.init_stream(m, jax.random.fold_in(model_key, i + 1), capacity, num_fields) for i, m in enumerate(twins)
+        ),
         pools,
         _outer_optimizer().init(_learnable(memory)),
         key,
@@ -84,13 +91,14 @@ def init_state(config, reference, students, capacity: int, num_fields: int, key:
     )
 
 
-def make_stage_update(config, reference, students, axis: str | None = None):
+def make_stage_update(config, reference, students, axis: str | None = None, twins=()):
     """Closes over what is static.
 
     Args:
       config: the run's ConfigDict (sections reference, codebook, memory, addressing, refine).
       reference: the reference `Model`, over slots; students: tuple of `Model`s over codes for the outer loop.
       axis: name of the device axis that shards the block, or None.
+      twins: tuple of (`Model`, learning rate), trained along the stream and touching nothing else.
     Returns:
       stage_update(state: StageState, block: training.Batches) -> (StageState, StageMetrics).
     """
@@ -102,6 +110,7 @@ def make_stage_update(config, reference, students, axis: str | None = None):
         rows_seen = state.rows_seen + tr.psum(jnp.sum(rows.weight), axis).astype(jnp.int32)
 
         trained, logits = train_reference(config, reference, state.reference, block, axis)
+        passed = [tr.stream_pass(m, s, block, lr, axis) for (m, lr), s in zip(twins, state.twins, strict=True)]
         book, moved = cb.extend(
             state.codebook, trained.params['table'], rows.ids, rows.weight, config.codebook.lloyd, axis
         )
@@ -142,7 +151,7 @@ def make_stage_update(config, reference, students, axis: str | None = None):
         total = jnp.maximum(tr.psum(jnp.sum(rows.weight), axis), 1.0)
         losses = tr.row_losses(logits.reshape(-1), rows.label)
         metrics = StageMetrics(
-            logits=logits,
+            logits=jnp.stack([logits, *(progressive for _, progressive in passed)], -1),
             train_loss=tr.psum(jnp.sum(losses * rows.weight), axis) / total,
             moved=moved,
             influence={
@@ -156,7 +165,8 @@ def make_stage_update(config, reference, students, axis: str | None = None):
             rows=jnp.sum(memory.valid),
             mass=jnp.sum(memory.count),
         )
-        state = StageState(memory, book, trained, pools, outer, key, stage, rows_seen)
+        beside = tuple(s for s, _ in passed)
+        state = StageState(memory, book, trained, beside, pools, outer, key, stage, rows_seen)
         return state, metrics
 
     return stage_update

@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from diet_jax import metrics, models, parallel, stage
+from diet_jax import codebook, metrics, models, parallel, stage, twins
 from diet_jax.artifact import read_manifest, write_artifact
 from diet_jax.checks import check_config, check_same_config
 from diet_jax.data import open_stream
@@ -48,6 +48,9 @@ class Run:
         self._check_same_log(sizes.get('log', []))
         self.config = _sized(config, self.stream)
         self.fields = len(self.stream.fields)
+        names = [field.name for field in self.stream.fields]
+        self.twins = twins.of(config, names)
+        self.beside = (twins.reference(config, names), *self.twins)  # all whose score on the log is known
         if sizes:  # capacities never shrink
             with self.config.unlocked():
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
@@ -92,6 +95,7 @@ class Run:
             slots,
             self.fields,
             jax.random.key_data(jax.random.key(self.config.seed)),
+            tuple(twin.candidate.model for twin in self.twins),
         )
 
     def _restore(self, sizes: dict) -> stage.StageState:
@@ -168,9 +172,9 @@ def distill(
         return run
     write_json(workdir / 'config.json', plain(config))
     lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done] if run.done else []
-    update = parallel.Timed(
-        parallel.pmapped(stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS), run.devices)
-    )
+    beside = tuple((twin.candidate.model, twin.lr) for twin in run.twins)
+    stage_update = stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS, beside)
+    update = parallel.Timed(parallel.pmapped(stage_update, run.devices))
     rows = [b.rows for b in run.stream.blocks]
     with Progress('distilling', sum(rows[run.done :]), workdir / 'log.txt', log) as progress:
         for t in range(run.done, total):
@@ -188,6 +192,7 @@ def distill(
                 )
             run.done = t + 1
             manifest = _export(run, t)
+            _keep_twins(run, t)
             line = _metrics_line(run, t, block, out, manifest)
             compiled = update.compile_seconds - compiled
             line['seconds'] = {'read': read - start, 'stage': ran - read - compiled, 'compile': compiled}
@@ -283,8 +288,17 @@ def _export(run: Run, t: int) -> dict:
     return manifest
 
 
+def _keep_twins(run: Run, t: int) -> None:
+    """Writes the reference model and the twins as they stand after stage t + 1, and drops what `twins.keep` says."""
+    folder, params = run.workdir / 'twins', [run.state.reference.params, *(s.params for s in run.state.twins)]
+    twins.write(folder / f'{t + 1:05d}.npz', run.beside, params, run.stream.blocks[t].num_slots)
+    if keep := run.config.twins.keep:
+        for path in sorted(p for p in folder.glob('*.npz') if int(p.stem) <= t + 1 - keep):
+            path.unlink()
+
+
 def _metrics_line(run: Run, t: int, block, out: stage.StageMetrics, manifest: dict) -> dict:
-    logits = parallel.unshard(out.logits, len(block.label))
+    logits = [parallel.unshard(x, len(block.label)) for x in np.moveaxis(np.asarray(out.logits), -1, 0)]
     info, previous = run.stream.blocks[t], run.stream.blocks[t - 1].num_slots if t else 0
     number = lambda tree: {k: float(v) for k, v in tree.items()}  # noqa: E731
     refinement = number(out.refinement)
@@ -300,10 +314,14 @@ def _metrics_line(run: Run, t: int, block, out: stage.StageMetrics, manifest: di
         'rows_per_second': 0.0,
         'seconds': {},
         'reference': {
-            'auc': metrics.auc(logits, block.label),
-            'logloss': metrics.logloss(logits, block.label),
-            'gauc': metrics.gauc(logits, block.label, block.group),
+            'auc': metrics.auc(logits[0], block.label),
+            'logloss': metrics.logloss(logits[0], block.label),
+            'gauc': metrics.gauc(logits[0], block.label, block.group),
             'train_loss': float(out.train_loss),
+        },
+        'twins': {
+            twin.name: {'auc': metrics.auc(x, block.label), 'logloss': metrics.logloss(x, block.label)}
+            for twin, x in zip(run.twins, logits[1:], strict=True)
         },
         'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},
         'influence': number(out.influence),
@@ -362,6 +380,7 @@ def _sized(config: ConfigDict, stream) -> ConfigDict:
             f'row: set it to {1.01 / first.rows:.2g} or more'
         )
     with config.unlocked():
+        config.codebook.codes = codebook.codes_per_field(config.codebook.codes, stream.fields)
         m = config.memory
         m.row_budget = float(m.row_budget)
         if not m.capacity:

@@ -50,7 +50,7 @@ class StreamState(NamedTuple):
     mu: jax.Array  # f32[V, 1+d]  first moment of the table
     nu: jax.Array  # f32[V, 1+d]  second moment of the table
     head_opt: Any  # optax state of the head
-    scratch: jax.Array  # f32[V, 1+d]  zeros between steps: duplicates of an id in a batch are summed here
+    place: jax.Array  # i32[V]  where an id last stood in its batch; says nothing of ids that the batch does not hold
     step: jax.Array  # i32[]
 
 
@@ -58,7 +58,8 @@ def init_stream(model, key: jax.Array, capacity: int, num_fields: int) -> Stream
     """A fresh model over `capacity` slots of `num_fields` fields."""
     params = model.init(key, capacity, num_fields)
     zeros = jnp.zeros_like(params['table'])
-    return StreamState(params, zeros, zeros, _head_optimizer().init(params['head']), zeros, jnp.int32(0))
+    place = jnp.zeros(capacity, jnp.int32)
+    return StreamState(params, zeros, zeros, _head_optimizer().init(params['head']), place, jnp.int32(0))
 
 
 def _head_optimizer():
@@ -95,8 +96,10 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
         g_rows = jax.lax.all_gather(g_rows, axis, tiled=True)
         g_head = psum(g_head, axis)
     step = state.step + 1
-    scratch = state.scratch.at[flat].add(g_rows, mode='drop')
-    grad = scratch[flat]
+    # Occurrences of an id are summed at one of them. (Summed in a table of V rows, XLA would copy it in every step.)
+    place = state.place.at[flat].set(jnp.arange(flat.shape[0], dtype=jnp.int32), mode='drop')
+    first = place[flat]
+    grad = jnp.zeros_like(g_rows).at[first].add(g_rows)[first]
     mu = B1 * state.mu[flat] + (1 - B1) * grad
     nu = B2 * state.nu[flat] + (1 - B2) * grad * grad
     t = step.astype(jnp.float32)
@@ -110,7 +113,7 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
         state.mu.at[flat].set(mu, mode='drop'),
         state.nu.at[flat].set(nu, mode='drop'),
         head_opt,
-        scratch.at[flat].set(0.0, mode='drop'),
+        place,
         step,
     )
     return state, logits

@@ -16,14 +16,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax import agreement, full, metrics, models, protocol, rivals, stream
+from diet_jax import agreement, answers, full, metrics, models, predictions, protocol, rivals, stream
 from diet_jax import candidates as cd
 from diet_jax.artifact import VIEWS
 from diet_jax.checks import check_config
@@ -31,65 +30,13 @@ from diet_jax.data.stream import open_stream
 from diet_jax.disk import write_bytes, write_json
 from diet_jax.errors import UserError, closest
 from diet_jax.evaluate import cache_folder
+from diet_jax.pool import Pool
 from diet_jax.progress import Progress
 from diet_jax.schema import plain
-from diet_jax.sweep import load
 
 COSTED = ('early_stop', 'subsample')  # full training made as cheap: the memory's row visits, not its rows
 # Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated.
 RIVALS = (*(f'{name}_rows{labels}' for name in rivals.ROWS for labels in ('', protocol.OURS)), 'static', *COSTED)
-
-
-class Pool:
-    """The candidates of a pool file, in its order, and which are of the confirmation set."""
-
-    def __init__(self, trends, dim: int, fields: Sequence[str]):
-        path = trends.pool
-        if not Path(path).is_file():
-            raise UserError(f'trends.pool {path}: there is no such file (paths are relative to {Path.cwd()})')
-        specs = {}
-
-        def add(name, **options):
-            if not re.fullmatch(r'[^\s./\\-][^/\\\n\r\0]*', name):
-                raise UserError(f'{path}: candidate {name!r}: it becomes a file: no / or \\, a letter or digit first')
-            if name in specs:
-                raise UserError(f"{path}: candidate '{name}' is added twice")
-            for key in ('weight_decay', 'drop', 'dim'):
-                options.setdefault(key, base[key])
-            specs[name] = options
-
-        try:
-            module = load(path)
-            base = plain(module.get_config())
-            module.sweep(add)
-        except UserError:
-            raise
-        except Exception as error:  # a pool file is a program: whatever it raises is the user's to see, in one line
-            raise UserError(f'{path}: {type(error).__name__}: {error}') from error
-        self.digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:16]
-        self.confirmation = [name for name, options in specs.items() if options.pop('confirmation', False)]
-        for name in trends.only:
-            if name not in specs:
-                raise UserError(f"trends.only names '{name}', which is not in {path}{closest(name, specs)}")
-        wanted = trends.only or [n for n in specs if trends.confirmation or n not in self.confirmation]
-        roles = plain(trends.roles)
-        if without := [role for role in roles if not roles[role]]:
-            wanted = [n for n in wanted if not set(without) & set(specs[n].get('drop', ()))]
-        if not wanted:
-            raise UserError(f'{path}: no candidate is left: trends.only and trends.roles leave out every one of it')
-        self.candidates = [cd.candidate({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
-        self.path, self.all = path, list(specs)
-
-    def sets(self) -> dict[str, list[str]]:
-        """Names by set; a set without candidates is left out."""
-        names = [c.name for c in self.candidates]
-        found = {
-            'development': [n for n in names if n not in self.confirmation],
-            'confirmation': [n for n in names if n in self.confirmation],
-        }
-        if all(found.values()):
-            found['all'] = names
-        return {key: value for key, value in found.items() if value}
 
 
 def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: str = '', log: Callable = print) -> dict:
@@ -118,13 +65,14 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
             f'trends.stage is {t}, the log has {len(encoded.blocks)} blocks: stage t is chosen on block t + 1 and '
             f'scored on block t + 2, so 1 to {last} is possible'
         )
-    pool = Pool(section, e.dim, [field.name for field in encoded.fields])
+    names = [field.name for field in encoded.fields]
+    pool = Pool(section.pool, plain(config.roles), e.dim, names, section.only, section.confirmation)
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots))
     _check_blocks(encoded, data, t)
-    sides, static = _memories(config, workdir, memories, encoded, data, t, log)
+    sides, static, folders = _memories(config, workdir, memories, encoded, data, t, log)
     grid = protocol.grid_of(e)
     kinds = ['memory', *section.rivals]
-    index = _predictions_index(kinds, section.full_seeds, [s.config.seed for s in sides], e.seeds)
+    index = predictions.index(kinds, section.full_seeds, [s.config.seed for s in sides], e.seeds)
     rows = functools.cache(lambda kind: _rows(kind, section, sides, static, t))  # chosen when first trained on
     said = _protocol(config, encoded, data, t, sides, index)
     digests = _digests(config, data, t, sides, static)
@@ -176,6 +124,7 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
         'config': plain(config),
         'pool': {'file': pool.path, 'digest': pool.digest, 'candidates': pool.all, 'sets': pool.sets()},
         'protocol': {**said, 'cost_ratio': float(np.mean(ratio))},
+        'twins': answers.twin_scores(config, encoded, data, t, folders),
         'candidates': entries,
     }
     return summarised(result, workdir)
@@ -185,7 +134,7 @@ def summarised(result: dict, workdir) -> dict:
     """Writes trends.json with `summary` computed from its raw scores; the test users from the predictions beside it."""
     workdir = Path(workdir)
     section, candidates = result['config']['trends'], result['candidates']
-    users = _user_draws(result, workdir)
+    users, logits = predictions.user_draws(result, workdir), predictions.mean_logits(result, workdir)
     result['summary'] = {}
     for name, members in result['pool']['sets'].items():
         keep = [i for i, candidate in enumerate(candidates) if candidate['name'] in members]
@@ -195,6 +144,8 @@ def summarised(result: dict, workdir) -> dict:
             metric: agreement.summary(chosen, metric, section['resamples'], 0, drawn if metric == 'auc' else None)
             for metric in agreement.METRICS
         }
+        told = {kind: x[keep] for kind, x in logits.items()}
+        result['summary'][name]['answer'] = answers.judged(chosen, result.get('twins', {}), told)
     write_json(workdir / 'trends.json', result)
     return result
 
@@ -242,11 +193,10 @@ def _memories(config, workdir, memories, encoded, data, t, log):
         seeds = [artifact.manifest['seed'] for artifact in artifacts]
         if len(set(seeds)) < len(seeds):
             raise UserError(f'--memory: distilled with seeds {seeds}: a replicate is a distillation with its own seed')
+        folders = [Path(folder) for folder in memories]
     else:
-        artifacts = [
-            protocol.memory_of_stage(_distilled(config, workdir, str(seed), seed, t, None, log), t, encoded)
-            for seed in seeds
-        ]
+        folders = [_distilled(config, workdir, str(seed), seed, t, None, log) for seed in seeds]
+        artifacts = [protocol.memory_of_stage(folder, t, encoded) for folder in folders]
     static = []
     if 'static' in config.trends.rivals:
         for seed, artifact in zip(seeds, artifacts):
@@ -265,6 +215,7 @@ def _memories(config, workdir, memories, encoded, data, t, log):
     return (
         [distillation(seed, artifact, t) for seed, artifact in zip(seeds, artifacts)],
         [distillation(seed, artifact, 1) for seed, artifact in zip(seeds, static)],
+        folders,
     )
 
 
@@ -290,14 +241,6 @@ def _rows(kind, section, sides, static, t) -> list[protocol.Rows]:
     if kind == 'static':
         return [side.memory(1, section.view, section.codebook) for side in static]
     return [side.rival(kind, t) for side in sides]
-
-
-def _predictions_index(kinds, full_seeds, distillations, student_seeds) -> list[dict]:
-    """What every row of a candidate's predictions is."""
-    index = [{'side': 'full', 'seed': seed} for seed in range(full_seeds)]
-    for kind in kinds:
-        index += [{'side': kind, 'distillation': d, 'seed': s} for d in distillations for s in range(student_seeds)]
-    return index
 
 
 def _protocol(config, encoded, data, t, sides, index) -> dict:
@@ -336,7 +279,7 @@ def _digests(config, data: cd.Log, t: int, sides, static) -> dict[str, str]:
     here, e, section = Path(__file__).parent, config.evaluate, config.trends
     code = [(here / f'{name}.py').read_text() for name in ('candidates', 'protocol', 'metrics', 'rivals', 'memory')]
     shared = [data.digest, config.data.group, data.capacity, t, full.code_version(), code, e.batch]
-    students = [list(protocol.grid_of(e)), config.codebook.codes]
+    students = [list(protocol.grid_of(e)), sides[0].num_codes]
     sizes = [side.size(t) for side in sides]
     # Rivals depend on the reference model and on the codebook, not on what the memory holds.
     rows = [plain(config.reference), [side.config.seed for side in sides], sizes]
@@ -382,28 +325,3 @@ def _side(entry: dict, kind: str) -> tuple[dict, dict]:
         return entry['chosen'][kind], entry[kind]
     scores = dict(entry['rivals'][kind])
     return scores.pop('chosen'), scores
-
-
-def _user_draws(result, workdir) -> dict | None:
-    """AUCs under redraws of the test users, {kind: (full [B, C, n], [B, C, R, S])}; None without predictions."""
-    folder, index = workdir / 'predictions', result['protocol']['predictions']
-    paths = [folder / f'{candidate["name"]}.npy' for candidate in result['candidates']]
-    if not all(path.exists() for path in [folder / 'block.npz', *paths]):
-        return None
-    with np.load(folder / 'block.npz', allow_pickle=False) as block:
-        label, group = block['label'], block['group']
-    draws = [
-        agreement.auc_user_bootstrap(
-            np.load(path, allow_pickle=False).astype(np.float32),
-            label,
-            group,
-            resamples=result['config']['trends']['user_resamples'],
-        )
-        for path in paths
-    ]
-    draws = np.stack(draws, 1)  # [B, C, runs]
-    kinds = list(dict.fromkeys(run['side'] for run in index))
-    at = {kind: [i for i, run in enumerate(index) if run['side'] == kind] for kind in kinds}
-    full_draws = draws[:, :, at.pop('full')]
-    runs = len(result['protocol']['distillation_seeds'])
-    return {kind: (full_draws, draws[:, :, i].reshape(*draws.shape[:2], runs, -1)) for kind, i in at.items()}

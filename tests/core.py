@@ -52,12 +52,12 @@ def empty_book(capacity: int = CAPACITY) -> codebook.Codebook:
 
 
 DEEP = tiny_model('deepfm', hidden=(6,))  # for tests of one part: a stage with it compiles for 3 s more
-REFERENCE, STUDENTS = tiny_model('fm'), (tiny_model('fm'),)
+REFERENCE, STUDENTS, TWINS = tiny_model('fm'), (tiny_model('fm'),), ((tiny_model('lr'), 0.01),)
 
 
 def initial_state(seed: int = 0) -> stage.StageState:
     key = jax.random.key_data(jax.random.key(seed))
-    state = stage.init_state(tiny_config(), REFERENCE, STUDENTS, CAPACITY, FIELDS, key)
+    state = stage.init_state(tiny_config(), REFERENCE, STUDENTS, CAPACITY, FIELDS, key, [m for m, _ in TWINS])
     return state._replace(codebook=empty_book())
 
 
@@ -75,7 +75,7 @@ def runner(devices: int, form=parallel.pmapped, steps: int = STEPS) -> parallel.
 
 @functools.cache
 def _runner(devices, form, steps):
-    update = stage.make_stage_update(tiny_config(), REFERENCE, STUDENTS, parallel.AXIS)
+    update = stage.make_stage_update(tiny_config(), REFERENCE, STUDENTS, parallel.AXIS, TWINS)
     return parallel.Timed(form(update, jax.devices()[:devices]))
 
 

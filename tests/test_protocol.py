@@ -239,7 +239,9 @@ def planted_log(ids, label) -> cd.Log:
         whole = parallel.shard_block(ids[t], label[t], np.zeros(PER_BLOCK, bool), 1, 64, steps)
         batches.append(jax.tree.map(lambda x: x[0], whole))
     group = np.zeros(PER_BLOCK, np.int32)
-    return cd.Log(DAYS, batches, list(label), [group] * 4, [128] * 4, FIELDS, 128, 'planted')
+    return cd.Log(
+        DAYS, tuple(len(x) for x in label), batches, list(label), [group] * 4, [128] * 4, FIELDS, 128, 'planted'
+    )
 
 
 def only(ids, k):

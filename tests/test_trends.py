@@ -51,7 +51,7 @@ def get_config(pool, **section):
     config = tiny.get_config()
     config.evaluate.update(EVALUATE)
     config.trends.update(pool=str(pool), **{**SECTION, **section})
-    config.trends.roles.item = 'user'
+    config.roles.item = 'user'
     return config
 
 
@@ -372,7 +372,7 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
             again(copy, get_config(path, **section))
         assert said in str(error.value) and '\n' not in str(error.value)
     config = get_config(pool)
-    config.trends.roles.creator = 'usr'
+    config.roles.creator = 'usr'
     paths['field'].write_text(HEAD + "    add('a', model='lr', drop=('creator',))\n")
     config.trends.pool = str(paths['field'])
     with pytest.raises(UserError, match="candidate a drops 'usr', which is no field of the log"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from diet_jax.config import default_config
-from diet_jax.schema import simulated_data
+from diet_jax.schema import plain, simulated_data
 
 DAYS = ('2024-01-01', '2024-01-02', '2024-01-03', '2024-01-04')
 ROWS = 320
@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
     c.data.time_fields = ('hour',)
     c.reference.update(dim=4, batch=64)
     c.codebook.codes = 12
+    c.twins.models = (dict(name='lr', model='lr', dim=1, learning_rate=1e-2),)
     c.memory.row_budget = 0.05
     c.addressing.update(components=4, query_rows=128, basis_rows=128)
     c.refine.update(pool=2, outer_steps=2, inner_steps=2, window=2, batch=16, outer_rows=64, past_rows=32)
@@ -40,12 +41,12 @@ def distill(workdir, config=None, log=lambda line: None, after_stage=None):
     from diet_jax import stream
 
     make, pmapped, timed = stream.stage.make_stage_update, stream.parallel.pmapped, stream.parallel.Timed
-    sections = ('reference', 'codebook', 'memory', 'addressing', 'refine')
+    sections = ('reference', 'twins', 'codebook', 'memory', 'addressing', 'refine')
 
-    def share(config, reference, students, axis):
-        key = json.dumps([config[section].to_dict() for section in sections])
+    def share(config, reference, students, axis, twins):
+        key = json.dumps([plain(config[section]) for section in sections])
         if key not in _COMPILED:
-            _COMPILED[key] = timed(pmapped(make(config, reference, students, axis), jax.devices()[:1]))
+            _COMPILED[key] = timed(pmapped(make(config, reference, students, axis, twins), jax.devices()[:1]))
         return _COMPILED[key]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,7 +1,7 @@
 """The pool of candidates: 13 architectures, embedding sizes, depths, dropout, weight decay, dropped fields.
 
 A candidate is a line: a name, the options of its model, and
-    drop           fields that the model does not see: fields of the log, or roles of config.trends.roles
+    drop           fields that the model does not see: fields of the log, or roles of config.roles
     weight_decay   decoupled, on both sides
     confirmation   of the confirmation set: written down before the first run, scored at a release only
 The learning rate is tuned for every candidate on both sides, so it is none.

@@ -1,4 +1,4 @@
-"""How small may the memory be? The trend study of configs/trends/kuairand.py at five row budgets.
+"""How small may the memory be? The trend study of configs/trends/kuairand.py at five row budgets, one cost ratio: 50.
 
     python scripts/sweep.py --config=configs/sweeps/budget.py --workdir=runs/sweep-budget
 
@@ -17,5 +17,5 @@ def get_config(arg: str = ''):
 
 
 def sweep(add):
-    for budget in (0.001, 0.002, 0.005, 0.01, 0.02):
-        add(f'row_budget={budget:g}', **{'memory.row_budget': budget})
+    for budget, epochs in ((0.001, 20), (0.002, 10), (0.005, 4), (0.01, 2), (0.02, 1)):
+        add(f'row_budget={budget:g}', **{'memory.row_budget': budget, 'evaluate.epochs': (epochs,)})

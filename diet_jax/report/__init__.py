@@ -18,7 +18,7 @@ import rich.table
 from diet_jax import scores
 from diet_jax.disk import write_bytes, write_text
 from diet_jax.errors import UserError
-from diet_jax.report import evaluation, page, sections, trends
+from diet_jax.report import compare, evaluation, page, sections, trends
 
 
 def summary_table(evaluate: Mapping) -> str:
@@ -85,7 +85,9 @@ def write_report(workdir: str, command: str) -> str:
 
 
 def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
-    """Write `report.html`, `scatter.png` and `frontier.png` of the trend instrument, and return the page's path.
+    """Write `report.html` of the trend instrument and its pictures, and return the page's path.
+
+    The pictures are `scatter.png`, `frontier.png` and, with twins, `reliability.png`.
 
     The page holds its pictures and needs no server; the same result and command give the same bytes.
 
@@ -101,11 +103,25 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; scripts/trends.py makes it")
     images = {"scatter": trends.scatter(result), "frontier": trends.frontier(result)}
+    if odds := trends.reliability(result):
+        images["reliability"] = odds
     for name, png in images.items():
         write_bytes(folder / f"{name}.png", lambda file, png=png: file.write(png))
     html = page.document(f"diet-jax trends: {folder.resolve().name}", trends.sections(result, command, images))
     write_text(folder / "report.html", html)
     return str(folder / "report.html")
+
+
+def compare_table(result: Mapping) -> str:
+    """The answer of scripts/compare.py, as text for a terminal. result: what compare.json holds."""
+    return _terminal(compare.tables(result))
+
+
+def write_compare(folder: str | Path, result: Mapping, command: str) -> str:
+    """Write `report.html` of scripts/compare.py into a folder that is there, and return its path."""
+    path = Path(folder) / "report.html"
+    write_text(path, page.document("diet-jax: which idea wins?", compare.sections(result, command)))
+    return str(path)
 
 
 def _terminal(tables: Sequence[Sequence]) -> str:

@@ -200,6 +200,40 @@ def calibration(curves: Mapping[str, Sequence[Sequence[float]]]) -> bytes:
     return png(draw, HALF)
 
 
+def intervals(rows: Sequence[tuple]) -> bytes:
+    """Candidates below one another. rows: (name, expected, low, high, known or None), the best first."""
+
+    def draw(fig: Figure) -> None:
+        ax = fig.subplots()
+        y = np.arange(len(rows))
+        mean, low, high = (np.array([row[i] for row in rows], float) for i in (1, 2, 3))
+        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="o", color=BLUE, elinewidth=1.4, capsize=2)
+        known = [(row[4], i) for i, row in enumerate(rows) if row[4] is not None]
+        if known:
+            ax.scatter(*zip(*known, strict=True), marker="x", color=ORANGE, zorder=3)
+        ax.set_yticks(y, [row[0] for row in rows])
+        ax.invert_yaxis()
+        ax.set_xlabel("AUC on the full log")
+
+    return png(draw, (WIDE[0], 1.0 + 0.26 * len(rows)))
+
+
+def reliability(bins: Sequence[Sequence[float]]) -> bytes:
+    """How often a stated probability was true. bins: [mean stated, share that was true, pairs], each with pairs."""
+
+    def draw(fig: Figure) -> None:
+        ax = fig.subplots()
+        stated, true, pairs = np.array(bins).T
+        ax.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1, linestyle="--")
+        ax.plot(stated, true, marker="o", color=BLUE)
+        for x, y, n in zip(stated, true, pairs, strict=True):
+            ax.annotate(f"{int(n)}", (x, y), (0, -11), textcoords="offset points", ha="center", fontsize=7, color=MUTED)
+        ax.set_xlabel("stated probability that A beats B")
+        ax.set_ylabel("share of pairs where A does")
+
+    return png(draw, HALF)
+
+
 def forgetting(blocks: Sequence[str], curves: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
     """AUC on old blocks, one panel per candidate on one vertical scale.
 

@@ -49,7 +49,8 @@ def tables(result: Mapping) -> list[Table]:
     """AUC, set by set: every kind's figures; then the paired differences, where there are rivals."""
     found = []
     for of in result['summary']:
-        found += [figure_table(result, of), *frontier_table(result, of), *paired_table(result, of)]
+        found += [figure_table(result, of), *answer_table(result, of), *frontier_table(result, of)]
+        found += paired_table(result, of)
     return found
 
 
@@ -88,6 +89,35 @@ def figure_table(result: Mapping, of: str, metric: str = 'auc') -> Table:
     )
     header = ['trained on', *(name for name, _ in FIGURES.values()), 'cost ratio']
     return Table(caption, header, rows, reasons.lines(len(sides)))
+
+
+def answer_table(result: Mapping, of: str) -> list[Table]:
+    """The answer with twins, a row a kind; no table without twins among the candidates."""
+    found = result['summary'][of].get('answer')
+    if not found:
+        return []
+    rows = []
+    for kind in [kind for kind in _sides(result['summary'][of]['auc']) if kind in found]:
+        cells = []
+        for name, form in (('tau_sig', '.3f'), ('tau_sig_hard', '.3f'), ('error', '.4f')):
+            for figure in (f'plain_{name}', name):
+                entry = found[kind][figure]
+                spread = [format(entry[part], form) for part in ('mean', 'sd') if entry[part] is not None]
+                cells.append(' ± '.join(spread) or 'undefined')
+        rows.append([named(kind), *cells, number(found[kind]['covered']['mean'], '.2f')])
+    memory = found['memory']
+    first = memory['replicates'][0]
+    caption = (
+        f'AUC, {_set(of)}: the answer with the twins {", ".join(memory["twins"])}, for all kinds alike. Pairs with a '
+        f'candidate that is no twin: {first["pairs"]} significant, {first["hard"]} hard'
+    )
+    header = ['trained on', 'tau_sig without', 'with twins', 'hard, without', 'hard, with twins', 'error without']
+    notes = [
+        'error: mean absolute error of the AUC foretold for the full log; covered: share of candidates in their 90 % '
+        'interval',
+        *dict.fromkeys(replicate['said'] for replicate in memory['replicates']),
+    ]
+    return [Table(caption, [*header, 'error with twins', 'covered'], rows, notes)]
 
 
 def frontier_table(result: Mapping, of: str) -> list[Table]:
@@ -177,7 +207,7 @@ def frontier(result: Mapping) -> bytes:
 
 
 def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list[str]:
-    """The markup of the page; `images` are the pictures, 'scatter' and 'frontier'."""
+    """The markup of the page; `images` are the pictures, 'scatter', 'frontier' and, with twins, 'reliability'."""
     of = _widest(result)
     rivals = len(_sides(result['summary'][of]['auc'])) - 1
     parts = [page.heading('Does the memory rank as the full log does?'), page.note(WORDS)]
@@ -192,6 +222,7 @@ def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list
             'same AUC on both sides; out of the picture where one side is far below.',
         ),
         _candidates(result['candidates']),
+        *_reliability(result, images),
         page.heading('Agreement against cost'),
         page.picture(
             images['frontier'],
@@ -312,6 +343,26 @@ def _markup(table: Table) -> list[str]:
         page.table([name.replace(' ', '\n') for name in table.header], table.rows),  # narrow enough for the page
         *(page.note(line) for line in table.notes),
     ]
+
+
+def _reliability(result: Mapping, images: Mapping[str, bytes]) -> list[str]:
+    if 'reliability' not in images:
+        return []
+    return [
+        page.heading('Is a stated probability true?'),
+        page.picture(
+            images['reliability'],
+            'Stated probability that a candidate beats another against how often it does',
+            f'{_set(_widest(result)).capitalize()}, all pairs with a candidate that is no twin, all distillations. '
+            'Above the diagonal: truer than stated.',
+        ),
+    ]
+
+
+def reliability(result: Mapping) -> bytes | None:
+    """Stated probability against truth, of the memory; None without twins."""
+    found = result['summary'][_widest(result)].get('answer')
+    return figures.reliability(found['memory']['reliability']) if found else None
 
 
 def _tiles(result: Mapping) -> str:

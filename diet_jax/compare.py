@@ -1,0 +1,229 @@
+"""The everyday question: which of these ideas would win on the full log, and how sure is that?
+
+Candidates are trained on a memory; twins, whose scores on the log are known, carry what the memory gets wrong
+(`correction`). Nothing is scored on a block that the memory has seen: a memory of stage t is asked about block t + 1,
+learning rates are chosen on block t (blocks count from 0). Where the log holds no two blocks after the memory's last,
+the memory of two stages before the end of the log, out of the same run's history/, answers.
+
+    compare.json               what was asked, every candidate's answer, all pairs' odds
+    candidates/<name>.json     one candidate, .npy its predictions: a run that was stopped goes on
+    report.html
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from diet_jax import candidates as cd
+from diet_jax import correction, full, models, protocol, stream, twins
+from diet_jax.artifact import read_manifest
+from diet_jax.config import default_config
+from diet_jax.data.stream import open_stream
+from diet_jax.disk import write_bytes, write_json
+from diet_jax.errors import UserError, closest
+from diet_jax.pool import Pool
+from diet_jax.progress import Progress
+from diet_jax.schema import plain
+
+
+def compare(memory, candidates, anchors=None, workdir=None, command: str = '', log: Callable = print) -> dict:
+    """Writes compare.json and what stands beside it, and returns it.
+
+    Args:
+      memory: folder of an artifact inside the folder of its run; candidates: a pool file.
+      anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
+      workdir: where to write; None: compare/<name of the candidates' file> in the folder of the run.
+    Raises:
+      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
+    """
+    start = time.perf_counter()
+    run, t, config, encoded = _opened(Path(memory), log)
+    e, folder = config.evaluate, run / 'history' / f'{t:05d}'
+    artifact = protocol.memory_of_stage(folder, t, encoded)
+    names = [field.name for field in encoded.fields]
+    pool = Pool(candidates, plain(config.roles), e.dim, names)
+    workdir = Path(workdir) if workdir else run / 'compare' / Path(candidates).stem
+    for part in ('candidates', 'predictions'):
+        (workdir / part).mkdir(parents=True, exist_ok=True)
+    data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots), first=t)
+    beside = (twins.reference(config, names), *twins.of(config, names))
+    told = twins.logits(run / 'twins' / f'{t:05d}.npz', beside, data, t, t + 1)
+    known = _known(beside, told, data, t)
+    asked = [*pool.candidates, *(twin.candidate for twin in beside if known and _missing(twin.candidate, pool))]
+    past = _anchors(anchors, [c.name for c in pool.candidates]) if anchors else {}
+    known |= past
+    if not known:
+        raise UserError(
+            f'{run / "twins"} has none of stage {t} and no --anchors are given: without a score on the log there are '
+            'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
+        )
+    reference = models.build(config.reference.model, dim=config.reference.dim)
+    capacity = -(-len(artifact.codes) // 64) * 64
+    side = protocol.Distillation(config, reference, {t: artifact}, encoded, data, capacity)
+    shared = [full.code_version(), artifact.manifest['checksums'], data.digest, list(protocol.grid_of(e)), t]
+    trained, logits = [], []
+    with Progress('comparing', len(asked), workdir / 'log.txt', log) as progress:
+        for candidate in asked:
+            entry, predicted = _trained(candidate, side, data, t, protocol.grid_of(e), workdir, shared)
+            trained.append(entry)
+            logits.append(predicted)
+            progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(entry["auc"]):.4f}')
+    order = [entry['name'] for entry in trained]
+    answer = correction.correct(
+        [entry['auc'] for entry in trained], np.stack(logits), {order.index(n): auc for n, auc in known.items()}
+    )
+    whole = data.rows_of_pass(t)
+    result = {
+        'command': command,
+        'memory': str(folder),
+        'candidates_file': pool.path,
+        'pool_digest': pool.digest,
+        'stage': t,
+        'tuned_on': data.keys[t],
+        'scored_on': data.keys[t + 1],
+        'memory_rows': len(artifact.codes),
+        'full_pass_rows': whole,
+        'grid': {'lr': list(e.student_learning_rates), 'epochs': list(e.epochs), 'seeds': e.seeds},
+        'twins': [twin.name for twin in beside] if told is not None else [],
+        'anchors': past,
+        'correction': {'text': answer.text, 'held_out': answer.held_out},
+        'candidates': _told(trained, answer, known, len(pool.candidates), _pace(run, trained, beside, whole)),
+        'beats': correction.beats(answer)[: len(pool.candidates), : len(pool.candidates)].tolist(),
+        'seconds': time.perf_counter() - start,
+    }
+    write_json(workdir / 'compare.json', result)
+    return {**result, 'workdir': str(workdir)}
+
+
+def _opened(memory: Path, log):
+    """(folder of the run, stage t, its config, its stream) of a memory."""
+    manifest = read_manifest(memory)
+    run = memory.absolute().parent if memory.name == 'memory' else memory.absolute().parent.parent
+    path = run / 'config.json'
+    if not path.exists():
+        raise UserError(
+            f'{path} is missing: {memory} must lie in the folder of its run, where scripts/distill.py put it'
+        )
+    try:
+        config = ConfigDict({**default_config().to_dict(), **json.loads(path.read_text())})
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} does not parse ({error}): restore it from a copy') from error
+    try:
+        run = run.relative_to(Path.cwd())  # shorter to read
+    except ValueError:
+        pass
+    encoded = open_stream(config.data, run, log)
+    count, stage = len(encoded.blocks), manifest['stage']
+    t = min(stage, count - 2)
+    if t < 1:
+        raise UserError(f'the log has {count} blocks: one to learn from, one to choose on, one to score on are needed')
+    if t < stage:
+        log(
+            f'the log ends with block {encoded.blocks[-1].key}, and a memory is asked about two blocks that it has not '
+            f'seen: the memory of stage {t}, up to {encoded.blocks[t - 1].key}, answers'
+        )
+    return run, t, config, encoded
+
+
+def _known(beside, told, data: cd.Log, t: int) -> dict[str, float]:
+    if told is None:
+        return {}
+    auc = protocol.scored(told[None], data, t + 1)['auc'][0]
+    return {twin.name: score for twin, score in zip(beside, auc, strict=True)}
+
+
+def _missing(candidate: cd.Candidate, pool: Pool) -> bool:
+    """Whether a twin is not in the pool itself; another candidate of its name is a mistake.
+
+    Raises:
+      UserError: the pool has another candidate of that name.
+    """
+    for own in pool.candidates:
+        if own.name == candidate.name:
+            if own.model != candidate.model or own.decay:
+                raise UserError(
+                    f"{pool.path}: candidate '{own.name}' is {own.config}, the twin of that name is "
+                    f'{candidate.config}: rename yours'
+                )
+            return False
+    return True
+
+
+def _anchors(path, names) -> dict[str, float]:
+    found = {}
+    try:
+        lines = [line for line in Path(path).read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f'--anchors={path}: {error.strerror}') from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            name, auc = row['name'], float(row['auc'])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f'{path} line {number}: {line!r} is not {{"name": ..., "auc": ...}}') from error
+        if name not in names:
+            raise UserError(f"{path} line {number}: '{name}' is none of the candidates{closest(name, names)}")
+        if not 0 <= auc <= 1:
+            raise UserError(f"{path} line {number}: auc {auc} of '{name}' is not between 0 and 1")
+        found[name] = auc
+    return found
+
+
+def _trained(candidate, side, data, t, grid, workdir, shared) -> tuple[dict, np.ndarray]:
+    """A candidate's entry and its students' mean predictions f32[N], kept from an earlier run where they are right."""
+    path = workdir / 'candidates' / f'{candidate.name}.json'
+    predictions = workdir / 'predictions' / f'{candidate.name}.npy'
+    said = json.dumps([candidate.config, shared], sort_keys=True)
+    digest = hashlib.sha256(said.encode()).hexdigest()[:16]
+    if path.exists() and predictions.exists():
+        entry = json.loads(path.read_text())
+        if entry['digest'] == digest:
+            return entry, np.load(predictions, allow_pickle=False).astype(np.float32)
+    start = time.perf_counter()
+    found = protocol.row_side(candidate, data, [side.memory(t)], t, grid)
+    entry = {'name': candidate.name, 'config': candidate.config, 'digest': digest, 'chosen': found.chosen}
+    entry |= {'auc': found.scores['auc'][0], 'logloss': found.scores['logloss'][0], 'gauc': found.scores['gauc'][0]}
+    entry |= {k: found.scores[k] for k in ('row_visits', 'cost_ratio')}
+    entry |= {'training_seconds': found.scores['seconds'], 'seconds': time.perf_counter() - start}
+    logits = found.logits[0].mean(0)
+    write_bytes(predictions, lambda file: np.save(file, logits.astype(np.float16)))
+    write_json(path, entry)
+    return entry, logits.astype(np.float16).astype(np.float32)
+
+
+def _pace(run: Path, trained, beside, rows: int) -> float:
+    """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
+    path = run / 'overhead.json'
+    by_name = {entry['name']: entry for entry in trained}
+    if not path.exists() or beside[0].name not in by_name:
+        return math.nan
+    found = json.loads(path.read_text())
+    seen = sum(line['rows'] for line in stream.read_metrics(run))
+    return found['reference_seconds'] * rows / max(seen, 1) / by_name[beside[0].name]['training_seconds']
+
+
+def _told(trained, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
+    """Every candidate's answer, in the order of the file; the twins of the library last."""
+    sd = np.sqrt(np.diag(answer.cov))
+    mine = answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
+    names = [entry['name'] for entry in trained]
+    best = correction.best(mine)
+    worth = correction.worth_running(mine, [i for i in range(own) if names[i] in known])
+    out = []
+    for i, entry in enumerate(trained):
+        told = {k: v for k, v in entry.items() if k != 'digest'}
+        told |= {'expected_auc': float(answer.mean[i]), 'sd': float(sd[i]), 'known_auc': known.get(entry['name'])}
+        told['interval'] = [float(answer.mean[i] - 1.645 * sd[i]), float(answer.mean[i] + 1.645 * sd[i])]
+        told['estimated_full_seconds'] = pace * entry['training_seconds']
+        if i < own:
+            told |= {'best': float(best[i]), 'gain_of_a_run': float(worth[i])}
+        out.append({**told, 'of_the_library': i >= own})
+    return out

@@ -1,0 +1,111 @@
+"""What twins say about the others: from scores on the memory to scores on the log, with honest odds.
+
+What the memory gets wrong about a candidate, delta = score on the log - score on the memory, is much the same for
+candidates that compute nearly the same function. Twins, whose scores on the log are known, show it, and a Gaussian
+process over functions carries it to the others (Kennedy and O'Hagan 2000 is the textbook form of such a correction,
+with a cheap and a dear simulator):
+
+    delta ~ shift for all, N(0, SHIFT^2)  +  GP with kernel SCALE^2 exp(-d / 2 WIDTH^2)  +  a candidate's own error
+
+d(A, B) is 1 - the correlation of the logits of A's and B's students of the memory. A candidate's own error has variance
+OWN^2 and that of a single run; so has the noise of a twin's score. A handful of twins says little of WIDTH, SCALE and
+OWN, so they are constants: where the likelihood of whole pools is highest, on KuaiRand, MovieLens and Taobao nearly the
+same place (docs/results/fidelity.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+SHIFT = 0.01  # AUC, as all but the width
+SCALE, WIDTH = 0.008, 0.2  # alike models differ by 0.005 in d, a model without a strong field by 0.1
+OWN = 0.002
+
+
+class Answer(NamedTuple):
+    """What training on the log would come to: jointly normal."""
+
+    mean: np.ndarray  # f64[C]
+    cov: np.ndarray  # f64[C, C]  of what many runs on the log would come to, on average
+    noise: float  # variance of a single run about that
+    held_out: dict  # rms error of a twin foretold by the others: 'corrected', and by their mean, 'shift'; nan with one
+    text: str
+
+
+def correct(scores, logits, known: Mapping[int, float]) -> Answer:
+    """The answer for C candidates.
+
+    Args:
+      scores: f64[C, S], scores of S students of the memory each, S >= 2, higher better; logits: f32[C, N], their mean
+        predictions of the rows scored on; known: {candidate: its score on the log by a single run}, one at least.
+    """
+    scores = np.asarray(scores, np.float64)
+    memory, noise = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
+    measured = noise / scores.shape[1]  # variance of the mean over students
+    distance = function_distance(logits)
+    twins = sorted(known)
+    delta = np.array([known[i] - memory[i] for i in twins])
+    noises = noise + measured, OWN**2 + noise
+    mean, cov = _posterior(distance, twins, delta, *noises)
+    errors = []
+    for i in range(len(twins)) if len(twins) > 1 else ():
+        rest = [j for j in range(len(twins)) if j != i]
+        told, _ = _posterior(distance, [twins[j] for j in rest], delta[rest], *noises)
+        errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
+    off = np.sqrt(np.mean(np.square(errors), 0)) if errors else np.full(2, np.nan)
+    held_out = {'corrected': float(off[0]), 'shift': float(off[1])}
+    text = f'{len(twins)} twins; the memory is off by {delta.min():+.4f} to {delta.max():+.4f} AUC about them'
+    if errors:
+        text += f'; one left out is foretold to within {off[0]:.4f}, by the mean of the others {off[1]:.4f}'
+    cov = cov + measured * np.eye(len(memory))
+    return Answer(memory + mean, cov, noise, held_out, text)
+
+
+def function_distance(logits) -> np.ndarray:
+    """1 - correlation of every two rows: f32[C, N] -> f64[C, C], 0 on the diagonal."""
+    z = np.asarray(logits, np.float64)
+    z = z - z.mean(1, keepdims=True)
+    z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    d = np.maximum(0.0, 1.0 - z @ z.T)
+    np.fill_diagonal(d, 0.0)
+    return d
+
+
+def beats(answer: Answer) -> np.ndarray:
+    """f64[C, C]: the probability that candidate i is better than j on the log; 0.5 on the diagonal."""
+    var = np.diag(answer.cov)
+    sd = np.sqrt(np.maximum(var[:, None] + var[None] - 2 * answer.cov, 1e-18))
+    z = (answer.mean[:, None] - answer.mean[None]) / sd
+    return np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)))(z)
+
+
+def best(answer: Answer, draws: int = 20_000) -> np.ndarray:
+    """f64[C]: the probability that each is the best on the log, by draws from the joint (always the same ones)."""
+    rng = np.random.default_rng(0)
+    drawn = rng.multivariate_normal(answer.mean, answer.cov, draws, method='eigh')
+    return np.bincount(drawn.argmax(1), minlength=len(answer.mean)) / draws
+
+
+def worth_running(answer: Answer, known=()) -> np.ndarray:
+    """f64[C]: the knowledge gradient (Frazier, Powell, Dayanik 2009): by how much one run of a candidate on the log is
+    expected to raise the best mean that is then known, in units of the score; 0 for those known."""
+    z = np.linspace(-4, 4, 161)
+    weight = np.exp(-(z**2) / 2)
+    weight /= weight.sum()
+    gain = np.zeros(len(answer.mean))
+    for i in set(range(len(answer.mean))) - set(known):
+        slope = answer.cov[:, i] / math.sqrt(answer.cov[i, i] + answer.noise)
+        gain[i] = weight @ (answer.mean[:, None] + slope[:, None] * z).max(0) - answer.mean.max()
+    return np.maximum(gain, 0.0)
+
+
+def _posterior(distance, twins, delta, noise: float, own: float) -> tuple[np.ndarray, np.ndarray]:
+    """(mean f64[C], covariance f64[C, C]) of delta, given that of the twins: the textbook conditional of a normal."""
+    kernel = SHIFT**2 + SCALE**2 * np.exp(-distance / (2 * WIDTH**2)) + own * np.eye(len(distance))
+    across = kernel[twins]  # [K, C]
+    weights = np.linalg.solve(across[:, twins] + noise * np.eye(len(twins)), across)  # [K, C]
+    return weights.T @ delta, kernel - across.T @ weights

@@ -1,0 +1,137 @@
+"""The twin correction against closed cases and independent arithmetic, and its odds."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from diet_jax import answers, correction
+
+
+def pool(candidates: int = 8, seed: int = 0):
+    """(scores f64[C, S], logits f32[C, N]): candidates along a line in function space, two students each."""
+    rng = np.random.default_rng(seed)
+    base, other = rng.normal(size=(2, 4000))
+    angle = np.linspace(0, 0.6, candidates)
+    logits = np.cos(angle)[:, None] * base + np.sin(angle)[:, None] * other
+    scores = 0.7 + 0.002 * np.arange(candidates)[:, None] + 0.0004 * np.array([-1.0, 1.0])
+    return scores, logits.astype(np.float32)
+
+
+def test_the_distance_is_one_minus_the_correlation():
+    _, logits = pool()
+    np.testing.assert_allclose(correction.function_distance(logits), 1 - np.corrcoef(logits), atol=1e-6)
+    np.testing.assert_allclose(correction.function_distance(2 * logits[:1].repeat(3, 0) + 1), 0, atol=1e-12)
+
+
+def test_the_answer_is_the_conditional_of_the_joint_normal():
+    """By the whole joint precision instead of the twins' block: another way to the same conditional."""
+    scores, logits = pool()
+    known = {1: 0.71, 4: 0.702, 6: 0.72}
+    answer = correction.correct(scores, logits, known)
+    noise = np.mean([np.var(s, ddof=1) for s in scores])
+    d = 1 - np.corrcoef(logits)
+    prior = correction.SHIFT**2 + correction.SCALE**2 * np.exp(-d / (2 * correction.WIDTH**2))
+    prior += np.eye(8) * (correction.OWN**2 + noise)
+    see = np.eye(8)[sorted(known)]  # delta is seen through see, with the noise of a run and of the students' mean
+    precision = np.linalg.inv(prior) + see.T @ see / (noise + noise / 2)
+    cov = np.linalg.inv(precision)
+    delta = np.array([known[i] - scores[i].mean() for i in sorted(known)])
+    mean = cov @ see.T @ delta / (noise + noise / 2)
+    np.testing.assert_allclose(answer.mean, scores.mean(1) + mean, atol=1e-7)
+    np.testing.assert_allclose(answer.cov, cov + np.eye(8) * noise / 2, atol=1e-9)
+    assert answer.noise == pytest.approx(noise)
+
+
+def test_equal_errors_are_a_shift_and_keep_the_order():
+    scores, logits = pool()
+    answer = correction.correct(scores, logits, {i: scores[i].mean() + 0.01 for i in (0, 3, 7)})
+    np.testing.assert_allclose(answer.mean - scores.mean(1), 0.01, atol=5e-4)
+    assert (np.argsort(answer.mean) == np.arange(8)).all()
+
+
+def test_an_error_that_follows_the_function_is_found_where_a_shift_is_not():
+    scores, logits = pool(12)
+    error = np.linspace(-0.012, 0.012, 12)
+    truth = scores.mean(1) + error
+    twins = (0, 4, 7, 11)
+    answer = correction.correct(scores, logits, {i: truth[i] for i in twins})
+    others = [i for i in range(12) if i not in twins]
+    shift = np.mean(error[list(twins)])
+    assert np.abs(answer.mean - truth)[others].mean() < 0.4 * np.abs(error - shift)[others].mean()
+    assert answer.held_out['corrected'] < answer.held_out['shift']
+    assert (np.abs(answer.mean - truth) < 1.645 * np.sqrt(np.diag(answer.cov))).all()
+
+
+def test_one_twin_and_no_spread():
+    scores, logits = pool(3)
+    answer = correction.correct(np.full((3, 2), 0.7), logits, {0: 0.72})
+    assert np.isnan(answer.held_out['shift']) and answer.text.startswith('1 twins')
+    np.testing.assert_allclose(answer.mean[0], 0.72, atol=1e-3)
+    assert np.isfinite(answer.cov).all() and (np.diag(answer.cov) > 0).all()
+
+
+def test_odds_are_those_of_the_joint():
+    scores, logits = pool()
+    answer = correction.correct(scores, logits, {0: 0.705, 7: 0.712})
+    odds = correction.beats(answer)
+    np.testing.assert_allclose(odds + odds.T, 1, atol=1e-12)
+    drawn = np.random.default_rng(1).multivariate_normal(answer.mean, answer.cov, 40_000, method='eigh')
+    np.testing.assert_allclose(odds[2], (drawn[:, [2]] > drawn).mean(0) + 0.5 * (np.arange(8) == 2), atol=0.01)
+    best = correction.best(answer)
+    np.testing.assert_allclose(best, np.bincount(drawn.argmax(1), minlength=8) / 40_000, atol=0.015)
+    assert best.sum() == pytest.approx(1) and (correction.best(answer) == best).all()
+
+
+def test_a_run_is_worth_its_expected_gain():
+    """Two candidates, one known for certain: E max(0, d) of a normal d has a closed form."""
+    mean, sd, noise = np.array([0.7, 0.699]), 0.004, 0.001**2
+    answer = correction.Answer(mean, np.diag([1e-18, sd**2]), noise, {}, '')
+    slope = sd**2 / np.sqrt(sd**2 + noise)
+    z = (mean[1] - mean[0]) / slope
+    expected = slope * (stats.norm.pdf(z) + z * stats.norm.cdf(z))
+    gain = correction.worth_running(answer, known=[0])
+    assert gain[0] == 0 and gain[1] == pytest.approx(expected, rel=0.02)
+    surer = answer._replace(cov=np.diag([1e-18, sd**2 / 4]))
+    assert 0 <= correction.worth_running(surer, [0])[1] < gain[1]
+
+
+def judged_pool(candidates: int = 12):
+    """Candidates of trends.json, their memory wrong by an error along the line; logits; truth."""
+    scores, logits = pool(candidates)
+    error = np.linspace(-0.02, 0.02, candidates)
+    truth = scores.mean(1) - error
+    found = [
+        {
+            'name': f'c{i}',
+            'full': {'auc': [truth[i] - 1e-4, truth[i] + 1e-4]},
+            'memory': {'auc': [list(scores[i]), list(scores[i] + 1e-5)]},
+            'rivals': {'flat': {'auc': [[0.7, 0.7001], [0.7, 0.7001]]}},
+        }
+        for i in range(candidates)
+    ]
+    both = np.stack([logits, logits], 1)
+    return found, {'memory': both, 'flat': both}, truth
+
+
+def test_the_judgement_counts_pairs_that_hold_a_candidate_that_is_no_twin():
+    found, logits, truth = judged_pool()
+    twins = {name: {'auc': [truth[i], truth[i]]} for name, i in (('c0', 0), ('c5', 5), ('c11', 11), ('absent', 0))}
+    told = answers.judged(found, twins, logits)
+    memory = told['memory']
+    pairs = [(i, j) for i in range(12) for j in range(i) if abs(truth[i] - truth[j]) > 0.001]
+    open_pairs = [p for p in pairs if not set(p) <= {0, 5, 11}]
+    assert memory['twins'] == ['c0', 'c5', 'c11'] and memory['replicates'][0]['pairs'] == len(open_pairs)
+    means = np.array([np.mean(c['memory']['auc'][0]) for c in found])
+    right = [np.sign(truth[i] - truth[j]) * np.sign(means[i] - means[j]) for i, j in open_pairs]
+    assert memory['plain_tau_sig']['mean'] == pytest.approx(np.mean(right))
+    assert memory['tau_sig']['mean'] > memory['plain_tau_sig']['mean'] + 0.5
+    assert memory['error']['mean'] < memory['plain_error']['mean']
+    assert sum(n for *_, n in memory['reliability']) == 2 * (66 - 3)
+    assert told['flat']['plain_tau_sig']['mean'] == 0  # ties stay in the denominator
+
+
+def test_no_judgement_without_twins_and_few_pairs_are_undefined():
+    found, logits, truth = judged_pool()
+    assert answers.judged(found, {}, logits) == {}
+    few = answers.judged(found[:5], {'c0': {'auc': [truth[0]] * 2}}, {'memory': logits['memory'][:5]})
+    assert few['memory']['tau_sig']['mean'] is None and few['memory']['error']['mean'] is not None

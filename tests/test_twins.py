@@ -1,0 +1,90 @@
+"""Twins: which are taken, how they are kept, and that they touch nothing else."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from diet_jax import candidates as cd
+from diet_jax import stream, twins
+from diet_jax.errors import UserError
+
+FIELDS = ['user', 'item', 'tab', 'price', 'hour']
+
+
+def test_a_twin_whose_role_the_log_does_not_have_is_left_out():
+    config = tiny.get_config()
+    config.twins.models = (
+        dict(name='lr', model='lr', learning_rate=0.01),
+        dict(name='blind', model='fm', drop=('user',), learning_rate=0.01),
+        dict(name='without-tab', model='fm', drop=('tab',), learning_rate=0.01),
+    )
+    assert [twin.name for twin in twins.of(config, FIELDS)] == ['lr', 'without-tab']
+    config.roles.user = 'user'
+    assert [twin.name for twin in twins.of(config, FIELDS)] == ['lr', 'blind', 'without-tab']
+    assert twins.of(config, FIELDS)[1].candidate.config['drop'] == ['user']
+    assert twins.reference(config, FIELDS).name == config.reference.model
+
+
+@pytest.mark.parametrize(
+    'models, words',
+    [
+        ((dict(model='lr'),), 'a twin is dict.model=, learning_rate=, ...'),
+        (
+            (dict(model='lr', learning_rate=0.1), dict(model='lr', learning_rate=0.2)),
+            "'lr' has weight decay, or a name",
+        ),
+        ((dict(model='deepfm', learning_rate=0.1),), "'deepfm' has weight decay, or a name"),
+        ((dict(model='fm', learning_rate=0.1, weight_decay=0.1),), "'fm' has weight decay"),
+        ((dict(model='fm', learning_rate=0.1, drop=('usr',)),), "drops 'usr', which is no field of the log"),
+    ],
+)
+def test_what_is_no_twin_is_refused(models, words):
+    config = tiny.get_config()
+    config.twins.models = models
+    with pytest.raises(UserError, match=words):
+        twins.of(config, FIELDS)
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    """A finished tiny run that keeps the twins of its last two stages."""
+    config = tiny.get_config()
+    config.twins.keep = 2
+    return tiny.distill(tmp_path_factory.mktemp('twins') / 'run', config)
+
+
+def test_kept_twins_predict_as_they_did(run):
+    assert sorted(p.name for p in (run.workdir / 'twins').iterdir()) == ['00003.npz', '00004.npz']
+    log = cd.read_log(run.stream, run.config.evaluate.batch, run.slots)
+    told = twins.logits(run.workdir / 'twins' / '00004.npz', run.beside, log, 4, 3)
+    ids = jnp.asarray(log.rows(3))
+    params = [run.state.reference.params, *(state.params for state in run.state.twins)]
+    for twin, own, logits in zip(run.beside, params, told, strict=True):
+        np.testing.assert_allclose(twin.candidate.model.apply(own, ids), logits, rtol=1e-4, atol=1e-5)
+    assert twins.logits(run.workdir / 'twins' / '00001.npz', run.beside, log, 1, 1) is None
+    with pytest.raises(UserError, match='00004.npz holds deepfm, lr, the config asks for lr: distill again'):
+        twins.logits(run.workdir / 'twins' / '00004.npz', run.twins, log, 4, 3)
+
+
+def test_a_twin_is_trained_as_any_model_on_the_log_and_scored_before(run):
+    state = run.initial().twins[0]
+    lines = stream.read_metrics(run.workdir)
+    for t in range(2):
+        _, block = run.block(t)
+        one = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[0]), block)
+        state, logits = stream.stage.tr.stream_pass(run.twins[0].candidate.model, state, one, run.twins[0].lr)
+        label = np.asarray(one.label)[np.asarray(one.weight) > 0]
+        auc = stream.metrics.auc(np.asarray(logits)[np.asarray(one.weight) > 0], label)
+        assert lines[t]['twins'].keys() == {'lr'} and lines[t]['twins']['lr']['auc'] == pytest.approx(auc, abs=1e-5)
+
+
+def test_twins_do_not_touch_the_memory(run, tmp_path):
+    config = tiny.get_config()
+    config.twins.models = ()
+    alone = tiny.distill(tmp_path / 'alone', config)
+    for stage in ('00001', '00004'):
+        name = f'history/{stage}/rows.parquet'
+        assert (alone.workdir / name).read_bytes() == (run.workdir / name).read_bytes()
+    assert stream.read_metrics(alone.workdir)[0]['twins'] == {}
