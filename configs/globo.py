@@ -1,4 +1,4 @@
-"""Globo.com: clicks on news, one block a local day, one negative drawn a click, label `click`.
+"""Globo.com: clicks on news, blocks of six hours, one negative drawn a click, label `click`.
 
     python scripts/distill.py --config=configs/globo.py --workdir=runs/globo
     python scripts/evaluate.py --config=configs/globo.py --workdir=runs/globo
@@ -9,8 +9,9 @@ Parquet file a UTC day, clicks_2017-10-01.parquet .. clicks_2017-10-16.parquet, 
 
 The log holds clicks only. A negative is its click with another article, drawn uniformly from those clicked in the 24
 hours before, less those of the same user (docs/data.md). AUC depends on this choice: say it with every figure. While it
-trains, the reference model is nearly perfect, for popularity says most; a model that stands still for a day, as in the
-protocol of stage t, has to know more. With negatives by clicks the day after is close to a coin toss.
+trains, the reference model is nearly perfect, for popularity says most; one that stands still, as in the protocol of
+stage t, has to know more. Six hours on, DeepFM still has an AUC of 0.88; with blocks of a day, a quarter of the
+clicks are then on articles that it has never met, and LR is worse than chance.
 
 `:N` takes N days from 2017-10-02 on (6 by default, 14 at most); the same workdir goes on when N grows. `:smoke` runs
 the night hours of the first day as five blocks, with two candidates.
@@ -28,9 +29,9 @@ def get_config(arg: str = '') -> ConfigDict:
     data = config.data
     data.root = '../shared/data/globo'
     data.log = ('clicks_2017-10-0?.parquet', 'clicks_2017-10-1[0-6].parquet')
-    # Brasilia, where the log begins at midnight. Days are local too: a UTC day would cut the evening in two.
+    # Brasilia, where the log begins at midnight. Blocks are local too: a UTC day would cut the evening in two.
     data.time.column, data.time.utc_offset_hours = 'click_timestamp', -3.0
-    data.block.by, data.block.hours = 'period', 24.0
+    data.block.by, data.block.hours = 'period', 6.0
     # Sessions (session_size is known only when one ends) are no features.
     data.fields = (
         'user_id',
@@ -57,5 +58,5 @@ def get_config(arg: str = '') -> ConfigDict:
     days = int(arg or 6) if arg.isdigit() or not arg else 0
     if not 1 <= days <= LAST - 1:
         raise ValueError(f"configs/globo.py takes no argument '{arg}': a number of days, 1 to {LAST - 1}, or ':smoke'")
-    data.until = f'2017-10-{days + 1:02d}'
+    data.until = f'2017-10-{days + 1:02d}T18'
     return config

@@ -38,7 +38,8 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
     """`summary[set]['answer']` of trends.json: kind -> figures, plain JSON.
 
     Args:
-      candidates: of trends.json, all of one set; known_scores: of twins, {name: {'auc': [per distillation]}}, those
+      candidates: of trends.json, all of one set; known_scores: of twins, by the name of
+        their candidate, {name: {'auc': [per distillation]}}, those
         not among the candidates are left out; logits: {kind: f32[C, R, N]}, mean predictions of each distillation's
         students.
     Returns: {} without a twin among the candidates; else {kind: {'twins', 'replicates': [figures], and every figure as

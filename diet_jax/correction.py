@@ -58,7 +58,8 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
         errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
     off = np.sqrt(np.mean(np.square(errors), 0)) if errors else np.full(2, np.nan)
     held_out = {'corrected': float(off[0]), 'shift': float(off[1])}
-    text = f'{len(twins)} twins; the memory is off by {delta.min():+.4f} to {delta.max():+.4f} AUC about them'
+    count = '1 twin' if len(twins) == 1 else f'{len(twins)} twins'
+    text = f'{count}; the memory is off by {delta.min():+.4f} to {delta.max():+.4f} AUC about them'
     if errors:
         text += f'; one left out is foretold to within {off[0]:.4f}, by the mean of the others {off[1]:.4f}'
     cov = cov + measured * np.eye(len(memory))

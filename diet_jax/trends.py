@@ -70,6 +70,11 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots))
     _check_blocks(encoded, data, t)
     sides, static, folders = _memories(config, workdir, memories, encoded, data, t, log)
+    told = answers.twin_scores(config, encoded, data, t, folders)
+    if not told:
+        log(
+            f'no twins of stage {t} stand beside the memories (twins.keep, or a memory moved out of its run): no answer'
+        )
     grid = protocol.grid_of(e)
     kinds = ['memory', *section.rivals]
     index = predictions.index(kinds, section.full_seeds, [s.config.seed for s in sides], e.seeds)
@@ -124,7 +129,7 @@ def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: s
         'config': plain(config),
         'pool': {'file': pool.path, 'digest': pool.digest, 'candidates': pool.all, 'sets': pool.sets()},
         'protocol': {**said, 'cost_ratio': float(np.mean(ratio))},
-        'twins': answers.twin_scores(config, encoded, data, t, folders),
+        'twins': told,
         'candidates': entries,
     }
     return summarised(result, workdir)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import json
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -44,11 +45,12 @@ def of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
     """
     roles, twins = plain(config.roles), []
     for spec in map(plain, config.twins.models):
-        if not isinstance(spec, dict) or not spec.get('learning_rate', 0) > 0:
+        lr = spec.get('learning_rate') if isinstance(spec, dict) else None
+        if not isinstance(lr, (int, float)) or not lr > 0:
             raise UserError(f'twins.models holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
         if any(roles.get(field) == '' for field in spec.get('drop', ())):
             continue
-        lr = spec.pop('learning_rate')
+        spec.pop('learning_rate')
         twin = Twin(cd.candidate(spec, config.reference.dim, fields, roles), float(lr))
         if twin.candidate.decay or twin.name in [reference(config, fields).name, *(t.name for t in twins)]:
             raise UserError(f"twins.models: '{twin.name}' has weight decay, or a name that another one has")
@@ -68,7 +70,7 @@ def write(path: Path, twins: Sequence[Twin], params: Sequence, slots: int) -> No
     for i, one in enumerate(params):
         arrays[f'{i}_table'] = np.asarray(one['table'])[:slots]
         arrays |= {f'{i}_head_{k}': np.asarray(x) for k, x in enumerate(jax.tree.leaves(one['head']))}
-    said = json.dumps([[twin.name, twin.candidate.config, twin.lr] for twin in twins])
+    said = _said(twins)
     path.parent.mkdir(exist_ok=True)
     write_bytes(path, lambda file: np.savez(file, twins=said, **arrays))
 
@@ -77,18 +79,23 @@ def logits(path: Path, twins: Sequence[Twin], log: cd.Log, t: int, block: int) -
     """Predictions of a block by the twins as they stood after stage t: f32[K, N], or None where the file is gone.
 
     Raises:
-      UserError: the file is of other twins.
+      UserError: the file is damaged, or of other twins.
     """
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as kept:
-        names = [name for name, *_ in json.loads(str(kept['twins']))]
-        if names != [twin.name for twin in twins]:
-            raise UserError(
-                f'{path} holds {", ".join(names)}, the config asks for {", ".join(t.name for t in twins)}: distill '
-                'again in another --workdir'
-            )
-        arrays = {name: kept[name] for name in kept.files}
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        said = json.loads(str(arrays['twins']))
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f'{path} cannot be read ({type(error).__name__}): restore it from a copy, or distill again'
+        ) from error
+    if said != json.loads(_said(twins)):
+        raise UserError(
+            f'{path} holds {", ".join(name for name, *_ in said)}, the config asks for '
+            f'{", ".join(t.name for t in twins)}, or for others of these names: distill again in another --workdir'
+        )
     out, ids, rows = [], log.ids(block, log.num_slots[t - 1]), len(log.labels[block])
     for i, twin in enumerate(twins):
         model = twin.candidate.model
@@ -97,6 +104,10 @@ def logits(path: Path, twins: Sequence[Twin], log: cd.Log, t: int, block: int) -
         head = jax.tree.unflatten(shape, [arrays[f'{i}_head_{k}'] for k in range(len(leaves))])
         out.append(np.asarray(_predict(model)({'table': arrays[f'{i}_table'], 'head': head}, ids))[:rows])
     return np.stack(out)
+
+
+def _said(twins: Sequence[Twin]) -> str:
+    return json.dumps([[twin.name, twin.candidate.config, twin.lr] for twin in twins])
 
 
 @functools.cache

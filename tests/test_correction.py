@@ -65,7 +65,7 @@ def test_an_error_that_follows_the_function_is_found_where_a_shift_is_not():
 def test_one_twin_and_no_spread():
     scores, logits = pool(3)
     answer = correction.correct(np.full((3, 2), 0.7), logits, {0: 0.72})
-    assert np.isnan(answer.held_out['shift']) and answer.text.startswith('1 twins')
+    assert np.isnan(answer.held_out['shift']) and answer.text.startswith('1 twin;')
     np.testing.assert_allclose(answer.mean[0], 0.72, atol=1e-3)
     assert np.isfinite(answer.cov).all() and (np.diag(answer.cov) > 0).all()
 
@@ -135,3 +135,50 @@ def test_no_judgement_without_twins_and_few_pairs_are_undefined():
     assert answers.judged(found, {}, logits) == {}
     few = answers.judged(found[:5], {'c0': {'auc': [truth[0]] * 2}}, {'memory': logits['memory'][:5]})
     assert few['memory']['tau_sig']['mean'] is None and few['memory']['error']['mean'] is not None
+
+
+def test_candidates_that_are_one_function_share_the_error_of_their_twin():
+    """All at distance 0: what the twin says of the shift, and of the function, in a closed form; no one is ahead."""
+    scores, (logits, *_) = np.tile([0.7, 0.7004], (4, 1)), pool()[1]
+    noise, together = 8e-8, correction.SHIFT**2 + correction.SCALE**2
+    answer = correction.correct(scores, logits[None].repeat(4, 0), {0: 0.7102})
+    share = together / (together + correction.OWN**2 + noise + noise + noise / 2)
+    np.testing.assert_allclose(answer.mean[1:], 0.7002 + 0.01 * share, atol=1e-12)
+    assert answer.mean[0] > answer.mean[1]  # its own error is known too
+    np.testing.assert_allclose(correction.beats(answer)[1:, 1:], 0.5, atol=1e-9)
+    np.testing.assert_allclose(correction.best(answer)[1:], correction.best(answer)[1], atol=0.015)
+    worth = correction.worth_running(answer, known=[0])
+    assert worth[0] == 0 and worth[1] > 0
+    np.testing.assert_allclose(worth[1:], worth[1], rtol=1e-9)
+
+
+def test_same_input_same_answer():
+    (scores, logits), known = pool(), {0: 0.705, 5: 0.712}
+    one, again = (correction.correct(scores, logits, dict(said)) for said in (known, [*known.items()][::-1]))
+    np.testing.assert_array_equal(one.mean, again.mean)
+    np.testing.assert_array_equal(one.cov, again.cov)
+    assert one.text == again.text and one.held_out == again.held_out
+
+
+def test_candidates_in_another_order_get_the_same_answer():
+    (scores, logits), known = pool(), {0: 0.705, 5: 0.712}
+    order = np.random.default_rng(3).permutation(8)
+    one = correction.correct(scores, logits, known)
+    other = correction.correct(scores[order], logits[order], {list(order).index(i): x for i, x in known.items()})
+    np.testing.assert_allclose(other.mean, one.mean[order], atol=1e-9)
+    np.testing.assert_allclose(other.cov, one.cov[np.ix_(order, order)], atol=1e-12)
+
+
+def test_worth_is_what_a_run_is_found_to_be_worth():
+    """By drawing what is true, running a candidate with noise, and taking the best of what is then expected."""
+    scores, logits = pool()
+    answer = correction.correct(scores, logits, {0: 0.706, 7: 0.712})
+    rng = np.random.default_rng(2)
+    truth = rng.multivariate_normal(answer.mean, answer.cov, 100_000, method='eigh')
+    worth = correction.worth_running(answer, known=[0, 7])
+    assert (worth >= 0).all() and worth[0] == worth[7] == 0 and (worth[1:7] > 0).all()
+    for i in (1, 5):
+        seen = truth[:, i] + np.sqrt(answer.noise) * rng.normal(size=len(truth))
+        slope = np.cov(truth.T, seen)[-1, :-1] / seen.var()  # regression on what was seen, found from the draws
+        then = answer.mean + (seen - answer.mean[i])[:, None] * slope
+        assert worth[i] == pytest.approx(then.max(1).mean() - answer.mean.max(), rel=0.05)

@@ -141,8 +141,8 @@ def test_taobao_days_are_those_of_its_description_and_stray_rows_are_left_out(tm
 
 def test_globo_clicks_are_all_there_and_their_negatives_were_clicked_before(tmp_path, data_root):
     data = _config("globo", _need(data_root, "globo"))
-    assert data.until == "2017-10-07" and _config("globo", data_root, "9").until == "2017-10-10"
-    data.log, data.time.utc_offset_hours = ("clicks_2017-10-1[45].parquet",), 0.0
+    assert data.until == "2017-10-07T18" and _config("globo", data_root, "9").until == "2017-10-10T18"
+    data.log, data.time.utc_offset_hours, data.block.hours = ("clicks_2017-10-1[45].parquet",), 0.0, 24.0
     data.since, data.until = "2017-10-15", ""
     stream = opened(data, tmp_path / "w")
     known = [(block.key, block.rows, block.positives) for block in stream.blocks]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from diet_jax import agreement, report
+from diet_jax import agreement, answers, report
 from diet_jax.errors import UserError
 from diet_jax.report import trends
 
@@ -258,6 +258,49 @@ def test_same_result_same_bytes(result, markup, tmp_path):
         assert base64.b64encode(png).decode() in markup
     with pytest.raises(UserError, match='nowhere: no such folder'):
         report.write_trends(tmp_path / 'nowhere', result, COMMAND)
+
+
+def answered(result, kinds=('memory', 'early_stop')):
+    """The result with three twins: candidates along a line in function space, a twin's score that of its candidate."""
+    result, angle = copy.deepcopy(result), np.linspace(0, 1, len(result['candidates']))
+    base, other = np.random.default_rng(1).normal(size=(2, 200))
+    logits = np.cos(angle)[:, None] * base + np.sin(angle)[:, None] * other
+    for of, members in result['pool']['sets'].items():
+        keep = [i for i, c in enumerate(result['candidates']) if c['name'] in members]
+        chosen = [result['candidates'][i] for i in keep]
+        level = {c['name']: np.mean(c['full']['auc']) for c in chosen}
+        known = {twin: {'auc': [level[twin]] * 3} for twin in ('lr', 'fm', 'mlp') if twin in level}
+        told = answers.judged(chosen, known, {kind: logits[keep][:, None].repeat(3, 1) for kind in kinds})
+        result['summary'][of]['answer'] = json.loads(json.dumps(told))
+    return result
+
+
+def test_the_answer_with_twins_is_shown_beside_the_memory_alone(result, markup, tmp_path, monkeypatch):
+    """A table a set that has twins, the picture of the widest; without twins neither."""
+    told = answered(result)
+    assert told['summary']['confirmation']['answer'] == {}
+    tables = {of: trends.answer_table(told, of) for of in told['summary']}
+    assert [len(found) for found in tables.values()] == [1, 0, 1]
+    for of in ('development', 'all'):
+        (table,), found = tables[of], told['summary'][of]['answer']
+        assert [row[0] for row in table.rows] == ['memory', 'early stop']
+        for row, of_kind in zip(table.rows, found.values()):
+            for cell, figure in zip(row[1:7:2], ('tau_sig', 'tau_sig_hard', 'error')):
+                assert cell == _shown(of_kind[f'plain_{figure}'], '.4f' if figure == 'error' else '.3f')
+            for cell, figure in zip(row[2:7:2], ('tau_sig', 'tau_sig_hard', 'error')):
+                assert cell == _shown(of_kind[figure], '.4f' if figure == 'error' else '.3f')
+            assert row[7] == f'{of_kind["covered"]["mean"]:.2f}'
+        said = found['memory']['replicates'][0]
+        assert 'the twins lr, fm, mlp, ' in table.caption and said['said'] in table.notes
+        assert f'{said["pairs"]} significant, {said["hard"]} hard' in table.caption
+    for picture in ('scatter', 'frontier'):  # as without twins, and slow
+        monkeypatch.setattr(trends, picture, lambda _: b'picture')
+    text, page = report.trends_table(told), _read(report.write_trends(tmp_path, told, COMMAND))
+    assert ' '.join(text.split()).count('the answer with the twins lr, fm, mlp') == 2
+    png = (tmp_path / 'reliability.png').read_bytes()
+    assert base64.b64encode(png).decode() in page and page.count('<img') == 3
+    assert 'the answer with the twins' not in report.trends_table(result) + markup and markup.count('<img') == 2
+    assert trends.reliability(result) is None
 
 
 def test_names_stand_apart(monkeypatch, result):

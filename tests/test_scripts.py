@@ -52,7 +52,7 @@ def test_the_main_job(environment, tmp_path):
     assert [line['block'] for line in lines] == list(DAYS)
     overhead = json.loads((tmp_path / 'run' / 'overhead.json').read_text())
     assert overhead['block'] == DAYS[3] and overhead['peak_memory_bytes'] > 1e7
-    parts = ['reference', 'codebook', 'influence', 'addressing', 'refinement', 'check', 'stage']
+    parts = ['reference', 'twins', 'codebook', 'influence', 'addressing', 'refinement', 'check', 'stage']
     assert list(overhead['components']) == parts and min(overhead['components'].values()) > 0
     ratio = (overhead['distill_seconds'] - overhead['reference_seconds']) / overhead['reference_seconds']
     assert overhead['overhead'] == ratio

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from test_scripts import TINY
 from tiny import DAYS, ROWS, contents
 
-from diet_jax import agreement, full, protocol, stream
+from diet_jax import agreement, answers, full, protocol, report, stream
 from diet_jax import candidates as cd
 from diet_jax import trends as tn
 from diet_jax.errors import UserError
@@ -71,7 +71,8 @@ def asked(runs):
 
     def distill(config, folder, log):
         calls.append((config, folder))
-        shutil.copytree(runs[config.seed] / 'history', folder / 'history', dirs_exist_ok=True)
+        for kept in ('history', 'twins'):
+            shutil.copytree(runs[config.seed] / kept, folder / kept, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tn, 'stream', SimpleNamespace(distill=distill, table_capacity=stream.table_capacity))
@@ -211,9 +212,57 @@ def test_the_summary_is_computed_from_the_raw_scores_alone(copy, result):
     # Two names of one model are one candidate to everything that trains.
     one, other = result['candidates'][:2]
     assert timeless(one) == timeless({**other, 'name': 'lr'})
-    # Without predictions beside it users cannot be redrawn, and it says so.
+    # Without predictions beside it users cannot be redrawn, nor functions compared, and it says so.
     shutil.rmtree(copy / 'predictions')
-    assert 'test users' not in tn.summarised(tn.read(path), copy)['summary']['all']['auc']['intervals']
+    alone = tn.summarised(tn.read(path), copy)['summary']['all']
+    assert 'test users' not in alone['auc']['intervals'] and alone['answer'] == {}
+
+
+# Twins.
+
+
+def test_twins_are_scored_on_the_block_that_candidates_are_scored_on(result, runs):
+    """As they stood after stage T: values that the log had not shown by then are their field's unseen one."""
+    assert list(result['twins']) == ['deepfm', 'lr']
+    for r, folder in enumerate(runs):
+        run = tiny.opened(runs[0])  # the log is the same
+        block, known = run.stream.load(T + 1), run.stream.blocks[T - 1].num_slots
+        ids = np.where(block.ids < known, block.ids, 2 * np.arange(run.fields) + 1)
+        assert (ids != block.ids).any()
+        with np.load(folder / 'twins' / f'{T:05d}.npz') as kept:
+            assert len(kept['1_table']) == known
+            z = kept['1_table'][ids][..., 0].sum(1)  # of logistic regression: first order weights, a bias moves all
+        assert result['twins']['lr']['auc'][r] == pytest.approx(roc_auc_score(block.label, z), abs=1e-6)
+        for scores in result['twins'].values():
+            assert {metric: len(x) for metric, x in scores.items()} == dict.fromkeys(agreement.METRICS, 2)
+
+
+def test_the_answer_is_of_the_raw_scores_and_the_predictions_beside_them(result, workdir):
+    assert {name: list(s['answer']) for name, s in result['summary'].items()} == {
+        'development': KINDS,
+        'confirmation': [],  # no twin among them
+        'all': KINDS,
+    }
+    index, logits = result['protocol']['predictions'], {}
+    for kind in KINDS:
+        at = [[i for i, run in enumerate(index) if (run['side'], run.get('distillation')) == (kind, d)] for d in (0, 1)]
+        flat = [np.load(workdir / 'predictions' / f'{name}.npy').astype(np.float32) for name in NAMES]
+        logits[kind] = np.stack([[z[rows].mean(0) for rows in at] for z in flat])
+    again = answers.judged(result['candidates'], result['twins'], logits)
+    assert json.loads(json.dumps(again)) == result['summary']['all']['answer']
+    assert again['memory']['twins'] == ['lr']  # deepfm, the other, is not in the pool
+    assert sum(pairs for *_, pairs in again['memory']['reliability']) == 2 * 3, 'distillations, pairs'
+    assert 'with twins' in report.trends_table(result)
+
+
+def test_memories_without_twins_give_no_answer(copy, pool, runs, result, idle, tmp_path):
+    """Moved out of their runs; everything else is as it was."""
+    moved = [shutil.copytree(run / 'history' / '00002', tmp_path / f'moved-{i}' / 'x') for i, run in enumerate(runs)]
+    new = again(copy, get_config(pool), [str(folder) for folder in moved])
+    assert new['twins'] == {} and all(s['answer'] == {} for s in new['summary'].values())
+    assert new['candidates'] == result['candidates'] and 'with twins' not in report.trends_table(new)
+    for name, s in new['summary'].items():
+        assert json.loads(json.dumps(s['auc'])) == result['summary'][name]['auc']
 
 
 # What is done again.

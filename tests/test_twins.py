@@ -64,7 +64,7 @@ def test_kept_twins_predict_as_they_did(run):
     for twin, own, logits in zip(run.beside, params, told, strict=True):
         np.testing.assert_allclose(twin.candidate.model.apply(own, ids), logits, rtol=1e-4, atol=1e-5)
     assert twins.logits(run.workdir / 'twins' / '00001.npz', run.beside, log, 1, 1) is None
-    with pytest.raises(UserError, match='00004.npz holds deepfm, lr, the config asks for lr: distill again'):
+    with pytest.raises(UserError, match='00004.npz holds deepfm, lr, the config asks for lr, or for others'):
         twins.logits(run.workdir / 'twins' / '00004.npz', run.twins, log, 4, 3)
 
 

@@ -41,10 +41,10 @@ def distill(workdir, config=None, log=lambda line: None, after_stage=None):
     from diet_jax import stream
 
     make, pmapped, timed = stream.stage.make_stage_update, stream.parallel.pmapped, stream.parallel.Timed
-    sections = ('reference', 'twins', 'codebook', 'memory', 'addressing', 'refine')
+    sections = ('reference', 'codebook', 'memory', 'addressing', 'refine')
 
     def share(config, reference, students, axis, twins):
-        key = json.dumps([plain(config[section]) for section in sections])
+        key = json.dumps([plain(config[section]) for section in sections] + [plain(config.twins.models)])
         if key not in _COMPILED:
             _COMPILED[key] = timed(pmapped(make(config, reference, students, axis, twins), jax.devices()[:1]))
         return _COMPILED[key]

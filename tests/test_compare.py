@@ -1,0 +1,111 @@
+"""scripts/compare.py: from a memory to odds, and what a user can get wrong."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+
+from diet_jax import compare, report
+from diet_jax.errors import UserError
+
+POOL = """
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict(dict(dim=4))
+
+def sweep(add):
+    add('fm', model='fm')
+    add('small', model='deepfm', hidden=(4,))
+    add('lr', model='lr')
+"""
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    return tiny.distill(tmp_path_factory.mktemp('compare') / 'run')
+
+
+@pytest.fixture(scope='module')
+def pool(tmp_path_factory):
+    path = tmp_path_factory.mktemp('pool') / 'mine.py'
+    path.write_text(POOL.replace("'lr', model='lr'", "'lr', model='lr', dim=1"))
+    return path
+
+
+@pytest.fixture(scope='module')
+def answered(run, pool):
+    lines = []
+    result = compare.compare(run.workdir / 'memory', pool, command='python compare', log=lines.append)
+    return result, lines
+
+
+def test_a_memory_is_asked_about_blocks_that_it_has_not_seen(run, answered):
+    result, lines = answered
+    assert (result['stage'], result['tuned_on'], result['scored_on']) == (2, tiny.DAYS[2], tiny.DAYS[3])
+    assert any(f'the memory of stage 2, up to {tiny.DAYS[1]}, answers' in line for line in lines)
+    assert result['memory'].endswith('history/00002') and result['full_pass_rows'] == 2 * tiny.ROWS
+
+
+def test_the_answer(run, answered):
+    result, _ = answered
+    names = [c['name'] for c in result['candidates']]
+    assert names == ['fm', 'small', 'lr', 'deepfm'] and result['twins'] == ['deepfm', 'lr']
+    known = {c['name'] for c in result['candidates'] if c['known_auc'] is not None}
+    assert known == {'lr', 'deepfm'} and [c['of_the_library'] for c in result['candidates']] == [False] * 3 + [True]
+    assert sum(c['best'] for c in result['candidates'] if 'best' in c) == pytest.approx(1)
+    odds = np.array(result['beats'])
+    assert odds.shape == (3, 3) and np.allclose(odds + odds.T, 1)
+    for c in result['candidates']:
+        assert c['interval'][0] < c['expected_auc'] < c['interval'][1] and c['row_visits'] > 0
+    kept = json.loads((run.workdir / 'compare' / 'mine' / 'compare.json').read_text())
+    assert kept['candidates'][0]['expected_auc'] == result['candidates'][0]['expected_auc']
+
+
+def test_it_goes_on_and_says_the_same(run, pool, answered, monkeypatch):
+    monkeypatch.setattr(compare.protocol, 'row_side', None)  # nothing is trained again
+    again = compare.compare(run.workdir / 'memory', pool, log=lambda line: None)
+    assert [c['expected_auc'] for c in again['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
+
+
+def test_an_anchor_is_believed(run, pool, answered, tmp_path):
+    anchors = tmp_path / 'past.jsonl'
+    anchors.write_text('{"name": "small", "auc": 0.9}\n\n')
+    result = compare.compare(run.workdir / 'memory', pool, anchors, log=lambda line: None)
+    before, after = ({c['name']: c for c in r['candidates']} for r in (answered[0], result))
+    assert after['small']['expected_auc'] > before['small']['expected_auc'] + 0.01
+    assert after['small']['known_auc'] == 0.9 and after['small']['gain_of_a_run'] == 0
+
+
+def test_table_and_page(answered, tmp_path):
+    text = report.compare_table(answered[0])
+    assert 'P(best)' in text and '* its score on the log is known' in text and 'with probability' in text
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
+    assert 'Which idea wins on the full log?' in page and 'data:image/png' in page
+
+
+@pytest.mark.parametrize(
+    'line, words',
+    [
+        ('{"name": "smal", "auc": 0.7}', "past.jsonl line 1: 'smal' is none of the candidates .did you mean 'small'"),
+        ('{"name": "small"}', 'past.jsonl line 1: .* is not {"name": ..., "auc": ...}'),
+        ('{"name": "small", "auc": 71}', "past.jsonl line 1: auc 71.0 of 'small' is not between 0 and 1"),
+    ],
+)
+def test_a_wrong_anchor_is_named(run, pool, tmp_path, line, words):
+    anchors = tmp_path / 'past.jsonl'
+    anchors.write_text(line + '\n')
+    with pytest.raises(UserError, match=words):
+        compare.compare(run.workdir / 'memory', pool, anchors, log=lambda line: None)
+
+
+def test_what_is_missing_is_named(run, pool, tmp_path):
+    with pytest.raises(UserError, match='manifest.json is missing'):
+        compare.compare(tmp_path, pool, log=lambda line: None)
+    with pytest.raises(UserError, match='there is no such file of candidates'):
+        compare.compare(run.workdir / 'memory', tmp_path / 'none.py', log=lambda line: None)
+    other = tmp_path / 'other.py'
+    other.write_text(POOL.replace("'lr', model='lr'", "'lr', model='fm'"))
+    with pytest.raises(UserError, match="candidate 'lr' is .*, the twin of that name is .*: rename yours"):
+        compare.compare(run.workdir / 'memory', other, log=lambda line: None)
