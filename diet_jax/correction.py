@@ -68,7 +68,7 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
 
 def function_distance(logits) -> np.ndarray:
     """1 - correlation of every two rows: f32[C, N] -> f64[C, C], 0 on the diagonal."""
-    z = np.asarray(logits, np.float64)
+    z = np.clip(np.asarray(logits, np.float64), -1e4, 1e4)  # float16 predictions of a model gone astray are infinite
     z = z - z.mean(1, keepdims=True)
     z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     d = np.maximum(0.0, 1.0 - z @ z.T)
