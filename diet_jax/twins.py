@@ -91,7 +91,7 @@ def logits(path: Path, twins: Sequence[Twin], log: cd.Log, t: int, block: int) -
         raise UserError(
             f'{path} cannot be read ({type(error).__name__}): restore it from a copy, or distill again'
         ) from error
-    if said != json.loads(_said(twins)):
+    if [one[:2] for one in said] != [one[:2] for one in json.loads(_said(twins))]:
         raise UserError(
             f'{path} holds {", ".join(name for name, *_ in said)}, the config asks for '
             f'{", ".join(t.name for t in twins)}, or for others of these names: distill again in another --workdir'
