@@ -19,7 +19,6 @@ MAY_BE_ZERO = (
     'memory.capacity',
     'codebook.codes',
     'memory.max_new',
-    'codebook.lloyd',
     'trends.stage',
     'twins.keep',
 )  # of the whole numbers

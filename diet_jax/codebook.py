@@ -50,15 +50,14 @@ def init_codebook(capacity: int, num_fields: int, codes: int, width: int) -> Cod
     )
 
 
-def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, lloyd: int, axis=None):
+def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, axis=None):
     """Takes in a block: counts its ids, lets centroids follow `table`, and assigns every slot to a code.
 
     A slot never seen (the fields' UNSEEN slots, padding) gets the code nearest to the zero vector: that is what the
     reference model knows about an id that it has not met.
 
     Args:
-      table: f32[V, D] rows of the reference model; ids: i32[n, F], weight: f32[n] this device's rows of the block;
-      lloyd: fixed number of Lloyd steps.
+      table: f32[V, D] rows of the reference model; ids: i32[n, F], weight: f32[n] this device's rows of the block.
     Returns: (codebook, moved): moved is the share of the block's id occurrences whose code changed.
     """
     num_fields, codes, _ = book.centroids.shape
@@ -88,13 +87,6 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     as_they_are = lambda centroids, counts: (centroids, counts > 0)  # noqa: E731
     centroids, live = jax.lax.cond(free, seeded, as_they_are, centroids, counts)
 
-    def step(carry, _):
-        centroids, live = carry
-        code, _ = codes_of(table, centroids, live)
-        centroids, counts = means(code, frequency, centroids)
-        return (centroids, counts > 0), None
-
-    (centroids, live), _ = jax.lax.scan(step, (centroids, live), None, length=lloyd)
     points = jnp.where((frequency > 0)[:, None], table, 0.0)
     code, _ = codes_of(points, centroids, live)
     centroids, counts = means(code, frequency, centroids)

@@ -40,7 +40,6 @@ def default_config() -> ConfigDict:
     c.codebook = ConfigDict(
         dict(
             codes=0,  # a field; 0: 1,024 shared by the fields
-            lloyd=0,  # k-means steps a stage before the one that every stage is
         )
     )
     c.memory = ConfigDict(

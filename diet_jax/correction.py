@@ -104,9 +104,27 @@ def worth_running(answer: Answer, known=()) -> np.ndarray:
     return np.maximum(gain, 0.0)
 
 
+def log_likelihood(scores, logits, full, width: float, scale: float, own: float) -> float:
+    """Of the errors of a whole pool whose scores on the log are known, under the constants given: what chose them.
+
+    Args: scores, logits: as in `correct`; full: f64[C, n], scores of n runs on the log each.
+    """
+    scores, full = np.asarray(scores, np.float64), np.asarray(full, np.float64)
+    run = scores.var(axis=1, ddof=1).mean()
+    noise = full.var(axis=1, ddof=1).mean() / full.shape[1] + run / scores.shape[1]
+    kernel = _kernel(function_distance(logits), own**2 + run + noise, width, scale)
+    half = np.linalg.cholesky(kernel)
+    white = np.linalg.solve(half, full.mean(1) - scores.mean(1))
+    return float(-white @ white / 2 - np.log(np.diag(half)).sum())
+
+
+def _kernel(distance, own: float, width: float, scale: float) -> np.ndarray:
+    return SHIFT**2 + scale**2 * np.exp(-distance / (2 * width**2)) + own * np.eye(len(distance))
+
+
 def _posterior(distance, twins, delta, noise: float, own: float) -> tuple[np.ndarray, np.ndarray]:
     """(mean f64[C], covariance f64[C, C]) of delta, given that of the twins: the textbook conditional of a normal."""
-    kernel = SHIFT**2 + SCALE**2 * np.exp(-distance / (2 * WIDTH**2)) + own * np.eye(len(distance))
+    kernel = _kernel(distance, own, WIDTH, SCALE)
     across = kernel[twins]  # [K, C]
     weights = np.linalg.solve(across[:, twins] + noise * np.eye(len(twins)), across)  # [K, C]
     return weights.T @ delta, kernel - across.T @ weights

@@ -61,7 +61,7 @@ def measure(run) -> dict:
     if run.twins:
         _, c['twins'] = timed(beside, state.twins, one)
     _, c['codebook'] = timed(
-        lambda b, table, r: codebook.extend(b, table, r.ids, r.weight, config.codebook.lloyd),
+        lambda b, table, r: codebook.extend(b, table, r.ids, r.weight),
         state.codebook,
         trained.params['table'],
         rows,

@@ -111,9 +111,7 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
 
         trained, logits = train_reference(config, reference, state.reference, block, axis)
         passed = [tr.stream_pass(m, s, block, lr, axis) for (m, lr), s in zip(twins, state.twins, strict=True)]
-        book, moved = cb.extend(
-            state.codebook, trained.params['table'], rows.ids, rows.weight, config.codebook.lloyd, axis
-        )
+        book, moved = cb.extend(state.codebook, trained.params['table'], rows.ids, rows.weight, axis)
         of_rows, of_entries = score_influence(config, reference, trained, state.memory, rows, address_key, axis)
         memory, addressed, addressing = address_and_fuse(
             config,

@@ -18,7 +18,7 @@ import rich.table
 from diet_jax import scores
 from diet_jax.disk import write_bytes, write_text
 from diet_jax.errors import UserError
-from diet_jax.report import compare, evaluation, page, sections, trends
+from diet_jax.report import compare, evaluation, page, sections, trends, trends_page
 
 
 def summary_table(evaluate: Mapping) -> str:
@@ -107,7 +107,7 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
         images["reliability"] = odds
     for name, png in images.items():
         write_bytes(folder / f"{name}.png", lambda file, png=png: file.write(png))
-    html = page.document(f"diet-jax trends: {folder.resolve().name}", trends.sections(result, command, images))
+    html = page.document(f"diet-jax trends: {folder.resolve().name}", trends_page.sections(result, command, images))
     write_text(folder / "report.html", html)
     return str(folder / "report.html")
 

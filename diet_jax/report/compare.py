@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diet_jax.report import figures, page
+from diet_jax.report import page, pictures
 from diet_jax.report.page import number
 
 
@@ -84,7 +84,7 @@ def sections(result: Mapping, command: str) -> list[str]:
         page.table([name.replace(' ', '\n') for name in header], rows),
         *(page.note(line) for line in lines[:2]),
         page.picture(
-            figures.intervals(shown),
+            pictures.intervals(shown),
             'Expected AUC of every candidate with its 90 % interval',
             'Expected AUC on the full log and 90 % interval. Crosses: known scores.',
         ),

@@ -6,15 +6,14 @@ memory, or a rival. A *set* is development, confirmation, or all. Nothing here r
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from diet_jax import agreement, scores
-from diet_jax.report import figures, page
+from diet_jax.report import answers, figures, page, pictures
 from diet_jax.report.page import number
 
 FIGURES = {  # of `agreement`: name, format
@@ -28,12 +27,6 @@ FIGURES = {  # of `agreement`: name, format
 }
 METRICS = {'auc': 'AUC', 'gauc': 'GAUC', 'logloss': 'LogLoss'}
 PAIRED = ('tau_sig', 'retention_mean')  # tested against every rival
-WORDS = (
-    'tau_sig: (agreeing − disagreeing) / significant pairs; hard: those less than 0.005 apart on the log. Ceiling: one '
-    'half of the full-log seeds against the other. Regret: what the log loses by taking the first of this ranking. '
-    'Cost ratio: row visits of one pass over the log / of one training here, mean over the candidates. Rivals: best '
-    'first.'
-)
 
 
 class Table(NamedTuple):
@@ -66,13 +59,13 @@ def named(kind: str) -> str:
 def figure_table(result: Mapping, of: str, metric: str = 'auc') -> Table:
     """A row a kind, mean ± sd over distillations, and the ceiling."""
     summary, protocol = result['summary'][of][metric], result['protocol']
-    sides, pairs, reasons = _sides(summary), summary['pairs'], _Reasons()
+    sides, pairs, reasons = sides_of(summary), summary['pairs'], _Reasons()
     rows = []
     for kind, side in sides.items():
         if 'distillations' not in side:
             reasons.add(named(kind), '', side['text'])
         cells = [_figure(side, figure, reasons, named(kind)) for figure in FIGURES]
-        rows.append([named(kind), *cells, number(_cost_ratio(_members(result, of), kind), '.1f')])
+        rows.append([named(kind), *cells, number(cost_ratio(members(result, of), kind), '.1f')])
     ceiling = {}
     for figure, tau in summary['ceiling'].items():
         ceiling[figure] = number(tau['value'], '.3f') if tau['value'] is not None else 'undefined'
@@ -81,8 +74,8 @@ def figure_table(result: Mapping, of: str, metric: str = 'auc') -> Table:
     rows.append(['ceiling', *(ceiling.get(figure, page.DASH) for figure in FIGURES), page.DASH])
     count = max((side.get('distillations', 0) for side in sides.values()), default=0)
     caption = (
-        f'{METRICS[metric]}, {_set(of)}. Stage {protocol["stage"]}, tuned on {protocol["tuned_on"]}, scored once on '
-        f'{protocol["scored_on"]}; {len(summary["candidates"])} candidates, {summary["full_seeds"]} full seeds; '
+        f'{METRICS[metric]}, {set_name(of)}. Stage {protocol["stage"]}, tuned on {protocol["tuned_on"]}, scored once '
+        f'on {protocol["scored_on"]}; {len(summary["candidates"])} candidates, {summary["full_seeds"]} full seeds; '
         f'{pairs["significant"]} of {pairs["all"]} pairs are significant, {pairs["hard"]} hard; pooled sd '
         f'{summary["pooled_sd"]:.5f}, threshold {summary["threshold"]:.5f}. '
         + (f'Mean ± sd over {count} distillations' if count > 1 else 'One distillation: no sd')
@@ -96,33 +89,13 @@ def answer_table(result: Mapping, of: str) -> list[Table]:
     found = result['summary'][of].get('answer')
     if not found:
         return []
-    rows = []
-    for kind in [kind for kind in _sides(result['summary'][of]['auc']) if kind in found]:
-        cells = []
-        for name, form in (('tau_sig', '.3f'), ('tau_sig_hard', '.3f'), ('error', '.4f')):
-            for figure in (f'plain_{name}', name):
-                entry = found[kind][figure]
-                spread = [format(entry[part], form) for part in ('mean', 'sd') if entry[part] is not None]
-                cells.append(' ± '.join(spread) or 'undefined')
-        rows.append([named(kind), *cells, number(found[kind]['covered']['mean'], '.2f')])
-    memory = found['memory']
-    first = memory['replicates'][0]
-    caption = (
-        f'AUC, {_set(of)}: the answer with the twins {", ".join(memory["twins"])}, for all kinds alike. Pairs with a '
-        f'candidate that is no twin: {first["pairs"]} significant, {first["hard"]} hard'
-    )
-    header = ['trained on', 'tau_sig without', 'with twins', 'hard, without', 'hard, with twins', 'error without']
-    notes = [
-        'error: mean absolute error of the AUC foretold for the full log; covered: share of candidates in their 90 % '
-        'interval',
-        *dict.fromkeys(replicate['said'] for replicate in memory['replicates']),
-    ]
-    return [Table(caption, [*header, 'error with twins', 'covered'], rows, notes)]
+    names = {kind: named(kind) for kind in sides_of(result['summary'][of]['auc']) if kind in found}
+    return [Table(*answers.table(found, names, set_name(of)))]
 
 
 def frontier_table(result: Mapping, of: str) -> list[Table]:
     """The memory at every number of epochs that was tried, the same for all candidates; no table without several."""
-    candidates = _members(result, of)
+    candidates = members(result, of)
     points = {c['name']: c['memory'].get('frontier', ()) for c in candidates}
     if min(map(len, points.values())) < 2:
         return []
@@ -137,7 +110,7 @@ def frontier_table(result: Mapping, of: str) -> list[Table]:
             cells.append('undefined' if math.isnan(value) else f'{value:.3f}' + f' ± {sd:.3f}' * math.isfinite(sd))
         rows.append([str(point['chosen']['epochs']), *cells, number(kept, '.2f'), number(cost, '.1f')])
     header = ['epochs', 'retention mean', 'retention min', 'tau_sig', 'gap LR-DeepFM kept', 'cost ratio']
-    return [Table(f'AUC, {_set(of)}: the memory, all candidates at one number of epochs', header, rows, [])]
+    return [Table(f'AUC, {set_name(of)}: the memory, all candidates at one number of epochs', header, rows, [])]
 
 
 def _auc(side: Mapping) -> float:
@@ -148,7 +121,7 @@ def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:
     """Ours minus every rival, replicates paired; no table without rivals."""
     summary = result['summary'][of][metric]
     found = {name: {row['rival']: row for row in summary['paired'].get(name, ())} for name in PAIRED}
-    kinds = [kind for kind in _sides(summary) if kind in found[PAIRED[0]]]
+    kinds = [kind for kind in sides_of(summary) if kind in found[PAIRED[0]]]
     if not kinds:
         return []
     rows, notes = [], {}
@@ -169,27 +142,28 @@ def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:
     for name in PAIRED:
         header += [FIGURES[name][0], '95 % interval', 'p (Holm)']
     caption = (
-        f'{METRICS[metric]}, {_set(of)}: ours minus each rival, paired by distillation; p Holm-corrected over rivals'
+        f'{METRICS[metric]}, {set_name(of)}: ours minus each rival, paired by distillation; p Holm-corrected over '
+        'rivals'
     )
     return [Table(caption, header, rows, [*lines, f'interval: {summary["intervals"]}'])]
 
 
 def scatter(result: Mapping) -> bytes:
     """Full AUC against AUC on the memory, and on the best rival, of every candidate."""
-    candidates, kinds = result['candidates'], list(_sides(result['summary'][_widest(result)]['auc']))
+    candidates, kinds = result['candidates'], list(sides_of(result['summary'][widest(result)]['auc']))
     panels = {}
     for kind in ['memory', *[kind for kind in kinds if kind != 'memory'][:1]]:
         found = [scores.score((_trained(c, kind) or {}).get('auc', ()))[:2] for c in candidates]
         panels[f'trained on {named(kind)}' if kind == 'memory' else f'best rival: {named(kind)}'] = np.array(found)
     full = np.array([scores.score(c['full']['auc'])[:2] for c in candidates])
-    return figures.scatter([c['name'] for c in candidates], [c['confirmation'] for c in candidates], full, panels)
+    return pictures.scatter([c['name'] for c in candidates], [c['confirmation'] for c in candidates], full, panels)
 
 
 def frontier(result: Mapping) -> bytes:
     """Retention and tau_sig over cost ratio: a large point at what was chosen, a line through all row visits tried."""
-    of = _widest(result)
-    summary, candidates = result['summary'][of]['auc'], _members(result, of)
-    kinds = [kind for kind in _sides(summary) if all(_trained(c, kind) for c in candidates)]
+    of = widest(result)
+    summary, candidates = result['summary'][of]['auc'], members(result, of)
+    kinds = [kind for kind in sides_of(summary) if all(_trained(c, kind) for c in candidates)]
     readings = {kind: _readings(candidates, kind) for kind in kinds}
     tau = summary['ceiling']['tau_sig']
     ceiling = f'dashed: ceiling, {tau["value"]:.3f}' if tau['value'] is not None else f'ceiling {tau["text"]}'
@@ -203,45 +177,13 @@ def frontier(result: Mapping) -> bytes:
         FIGURES[figure][0]: ({named(k): found[figure] for k, found in readings.items()}, *line)
         for figure, line in lines.items()
     }
-    return figures.frontier(panels, _looks(kinds))
+    return pictures.frontier(panels, _looks(kinds))
 
 
-def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list[str]:
-    """The markup of the page; `images` are the pictures, 'scatter', 'frontier' and, with twins, 'reliability'."""
-    of = _widest(result)
-    rivals = len(_sides(result['summary'][of]['auc'])) - 1
-    parts = [page.heading('Does the memory rank as the full log does?'), page.note(WORDS)]
-    for table in tables(result):
-        parts += _markup(table)
-    parts += [
-        page.heading('Candidate by candidate'),
-        page.picture(
-            images['scatter'],
-            'AUC on the full log against AUC on the memory and on the best rival',
-            'Bars: sd over full seeds, and over distillations (over student seeds where there is one). Dashed: the '
-            'same AUC on both sides; out of the picture where one side is far below.',
-        ),
-        _candidates(result['candidates']),
-        *_reliability(result, images),
-        page.heading('Agreement against cost'),
-        page.picture(
-            images['frontier'],
-            'Retention and tau_sig against cost ratio',
-            f'{_set(of).capitalize()}. Large: the row visits chosen for each candidate on the tuning block, ± sd over '
-            'distillations. Line: all candidates at one number of epochs or visits, the best learning rate for it. The '
-            'retention axis is logarithmic away from 1.',
-        ),
-        *_costs(result),
-        page.heading('Does the gap between LR and DeepFM survive?'),
-        *_gap(result),
-        page.heading('GAUC and LogLoss'),
-    ]
-    for of in result['summary']:
-        for metric in ('gauc', 'logloss'):
-            parts += _markup(figure_table(result, of, metric))
-    pool = result['pool']
-    sub = f'{len(result["candidates"])} candidates, memory and {rivals} rivals, pool {pool["digest"]}'
-    return [page.title('Trend instrument', sub), _tiles(result), *parts, *_origin(result, command)]
+def reliability(result: Mapping) -> bytes | None:
+    """Stated probability against truth, of the memory; None without twins."""
+    found = result['summary'][widest(result)].get('answer')
+    return pictures.reliability(found['memory']['reliability']) if found else None
 
 
 class _Reasons:
@@ -279,7 +221,7 @@ def _p(p: float) -> str:
     return '< 0.001' if p < 0.001 else f'{p:.3f}'
 
 
-def _sides(summary: Mapping) -> dict[str, Mapping]:
+def sides_of(summary: Mapping) -> dict[str, Mapping]:
     """Kind -> its figures: the memory, then the rivals, the best first, by tau_sig, retention, Spearman."""
 
     def rank(item):
@@ -289,16 +231,16 @@ def _sides(summary: Mapping) -> dict[str, Mapping]:
     return {'memory': summary['memory'], **dict(sorted(summary['rivals'].items(), key=rank))}
 
 
-def _widest(result: Mapping) -> str:
+def widest(result: Mapping) -> str:
     """The set with all candidates."""
     return 'all' if 'all' in result['summary'] else next(iter(result['summary']))
 
 
-def _set(of: str) -> str:
+def set_name(of: str) -> str:
     return 'both sets' if of == 'all' else f'{of} set'
 
 
-def _members(result: Mapping, of: str) -> list[Mapping]:
+def members(result: Mapping, of: str) -> list[Mapping]:
     return [c for c in result['candidates'] if c['name'] in result['pool']['sets'][of]]
 
 
@@ -307,7 +249,7 @@ def _trained(candidate: Mapping, kind: str) -> Mapping | None:
     return candidate['memory'] if kind == 'memory' else candidate['rivals'].get(kind)
 
 
-def _cost_ratio(candidates: Sequence[Mapping], kind: str) -> float:
+def cost_ratio(candidates: Sequence[Mapping], kind: str) -> float:
     ratios = [found['cost_ratio'] for c in candidates if (found := _trained(c, kind))]
     return float(np.mean(ratios)) if ratios else math.nan
 
@@ -335,143 +277,3 @@ def _looks(kinds: Sequence[str]) -> dict[str, tuple]:
             i, style = rules.index(kind.removesuffix('_our_labels')), '--' if kind.endswith('_rows') else '-'
             looks[named(kind)] = (colours[i % len(colours)], marks[i % len(marks)], style, 1.3)
     return looks
-
-
-def _markup(table: Table) -> list[str]:
-    return [
-        page.paragraph(table.caption),
-        page.table([name.replace(' ', '\n') for name in table.header], table.rows),  # narrow enough for the page
-        *(page.note(line) for line in table.notes),
-    ]
-
-
-def _reliability(result: Mapping, images: Mapping[str, bytes]) -> list[str]:
-    if 'reliability' not in images:
-        return []
-    return [
-        page.heading('Is a stated probability true?'),
-        page.picture(
-            images['reliability'],
-            'Stated probability that a candidate beats another against how often it does',
-            f'{_set(_widest(result)).capitalize()}, all pairs with a candidate that is no twin, all distillations. '
-            'Above the diagonal: truer than stated.',
-        ),
-    ]
-
-
-def reliability(result: Mapping) -> bytes | None:
-    """Stated probability against truth, of the memory; None without twins."""
-    found = result['summary'][_widest(result)].get('answer')
-    return figures.reliability(found['memory']['reliability']) if found else None
-
-
-def _tiles(result: Mapping) -> str:
-    of = _widest(result)
-    summary = result['summary'][of]['auc']
-    ceiling, memory, items = summary['ceiling'], summary['memory'], []
-    for figure in ('tau_sig', 'tau_sig_hard', 'retention_mean', 'retention_min', 'regret'):
-        (name, form), entry = FIGURES[figure], memory.get(figure, {'mean': None, 'interval': None})
-        words = ' to '.join(format(end, form) for end in entry['interval'] or ())
-        if figure in ceiling:
-            words += f'{", " * bool(words)}ceiling {number(ceiling[figure]["value"], ".3f")}'
-        items.append((name, 'undefined' if entry['mean'] is None else format(entry['mean'], form), words))
-    cost = number(_cost_ratio(_members(result, of), 'memory'), '.1f')
-    html = page.tiles([*items, ('cost ratio', cost, 'row visits, one pass / one student')])
-    return html + page.note(f'The memory, {_set(of)}, AUC; small: {summary["intervals"]}.')
-
-
-def _candidates(candidates: Sequence[Mapping]) -> str:
-    groups = [('', 2), ('AUC', 2), ('', 1), ('full', 1), ('memory', 2), ('seconds', 3), ('', 1)]
-    header = ['candidate', 'set', 'full', 'memory', 'retention', 'lr', 'lr', 'epochs', 'full', 'memory', 'ratio']
-    rows = []
-    for c in candidates:
-        full, memory, chosen = c['full'], c['memory'], c['chosen']
-        row = [c['name'], 'conf.' if c['confirmation'] else 'dev.']
-        row += [page.spread(*scores.score(side['auc'])[:2]) for side in (full, memory)]
-        row += [number(scores.retentions(c, ['memory'])[0], '.3f'), number(chosen['full']['lr'], 'g')]
-        row += [number(chosen['memory'][key], 'g') for key in ('lr', 'epochs')]
-        row += [number(side['seconds'], '.3g') for side in (full, memory)]
-        rows.append(
-            [*row, number(_ratio(full['seconds'], memory['seconds']), '.1f'), number(memory['cost_ratio'], '.1f')]
-        )
-    return page.table([*header, 'cost\nratio'], rows, groups)
-
-
-def _costs(result: Mapping) -> list[str]:
-    """Training, tuning and evaluation of one candidate, both sides."""
-    protocol, candidates = result['protocol'], result['candidates']
-    mean = {
-        what: [float(np.mean([c[side][what] for c in candidates])) for side in ('full', 'memory')]
-        for what in ('row_visits', 'seconds')
-    }
-    tuning = [protocol['tuning_row_visits'][side] for side in ('full', 'memory')]
-    rows = [
-        ['row visits: one training, as chosen', *mean['row_visits']],
-        ['row visits: tuning, the whole grid, all seeds and distillations', *tuning],
-        [
-            'row visits: evaluation of one model, tuning block and scored block',
-            *[protocol['evaluation_row_visits']] * 2,
-        ],
-        ['seconds: one training, as chosen, compilation apart', *mean['seconds']],
-    ]
-    shown = [
-        [
-            what,
-            *(number(x, ',.4g' if what.startswith('seconds') else ',.0f') for x in both),
-            number(_ratio(*both), '.1f'),
-        ]
-        for what, *both in rows
-    ]
-    return [
-        page.table(['one candidate, mean over all', 'full log', 'memory', 'full / memory'], shown),
-        page.note(
-            'Ratios are those of the means. '
-            f'A full pass is {protocol["full_pass_rows"]:,} rows; the memory of each distillation has '
-            f'{", ".join(format(n, ",") for n in protocol["memory_rows"])} ({page.share(protocol["row_budget"])}).'
-        ),
-    ]
-
-
-def _gap(result: Mapping) -> list[str]:
-    gaps = scores.gaps({'candidates': result['candidates']})
-    if gaps is None:
-        return [page.note('The gap needs both lr and deepfm among the candidates.')]
-    order = ['full', *_sides(result['summary'][_widest(result)]['auc'])]
-    rows = [
-        ['full log' if kind == 'full' else named(kind), number(gaps[kind], '+.4f')]
-        + [number(gaps[kind] / gaps['full'] if gaps['full'] > 0 else None, '.2f')]
-        for kind in order
-        if kind in gaps
-    ]
-    return [
-        page.paragraph('AUC of DeepFM minus AUC of LR. Rows that lift LR up to DeepFM retain AUC and lose the order.'),
-        page.table(['trained on', 'DeepFM − LR', '/ full log'], rows),
-    ]
-
-
-def _origin(result: Mapping, command: str) -> list[str]:
-    """The commands, the pool, the versions, the protocol, the config."""
-    pool, protocol = result['pool'], result['protocol']
-    commands = dict.fromkeys(filter(None, [result['command'], command]))
-    rows = [
-        ['pool', f'{pool["file"]}, {len(pool["candidates"])} candidates, {len(result["candidates"])} of them here'],
-        ['pool digest', pool['digest']],
-        ['log digest', protocol['log_digest']],
-        *([f'{package}, of the memory', version] for package, version in protocol['versions'].items()),
-    ]
-    return [
-        page.heading('How this was made'),
-        *(page.pre(line) for line in commands),
-        page.table(['', ''], rows),
-        page.details('sets', page.pre(_json(pool['sets']))),
-        page.details('protocol', page.pre(_json({k: v for k, v in protocol.items() if k != 'predictions'}))),
-        page.details('config', page.pre(_json(result['config']))),
-    ]
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
-
-
-def _ratio(a: float, b: float) -> float:
-    return a / b if b else math.nan

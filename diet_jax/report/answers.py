@@ -1,0 +1,50 @@
+"""The answer with twins (`diet_jax.answers`) in the report of the trend instrument: its table and its odds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from diet_jax.report import page
+from diet_jax.report.page import number
+
+FIGURES = (('tau_sig', '.3f'), ('tau_sig_hard', '.3f'), ('error', '.4f'))
+
+
+def table(found: Mapping, names: Mapping[str, str], of: str) -> tuple[str, list[str], list[list[str]], list[str]]:
+    """(caption, header, rows, lines below). found: kind -> figures; names: kind -> words, in order; of: which set."""
+    rows = []
+    for kind, name in names.items():
+        cells = []
+        for figure, form in FIGURES:
+            for entry in (found[kind][f'plain_{figure}'], found[kind][figure]):
+                spread = [format(entry[part], form) for part in ('mean', 'sd') if entry[part] is not None]
+                cells.append(' ± '.join(spread) or 'undefined')
+        rows.append([name, *cells, number(found[kind]['covered']['mean'], '.2f')])
+    memory = found['memory']
+    first = memory['replicates'][0]
+    caption = (
+        f'AUC, {of}: the answer with the twins {", ".join(memory["twins"])}, for all kinds alike. Pairs with a '
+        f'candidate that is no twin: {first["pairs"]} significant, {first["hard"]} hard'
+    )
+    header = ['trained on', 'tau_sig without', 'with twins', 'hard, without', 'hard, with twins', 'error without']
+    notes = [
+        'error: mean absolute error of the AUC foretold for the full log; covered: share of candidates in their 90 % '
+        'interval',
+        *dict.fromkeys(replicate['said'] for replicate in memory['replicates']),
+    ]
+    return caption, [*header, 'error with twins', 'covered'], rows, notes
+
+
+def section(image: bytes | None, of: str) -> list[str]:
+    """The markup of the picture of the odds; nothing without one."""
+    if not image:
+        return []
+    return [
+        page.heading('Is a stated probability true?'),
+        page.picture(
+            image,
+            'Stated probability that a candidate beats another against how often it does',
+            f'{of.capitalize()}, all pairs with a candidate that is no twin, all distillations. Above the diagonal: '
+            'truer than stated.',
+        ),
+    ]
