@@ -25,7 +25,7 @@ def twin_scores(config, encoded, data: cd.Log, t: int, folders: Sequence[Path]) 
     {} where a memory stands without them: it was moved out of its run, or they were dropped (`twins.keep`).
     """
     names = [field.name for field in encoded.fields]
-    beside = (twins.reference(config, names), *twins.of(config, names))
+    beside = twins.of(config, names)
     files = [folder.parent.parent / 'twins' / f'{t:05d}.npz' for folder in folders]
     found = [twins.logits(path, beside, data, t, t + 1) for path in files]
     if any(one is None for one in found):

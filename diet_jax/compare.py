@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
+from diet_jax import answers, correction, full, models, protocol, stream, twins
 from diet_jax import candidates as cd
-from diet_jax import correction, full, models, protocol, stream, twins
 from diet_jax.artifact import read_manifest
 from diet_jax.config import default_config
 from diet_jax.data.stream import open_stream
@@ -54,10 +54,13 @@ def compare(memory, candidates, anchors=None, workdir=None, command: str = '', l
     for part in ('candidates', 'predictions'):
         (workdir / part).mkdir(parents=True, exist_ok=True)
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots), first=t)
-    beside = (twins.reference(config, names), *twins.of(config, names))
-    told = twins.logits(run / 'twins' / f'{t:05d}.npz', beside, data, t, t + 1)
-    known = _known(beside, told, data, t)
-    asked = [*pool.candidates, *(twin.candidate for twin in beside if known and _missing(twin.candidate, pool))]
+    beside, told = twins.of(config, names), answers.twin_scores(config, encoded, data, t, [folder])
+    known = {_called(twin.candidate, pool): told[twin.name]['auc'][0] for twin in beside if told}
+    asked = pool.candidates + [
+        twin.candidate._replace(name=name)
+        for twin, name in zip(beside, known)
+        if name not in map(_name, pool.candidates)
+    ]
     past = _anchors(anchors, [c.name for c in pool.candidates]) if anchors else {}
     known |= past
     if not known:
@@ -92,10 +95,12 @@ def compare(memory, candidates, anchors=None, workdir=None, command: str = '', l
         'memory_rows': len(artifact.codes),
         'full_pass_rows': whole,
         'grid': {'lr': list(e.student_learning_rates), 'epochs': list(e.epochs), 'seeds': e.seeds},
-        'twins': [twin.name for twin in beside] if told is not None else [],
+        'twins': list(told),
         'anchors': past,
         'correction': {'text': answer.text, 'held_out': answer.held_out},
-        'candidates': _told(trained, answer, known, len(pool.candidates), _pace(run, trained, beside, whole)),
+        'candidates': _told(
+            trained, answer, known, len(pool.candidates), _pace(run, trained, _called(beside[0].candidate, pool), whole)
+        ),
         'beats': correction.beats(answer)[: len(pool.candidates), : len(pool.candidates)].tolist(),
         'seconds': time.perf_counter() - start,
     }
@@ -133,28 +138,16 @@ def _opened(memory: Path, log):
     return run, t, config, encoded
 
 
-def _known(beside, told, data: cd.Log, t: int) -> dict[str, float]:
-    if told is None:
-        return {}
-    auc = protocol.scored(told[None], data, t + 1)['auc'][0]
-    return {twin.name: score for twin, score in zip(beside, auc, strict=True)}
-
-
-def _missing(candidate: cd.Candidate, pool: Pool) -> bool:
-    """Whether a twin is not in the pool itself; another candidate of its name is a mistake.
-
-    Raises:
-      UserError: the pool has another candidate of that name.
-    """
+def _called(twin: cd.Candidate, pool: Pool) -> str:
+    """The name of the candidate of the pool that is this twin, or a name for it that no candidate has."""
     for own in pool.candidates:
-        if own.name == candidate.name:
-            if own.model != candidate.model or own.decay:
-                raise UserError(
-                    f"{pool.path}: candidate '{own.name}' is {own.config}, the twin of that name is "
-                    f'{candidate.config}: rename yours'
-                )
-            return False
-    return True
+        if own.model == twin.model and own.decay == twin.decay:
+            return own.name
+    return f'{twin.name} (twin)' if twin.name in map(_name, pool.candidates) else twin.name
+
+
+def _name(candidate: cd.Candidate) -> str:
+    return candidate.name
 
 
 def _anchors(path, names) -> dict[str, float]:
@@ -199,15 +192,15 @@ def _trained(candidate, side, data, t, grid, workdir, shared) -> tuple[dict, np.
     return entry, logits.astype(np.float16).astype(np.float32)
 
 
-def _pace(run: Path, trained, beside, rows: int) -> float:
+def _pace(run: Path, trained, reference: str, rows: int) -> float:
     """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
     path = run / 'overhead.json'
     by_name = {entry['name']: entry for entry in trained}
-    if not path.exists() or beside[0].name not in by_name:
+    if not path.exists() or reference not in by_name:
         return math.nan
     found = json.loads(path.read_text())
     seen = sum(line['rows'] for line in stream.read_metrics(run))
-    return found['reference_seconds'] * rows / max(seen, 1) / by_name[beside[0].name]['training_seconds']
+    return found['reference_seconds'] * rows / max(seen, 1) / by_name[reference]['training_seconds']
 
 
 def _told(trained, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:

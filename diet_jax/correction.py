@@ -9,8 +9,8 @@ with a cheap and a dear simulator):
 
 d(A, B) is 1 - the correlation of the logits of A's and B's students of the memory. A candidate's own error has variance
 OWN^2 and that of a single run; so has the noise of a twin's score. A handful of twins says little of WIDTH, SCALE and
-OWN, so they are constants: where the likelihood of whole pools is highest, on KuaiRand, MovieLens and Taobao nearly the
-same place (docs/results/fidelity.md).
+OWN, so they are constants: where the likelihood of whole pools is highest on development blocks of KuaiRand and
+MovieLens (scripts/fit_correction.py, docs/results/fidelity.md).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 SHIFT = 0.01  # AUC, as all but the width
-SCALE, WIDTH = 0.008, 0.2  # alike models differ by 0.005 in d, a model without a strong field by 0.1
+SCALE, WIDTH = 0.008, 0.1  # alike models differ by 0.005 in d, a model without a strong field by 0.1
 OWN = 0.002
 
 

@@ -49,8 +49,8 @@ class Run:
         self.config = _sized(config, self.stream)
         self.fields = len(self.stream.fields)
         names = [field.name for field in self.stream.fields]
-        self.twins = twins.of(config, names)
-        self.beside = (twins.reference(config, names), *self.twins)  # all whose score on the log is known
+        self.beside = twins.of(config, names)  # the reference model and the twins: their score on the log is known
+        self.twins = self.beside[1:]
         if sizes:  # capacities never shrink
             with self.config.unlocked():
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])

@@ -37,31 +37,28 @@ class Twin(NamedTuple):
 
 
 def of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
-    """The twins of a run beside its reference model, those that drop a role the log does not have left out.
+    """All of a run whose score on the log is known: the reference model, then its twins.
+
+    Twins that drop a role the log does not have are left out.
 
     Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`.
     Raises:
       UserError: a twin without a learning rate, with weight decay or a name twice; an unknown model, option or field.
     """
-    roles, twins = plain(config.roles), []
+    dim, roles = config.reference.dim, plain(config.roles)
+    reference = cd.candidate({'model': config.reference.model, 'dim': dim}, dim, fields)
+    found = [Twin(reference, float(config.reference.learning_rate))]
     for spec in map(plain, config.twins.models):
-        lr = spec.get('learning_rate') if isinstance(spec, dict) else None
+        lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
         if not isinstance(lr, (int, float)) or not lr > 0:
             raise UserError(f'twins.models holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
         if any(roles.get(field) == '' for field in spec.get('drop', ())):
             continue
-        spec.pop('learning_rate')
-        twin = Twin(cd.candidate(spec, config.reference.dim, fields, roles), float(lr))
-        if twin.candidate.decay or twin.name in [reference(config, fields).name, *(t.name for t in twins)]:
+        twin = Twin(cd.candidate(spec, dim, fields, roles), float(lr))
+        if twin.candidate.decay or twin.name in [other.name for other in found]:
             raise UserError(f"twins.models: '{twin.name}' has weight decay, or a name that another one has")
-        twins.append(twin)
-    return tuple(twins)
-
-
-def reference(config, fields: Sequence[str]) -> Twin:
-    """The reference model as a twin."""
-    spec = {'model': config.reference.model, 'dim': config.reference.dim}
-    return Twin(cd.candidate(spec, config.reference.dim, fields), float(config.reference.learning_rate))
+        found.append(twin)
+    return tuple(found)
 
 
 def write(path: Path, twins: Sequence[Twin], params: Sequence, slots: int) -> None:

@@ -105,7 +105,15 @@ def test_what_is_missing_is_named(run, pool, tmp_path):
         compare.compare(tmp_path, pool, log=lambda line: None)
     with pytest.raises(UserError, match='there is no such file of candidates'):
         compare.compare(run.workdir / 'memory', tmp_path / 'none.py', log=lambda line: None)
+
+
+def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):
     other = tmp_path / 'other.py'
-    other.write_text(POOL.replace("'lr', model='lr'", "'lr', model='fm'"))
-    with pytest.raises(UserError, match="candidate 'lr' is .*, the twin of that name is .*: rename yours"):
-        compare.compare(run.workdir / 'memory', other, log=lambda line: None)
+    other.write_text(
+        POOL.replace("'lr', model='lr'", "'lr', model='fm', dim=2").replace(
+            "'small', model='deepfm', hidden=(4,)", "'mine', model='deepfm'"
+        )
+    )
+    result = compare.compare(run.workdir / 'memory', other, log=lambda line: None)
+    known = {c['name']: c['known_auc'] is not None for c in result['candidates']}
+    assert known == {'fm': False, 'mine': True, 'lr': False, 'lr (twin)': True}

@@ -20,11 +20,10 @@ def test_a_twin_whose_role_the_log_does_not_have_is_left_out():
         dict(name='blind', model='fm', drop=('user',), learning_rate=0.01),
         dict(name='without-tab', model='fm', drop=('tab',), learning_rate=0.01),
     )
-    assert [twin.name for twin in twins.of(config, FIELDS)] == ['lr', 'without-tab']
+    assert [twin.name for twin in twins.of(config, FIELDS)] == ['deepfm', 'lr', 'without-tab']
     config.roles.user = 'user'
-    assert [twin.name for twin in twins.of(config, FIELDS)] == ['lr', 'blind', 'without-tab']
-    assert twins.of(config, FIELDS)[1].candidate.config['drop'] == ['user']
-    assert twins.reference(config, FIELDS).name == config.reference.model
+    assert [twin.name for twin in twins.of(config, FIELDS)] == ['deepfm', 'lr', 'blind', 'without-tab']
+    assert twins.of(config, FIELDS)[2].candidate.config['drop'] == ['user']
 
 
 @pytest.mark.parametrize(
