@@ -73,7 +73,7 @@ def kernels(stream, block, score, axis=None):
     rows, params, score = stage.flat_rows(block), stream.params, score.reshape(-1)
     v = inf.query_gradient(DEEP, params, rows.ids, rows.label, rows.weight, axis, chunk=20)
     logits_after, influence = inf.row_influence(DEEP, params, v, rows.ids, rows.label, chunk=20)
-    book, moved = cb.extend(empty_book(), params['table'], rows.ids, rows.weight, 3, axis)
+    book, moved = cb.extend(empty_book(), params['table'], rows.ids, rows.weight, axis)
     embeddings = params['table'][rows.ids]
     basis = mem.principal_basis(embeddings[..., 1:], rows.weight, 3, axis)
     addressed = mem.address(

@@ -160,9 +160,7 @@ def after_batches(model, steps):
 def trained(quick_compilation):
     """A reference model that has learned the planted clicks, and the codebook of its embeddings."""
     state, ids = after_batches(REFERENCE, 100)
-    book, _ = jax.jit(lambda b, t, i, w: cb.extend(b, t, i, w, 4))(
-        empty_book(), state.params['table'], ids, np.ones(len(ids), np.float32)
-    )
+    book, _ = jax.jit(cb.extend)(empty_book(), state.params['table'], ids, np.ones(len(ids), np.float32))
     return state, book
 
 
