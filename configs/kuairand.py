@@ -6,7 +6,8 @@
 Reads the published files (https://kuairand.com): log_standard_*_pure.csv or .parquet, user_features_pure.csv and
 video_features_basic_pure.csv in one folder, by default ../shared/data/kuairand; --config.data.root= points elsewhere.
 
-`:smoke` runs the first five days with two candidates.
+`:smoke` runs the first five days with two candidates; `:stages` evaluates ten of configs/pools/ctr.py, enough
+for tau_sig at every stage.
 """
 
 from ml_collections import ConfigDict
@@ -55,6 +56,13 @@ def get_config(arg: str = '') -> ConfigDict:
     if arg == 'smoke':
         data.until = '20220429'
         config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
+    elif arg == 'stages':
+        variants = (
+            dict(name='deepfm-dim2', model='deepfm', dim=2),
+            dict(name='deepfm-no-user', model='deepfm', drop=('user_id',)),
+            dict(name='mlp-no-context', model='mlp', drop=('tab',)),
+        )
+        config.evaluate.candidates = ('lr', 'fm', 'fwfm', 'mlp', 'deepfm', 'dcnv2', 'dlrm', *variants)
     elif arg:
-        raise ValueError(f"configs/kuairand.py takes no argument '{arg}': only ':smoke'")
+        raise ValueError(f"configs/kuairand.py takes no argument '{arg}': ':smoke' or ':stages'")
     return config

@@ -24,7 +24,7 @@ def run(main: Callable[[list[str]], None]) -> None:
         app.run(_guarded(main), flags_parser=_parse)
     except KeyboardInterrupt:
         print('interrupted: run the same command again to go on', file=sys.stderr)
-        sys.exit(130)
+        _exit(130)
 
 
 def command() -> str:
@@ -36,15 +36,21 @@ def _guarded(main):
     def guarded(argv):
         if len(argv) > 1:
             _stop(f"'{argv[1]}' is not a flag: flags begin with --")
-        cache = os.path.join(os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache')), 'diet-jax', 'xla')
         if not jax.config.jax_compilation_cache_dir:
-            os.makedirs(cache, mode=0o700, exist_ok=True)
-            jax.config.update('jax_compilation_cache_dir', cache)
-        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+            folder = os.path.join(os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache')), 'diet-jax')
+            for private in (folder, os.path.join(folder, 'xla')):  # makedirs gives the last one alone its mode
+                os.makedirs(private, mode=0o700, exist_ok=True)
+            jax.config.update('jax_compilation_cache_dir', private)
+        jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # the first state is many small programs
         try:
             main(argv)
         except (UserError, OSError) as error:  # OSError: no permission, no space; it names the file
             _stop(error)
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()
+            _exit(1)
 
     return guarded
 
@@ -118,4 +124,13 @@ def _said(error) -> str:
 
 def _stop(error) -> None:
     print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
-    sys.exit(2)
+    _exit(2)
+
+
+def _exit(code: int) -> None:
+    """Ends the process; one of several at once: a tidy exit would wait for the others, and they for this one."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -69,7 +69,7 @@ def default_config() -> ConfigDict:
             outer_steps=8,
             inner_steps=20,
             window=20,
-            remat=False,
+            remat=False,  # True: less memory for a window that is short enough to be plain (unroll.py); others always
             batch=64,
             inner_lr=3e-3,
             outer_rows=512,

@@ -1,16 +1,17 @@
 """What twins say about the others: from scores on the memory to scores on the log, with honest odds.
 
 What the memory gets wrong about a candidate, delta = score on the log - score on the memory, is much the same for
-candidates that compute nearly the same function. Twins, whose scores on the log are known, show it, and a Gaussian
-process over functions carries it to the others (Kennedy and O'Hagan 2000 is the textbook form of such a correction,
-with a cheap and a dear simulator):
+candidates that compute nearly the same function *and* come to nearly the same score. Twins, whose scores on the log are
+known, show it, and a Gaussian process over functions carries it to the others (Kennedy and O'Hagan 2000 is the textbook
+form of such a correction, with a cheap and a dear simulator):
 
-    delta ~ shift for all, N(0, SHIFT^2)  +  GP with kernel SCALE^2 exp(-d / 2 WIDTH^2)  +  a candidate's own error
+    delta ~ shift for all, N(0, SHIFT^2)  +  GP with kernel SCALE^2 exp(-d / 2 WIDTH^2 - m^2 / 2 NEAR^2)  +  own error
 
-d(A, B) is 1 - the correlation of the logits of A's and B's students of the memory. A candidate's own error has variance
-OWN^2 and that of a single run; so has the noise of a twin's score. A handful of twins says little of WIDTH, SCALE and
-OWN, so they are constants: where the likelihood of whole pools is highest on development blocks of KuaiRand and
-MovieLens (scripts/fit_correction.py, docs/results/fidelity.md).
+d(A, B) is 1 - the correlation of the logits of A's and B's students of the memory, m the difference of their scores on
+it: without the second a model that computes on codes what a weak twin does, and on ids much more, would get the twin's
+error. A candidate's own error is N(0, OWN^2). A handful of twins cannot find the constants: they are where, of whole
+pools on development blocks of KuaiRand and MovieLens, the others' scores are likeliest given the twins'
+(scripts/fit_correction.py, docs/results/fidelity.md).
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-SHIFT = 0.01  # AUC, as all but the width
-SCALE, WIDTH = 0.008, 0.1  # alike models differ by 0.005 in d, a model without a strong field by 0.1
-OWN = 0.002
+
+class Constants(NamedTuple):
+    shift: float  # AUC, as all but the width
+    scale: float
+    width: float  # alike models differ by 0.005 in d, a model without a strong field by 0.1
+    near: float
+    own: float
+
+
+CONSTANTS = Constants(shift=0.01, scale=0.006, width=0.2, near=0.001, own=0.002)
 
 
 class Answer(NamedTuple):
@@ -46,15 +54,14 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     scores = np.asarray(scores, np.float64)
     memory, noise = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
     measured = noise / scores.shape[1]  # variance of the mean over students
-    distance = function_distance(logits)
+    kernel = prior(memory, logits)
     twins = sorted(known)
     delta = np.array([known[i] - memory[i] for i in twins])
-    noises = noise + measured, OWN**2 + noise
-    mean, cov = _posterior(distance, twins, delta, *noises)
+    mean, cov = _posterior(kernel, twins, delta, noise + measured)
     errors = []
     for i in range(len(twins)) if len(twins) > 1 else ():
         rest = [j for j in range(len(twins)) if j != i]
-        told, _ = _posterior(distance, [twins[j] for j in rest], delta[rest], *noises)
+        told, _ = _posterior(kernel, [twins[j] for j in rest], delta[rest], noise + measured)
         errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
     off = np.sqrt(np.mean(np.square(errors), 0)) if errors else np.full(2, np.nan)
     held_out = {'corrected': float(off[0]), 'shift': float(off[1])}
@@ -104,27 +111,32 @@ def worth_running(answer: Answer, known=()) -> np.ndarray:
     return np.maximum(gain, 0.0)
 
 
-def log_likelihood(scores, logits, full, width: float, scale: float, own: float) -> float:
-    """Of the errors of a whole pool whose scores on the log are known, under the constants given: what chose them.
+def prior(memory, logits, constants: Constants = CONSTANTS) -> np.ndarray:
+    """Covariance f64[C, C] of delta before anything is known of the log; memory: f64[C], mean scores."""
+    apart = np.subtract.outer(memory, memory)
+    alike = np.exp(-function_distance(logits) / (2 * constants.width**2) - apart**2 / (2 * constants.near**2))
+    return constants.shift**2 + constants.scale**2 * alike + constants.own**2 * np.eye(len(alike))
 
-    Args: scores, logits: as in `correct`; full: f64[C, n], scores of n runs on the log each.
+
+def log_likelihood(scores, logits, known: Mapping[int, float], full, constants: Constants) -> float:
+    """Of the others' scores on the log, given the twins': what chose the constants.
+
+    Args: scores, logits, known: as in `correct`; full: f64[C, n], scores of n runs on the log each.
     """
     scores, full = np.asarray(scores, np.float64), np.asarray(full, np.float64)
-    run = scores.var(axis=1, ddof=1).mean()
-    noise = full.var(axis=1, ddof=1).mean() / full.shape[1] + run / scores.shape[1]
-    kernel = _kernel(function_distance(logits), own**2 + run + noise, width, scale)
-    half = np.linalg.cholesky(kernel)
-    white = np.linalg.solve(half, full.mean(1) - scores.mean(1))
+    memory, run = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
+    twins, measured = sorted(known), run / scores.shape[1]
+    delta = np.array([known[i] - memory[i] for i in twins])
+    mean, cov = _posterior(prior(memory, logits, constants), twins, delta, run + measured)
+    others = [i for i in range(len(memory)) if i not in known]
+    cov = cov[np.ix_(others, others)] + (measured + run / full.shape[1]) * np.eye(len(others))
+    half = np.linalg.cholesky(cov)
+    white = np.linalg.solve(half, (full.mean(1) - memory - mean)[others])
     return float(-white @ white / 2 - np.log(np.diag(half)).sum())
 
 
-def _kernel(distance, own: float, width: float, scale: float) -> np.ndarray:
-    return SHIFT**2 + scale**2 * np.exp(-distance / (2 * width**2)) + own * np.eye(len(distance))
-
-
-def _posterior(distance, twins, delta, noise: float, own: float) -> tuple[np.ndarray, np.ndarray]:
+def _posterior(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """(mean f64[C], covariance f64[C, C]) of delta, given that of the twins: the textbook conditional of a normal."""
-    kernel = _kernel(distance, own, WIDTH, SCALE)
     across = kernel[twins]  # [K, C]
     weights = np.linalg.solve(across[:, twins] + noise * np.eye(len(twins)), across)  # [K, C]
     return weights.T @ delta, kernel - across.T @ weights

@@ -29,18 +29,22 @@ EPS = 1e-4  # of the preconditioner: a slot that was hardly ever touched must no
 
 
 def query_gradient(model, params, ids, label, weight, axis=None, chunk: int = 2048):
-    """Gradient of the weighted mean loss over the query rows, in constant memory.
+    """Gradient of the weighted mean loss over the query rows, in constant memory; O(rows) beside the gradient itself.
 
-    Args: ids i32[Q, F], label f32[Q], weight f32[Q]; rows may be sharded over `axis`.
+    Args:
+      params: with the table of the rows that the query touches (`tables.subtable`), [U, 1 + d], not of all ids.
+      ids: i32[Q, F] places in that table; label, weight: f32[Q]; rows may be sharded over `axis`.
     Returns: a pytree like `params`.
     """
     total = jnp.maximum(psum(jnp.sum(weight), axis), 1e-6)
 
-    def loss(params, ids, label, weight):
-        return jnp.sum(weight * row_losses(model.apply(params, ids), label)) / total
+    def loss(rows, head, label, weight):
+        return jnp.sum(weight * row_losses(model.rows(head, rows), label)) / total
 
     def add(grads, part):
-        return jax.tree.map(jnp.add, grads, jax.grad(loss)(params, *part)), None
+        ids, *rest = part
+        rows, head = jax.grad(loss, (0, 1))(params['table'][ids], params['head'], *rest)
+        return {'table': grads['table'].at[ids].add(rows), 'head': jax.tree.map(jnp.add, grads['head'], head)}, None
 
     grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), split((ids, label, weight), chunk))
     return psum(grads, axis)
@@ -51,18 +55,22 @@ def precondition(grads, second_moments):
     return jax.tree.map(lambda g, nu: g / (jnp.sqrt(nu) + EPS), grads, second_moments)
 
 
-def row_influence(model, params, direction, ids, label, chunk: int = 2048):
+def row_influence(model, params, direction, ids, label, chunk: int = 2048, look_up=None):
     """Logits and influences of any number of rows along `direction` = P v, in constant memory.
 
     The derivative is taken of the logits, whose values are wanted too; that of the LogLoss follows by the chain rule,
     g_i . P v = (sigmoid(z_i) - y_i) (dz_i . P v).
 
-    Args: ids i32[N, F]; label f32[N] in [0, 1]; direction: a pytree like params.
+    Args:
+      direction: a pytree like params; ids: i32[N, F]; label: f32[N] in [0, 1].
+      look_up: i32[n, F] -> (rows of the params' table, rows of the direction's), both f32[n, F, 1 + d], where the two
+        tables are of different size: a direction knows the ids that the query touched only. Default: their rows `ids`.
     Returns: Scored(logits f32[N], influence f32[N], positive = training on the row lowers the query loss).
     """
 
     def score(part):
-        logits, change = jax.jvp(lambda p: model.apply(p, part[0]), (params,), (direction,))
+        rows, along = look_up(part[0]) if look_up else (params['table'][part[0]], direction['table'][part[0]])
+        logits, change = jax.jvp(model.rows, (params['head'], rows), (direction['head'], along))
         return Scored(logits, (jax.nn.sigmoid(logits) - part[1]) * change)
 
     return chunked(score, (ids, label), chunk)

@@ -16,13 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from diet_jax import afresh, codebook, full, metrics, models, parallel, rivals, stage, stream
 from diet_jax import candidates as cd
-from diet_jax import codebook, full, metrics, parallel, rivals, stage
+from diet_jax import memory as mem
 from diet_jax import training as tr
 from diet_jax.artifact import VIEWS, Artifact, load_artifact
 from diet_jax.errors import UserError
 
 OURS = '_our_labels'  # ends the name of a rival whose rows carry our labels and our codebook
+AFRESH = 'afresh'  # a memory distilled in one stage from all days seen
 
 
 class Grid(NamedTuple):
@@ -108,14 +110,16 @@ class Distillation:
         target, weight = artifact.columns[VIEWS[view]], artifact.columns['weight']
         if not codebook:
             return self._raw(artifact.slots(self.stream), target, weight)
-        return self._coded(t, artifact.codes + artifact.offsets(), target, weight)
+        return self._coded(self.code[t], artifact.codes + artifact.offsets(), target, weight)
 
     def rival(self, kind: str, t: int) -> Rows:
         """Rows of D_1..D_t that a rival chooses, as many as the memory has.
 
         Args:
-          kind: `<name>_rows` of `rivals.ROWS` with the log's own labels and ids, or that + '_our_labels'.
+          kind: `<name>_rows` of `rivals.ROWS` with the log's own labels and ids, or that + '_our_labels'; or `AFRESH`.
         """
+        if kind == AFRESH:
+            return self._afresh(t)
         ours, name = kind.endswith(OURS), kind.removesuffix(OURS).removesuffix('_rows')
         # Rows are the same with our labels as without; CGM learns labels, for one numbering of the ids.
         key = (kind if name == 'cgm' else name), t
@@ -126,12 +130,26 @@ class Distillation:
         ids, chosen = self._chosen[key]
         ones = np.ones(len(ids))
         if ours:
-            return self._coded(t, self.code[t][ids], chosen.soft, ones)
+            return self._coded(self.code[t], self.code[t][ids], chosen.soft, ones)
         return self._raw(ids, chosen.own, ones)
 
     def seen(self, t: int) -> rivals.Seen:
         """D_1..D_t, and the reference model after it, by its own pass again."""
-        return rivals.Seen(*self.log.until(t), self.reference, self._reference(t))
+        return rivals.Seen(*self.log.until(t), self.reference, self._reference(t).params)
+
+    def _afresh(self, t: int) -> Rows:
+        """A memory distilled in one stage from all of D_1..D_t, with a codebook of its own."""
+        config = self.config.copy_and_resolve_references()
+        with config.unlocked():
+            config.codebook.codes = self.num_codes // self.log.fields
+        trained, students = self._reference(t), tuple(models.of(s, config.reference.dim) for s in config.refine.models)
+        width = trained.params['table'].shape[1]
+        book = codebook.init_codebook(self.log.capacity, self.log.fields, config.codebook.codes, width)
+        book = stream.with_vocabulary(book, self.stream, t - 1)
+        made = afresh.distilled(config, self.reference, students, trained, book, *self.log.until(t), self.size(t), t)
+        data = mem.student_data(made.memory, made.book.code, config.memory.count_power)
+        codes, target, weight = map(np.asarray, data[:3])
+        return self._coded(np.asarray(made.book.code), codes, target, weight)
 
     def _reference(self, t: int):
         if not self._references:
@@ -142,11 +160,10 @@ class Distillation:
             for block in range(max(self.artifacts)):
                 state = teach(state, self.log.batches[block])
                 if block + 1 in self.artifacts:
-                    self._references[block + 1] = state.params
+                    self._references[block + 1] = state
         return self._references[t]
 
-    def _coded(self, t, codes, target, weight) -> Rows:
-        code = self.code[t]
+    def _coded(self, code, codes, target, weight) -> Rows:
         return Rows(cd.padded(codes, target, weight, self.capacity), self.num_codes, lambda rows: code[rows])
 
     def _raw(self, ids, target, weight) -> Rows:

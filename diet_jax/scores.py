@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diet_jax import agreement
+
 # The floors every evaluation has, in the order in which they are shown, in words.
 KINDS = {
     "memory": "memory",
@@ -110,6 +112,17 @@ def stage_retention(stage: Mapping, kind: str) -> Retention | None:
         least_name=least,
         sd=float(paired.std(ddof=1)) if paired.size > 1 else float("nan"),
     )
+
+
+def stage_order(stage: Mapping, kind: str) -> Score | None:
+    """tau_sig (`agreement`) of `kind` over a stage's candidates and distillations; None where it is undefined: fewer
+    than 30 significant pairs, a single full seed, or a candidate without that kind."""
+    full = [candidate["full"]["auc"] for candidate in stage["candidates"]]
+    found = [trained_on(candidate).get(kind) for candidate in stage["candidates"]]
+    if not all(found) or min(map(len, full)) < 2:
+        return None
+    tau = agreement.figures(full, [side["auc"] for side in found])["tau_sig"]
+    return score(tau.tolist()) if np.isfinite(tau).all() else None
 
 
 def gaps(stage: Mapping, weak: str = "lr", strong: str = "deepfm") -> dict[str, float] | None:

@@ -17,6 +17,7 @@ import optax
 from diet_jax import codebook as cb
 from diet_jax import influence as inf
 from diet_jax import memory as mem
+from diet_jax import tables
 from diet_jax import training as tr
 from diet_jax.unroll import meta_gradient
 
@@ -181,25 +182,37 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
     The query is a sample of the block's rows that are not held out, and the memory standing for the past: each entry
     with its mean label and its count. Returns what `influence.row_influence` does, for the rows and for the entries.
     """
-    params = trained.params
+    table, head = trained.params['table'], trained.params['head']
     sample = _sample(rows, config.addressing.query_rows, key, axis)
     past = jnp.where(memory.valid, memory.count, 0.0)
     scale = tr.psum(jnp.sum(rows.weight), axis) / jnp.maximum(tr.psum(jnp.sum(sample.weight), axis), 1.0)
     share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)  # the memory is on every device: count it once
+    everyones = jax.lax.all_gather(sample.ids, axis, tiled=True) if axis else sample.ids
+    sub = tables.subtable(jnp.concatenate([everyones, memory.ids]), table)
+    touched = {'table': table[sub.ids], 'head': head}
+    of_entries = sub.place[memory.ids]
     v = inf.query_gradient(
         reference,
-        params,
-        jnp.concatenate([sample.ids, memory.ids]),
+        touched,
+        jnp.concatenate([sub.place[sample.ids], of_entries]),
         jnp.concatenate([sample.label, memory.mean_label]),
         jnp.concatenate([sample.weight * scale, past * share]),
         axis,
     )
     correction = 1.0 / (1.0 - tr.B2 ** jnp.maximum(trained.step, 1).astype(jnp.float32))
-    second = {'table': trained.nu * correction, 'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu)}
+    second = {
+        'table': trained.nu[sub.ids] * correction,
+        'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu),
+    }
     direction = inf.precondition(v, second)
+    along = direction['table']
+
+    def of_log(ids):  # the query does not move what it does not touch
+        return table[ids], along.at[sub.place[ids]].get(mode='fill', fill_value=0.0)
+
     return (
-        inf.row_influence(reference, params, direction, rows.ids, rows.label),
-        inf.row_influence(reference, params, direction, memory.ids, memory.mean_label),
+        inf.row_influence(reference, touched, direction, rows.ids, rows.label, look_up=of_log),
+        inf.row_influence(reference, touched, direction, of_entries, memory.mean_label),
     )
 
 
@@ -291,7 +304,7 @@ def refine(
                 return today / jnp.maximum(live, 1.0) + r.past_weight * share * memory_loss
 
             value, student, grads = meta_gradient(
-                outer_loss, inner, learnable, student, picks, window=r.window, remat=r.remat
+                outer_loss, inner, learnable, student, picks, window=r.window, remat=r.remat or None
             )
             value, grads = tr.psum(value, axis), tr.psum(grads, axis)
             grads = jax.tree.map(lambda g: jnp.where(addressed & jnp.isfinite(g), g, 0.0), grads)

@@ -1,17 +1,20 @@
 """The driver: a log's blocks through the stages, with checkpoint, artifact and metrics after each.
 
-A stage opens its own block and nothing older. The order of writing makes a crash harmless: first the artifact of the
-stage, then its metrics, then the checkpoint that makes them count; whatever is younger than the last checkpoint is
-written again, with the same bytes.
+A stage opens its own block and nothing older; the next one is read while it runs. The order of writing makes a crash
+harmless: first the artifact of the stage, then its metrics, then the checkpoint that makes them count; whatever is
+younger than the last checkpoint is written again, with the same bytes.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from diet_jax import codebook, metrics, models, parallel, stage, twins
+from diet_jax import codebook, hosts, metrics, models, parallel, stage, twins
 from diet_jax.artifact import read_manifest, write_artifact
 from diet_jax.checks import check_config, check_same_config
 from diet_jax.data import open_stream
@@ -27,6 +30,17 @@ from diet_jax.disk import recover_folder, replace_folder, write_json, write_json
 from diet_jax.errors import UserError
 from diet_jax.progress import Progress
 from diet_jax.schema import plain
+from diet_jax.training import Batches
+
+
+class Read(NamedTuple):
+    """A block on the host, ready for the devices."""
+
+    key: str
+    label: np.ndarray  # f32[N]
+    group: np.ndarray  # i32[N]
+    batches: Batches  # this process's share
+    vocabulary: tuple[np.ndarray, np.ndarray]  # field_of_slot, position
 
 
 class Run:
@@ -34,7 +48,7 @@ class Run:
 
     def __init__(self, config: ConfigDict, workdir, log: Callable[[str], None] = print, devices=None):
         self.workdir = Path(workdir)
-        self.devices = list(devices or jax.local_devices())
+        self.devices = list(devices or hosts.devices())
         if self.workdir.exists() and not self.workdir.is_dir():
             raise UserError(f'{workdir} is a file: --workdir names a folder')
         check_config(config, len(self.devices))
@@ -43,8 +57,8 @@ class Run:
         self.done, sizes = _last_checkpoint(self.workdir)
         if self.done:  # before the first stage is done nothing binds
             check_same_config(config, self.workdir / 'config.json')
-        self.log, self.source_config = log, config
-        self.stream = open_stream(config.data, workdir, log=log)
+        self.log, self.source_config = log if hosts.first() else lambda line: None, config
+        self.stream = hosts.in_turn(lambda: open_stream(config.data, workdir, self.log, prepares=hosts.first()))
         self._check_same_log(sizes.get('log', []))
         self.config = _sized(config, self.stream)
         self.fields = len(self.stream.fields)
@@ -56,7 +70,8 @@ class Run:
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
         self.slots = max(table_capacity(self.stream.num_slots), sizes.get('slots', 0))
         self.steps = self._steps()
-        self.state = self._restore(sizes) if self.done else self.initial()
+        hosts.agree([self.done, len(self.stream.blocks), self.stream.num_slots], f'{workdir}: stages, blocks, slots')
+        self.state = self.spread(self._restore(sizes) if self.done else self.initial())
 
     def _steps(self) -> int:
         """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
@@ -103,7 +118,7 @@ class Run:
         like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         path = self.workdir / 'checkpoint' / f'{self.done:05d}' / 'state'
         try:
-            with ocp.PyTreeCheckpointer() as checkpointer:
+            with _checkpointer() as checkpointer:
                 state = checkpointer.restore(path.absolute(), item=like)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -113,15 +128,21 @@ class Run:
         state = jax.tree.map(jnp.asarray, state)
         return grow(state, self.initial())
 
-    def save(self) -> None:
-        """Writes the checkpoint of the stage just done, then drops the older ones."""
+    def spread(self, state):
+        """A state (or a part of one) of this host, on the devices of all of them."""
+        if hosts.several():
+            return hosts.spread(state, self.devices)
+        return jax.tree.map(jnp.array, state)  # copies: a fresh state has one zero in many places, and is donated
+
+    def save(self, state: stage.StageState) -> None:
+        """Writes the checkpoint of the stage just done, then drops the older ones. state: on this host."""
         folder = self.workdir / 'checkpoint'
         part, target = folder / 'part', folder / f'{self.done:05d}'
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(target, ignore_errors=True)
         part.mkdir(parents=True)
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            checkpointer.save((part / 'state').absolute(), jax.tree.map(np.asarray, self.state))
+        with _checkpointer() as checkpointer:
+            checkpointer.save((part / 'state').absolute(), jax.tree.map(np.asarray, state))
         sizes = {'slots': self.slots, 'memory': self.config.memory.capacity, 'log': self._seen(self.done)}
         write_json(part / 'sizes.json', sizes)
         shutil.copy(self.workdir / 'metrics.jsonl', part)
@@ -130,14 +151,29 @@ class Run:
             if old != target and old.is_dir():
                 shutil.rmtree(old, ignore_errors=True)
 
-    def block(self, t: int):
-        """Block t and its layout over the devices, with the vocabulary's growth put into the state."""
-        block = self.stream.load(t)
-        self.state = self.state._replace(codebook=_with_vocabulary(self.state.codebook, self.stream, t))
-        held = held_out(block.key, len(block.label), self.config.refine.held_share)
-        return block, parallel.shard_block(
-            block.ids, block.label, held, len(self.devices), self.config.reference.batch, self.steps
-        )
+    def read(self, t: int) -> Read:
+        """Block t, this process's share of its rows laid out. Work of the host alone, so a thread may do it ahead."""
+        info, batch, count = self.stream.blocks[t], self.config.reference.batch, len(self.devices)
+        held = held_out(info.key, info.rows, self.config.refine.held_share)
+        slots = vocabulary(self.stream, t, self.slots, self.fields)
+        if not hosts.several():
+            block = self.stream.load(t)
+            batches = parallel.shard_block(block.ids, block.label, held, count, batch, self.steps)
+            return Read(info.key, block.label, block.group, batches, slots)
+        begin, end, steps = hosts.share(info.rows, batch, self.steps, self.devices)
+        part = self.stream.load(t, begin, end)
+        batches = parallel.shard_block(part.ids, part.label, held[begin:end], 1, batch, steps)
+        return Read(info.key, *self.stream.outcomes(t), batches, slots)
+
+    def block(self, t: int, read: Read | None = None) -> tuple[Read, Batches]:
+        """Block t, and its layout over the devices, with the vocabulary's growth put into the state."""
+        read, batch = read or self.read(t), self.config.reference.batch
+        field_of_slot, position = self.spread(read.vocabulary)
+        book = self.state.codebook._replace(field_of_slot=field_of_slot, position=position)
+        self.state = self.state._replace(codebook=book)
+        if not hosts.several():
+            return read, read.batches
+        return read, hosts.deal(read.batches, self.stream.blocks[t].rows, batch, self.steps, self.devices)
 
 
 def distill(
@@ -160,7 +196,8 @@ def distill(
     run = Run(config, workdir, log, devices)
     workdir = run.workdir
     total = len(run.stream.blocks)
-    _recover(run)
+    if hosts.first():
+        _recover(run)
     if run.done > total:
         log(
             f'nothing left to do: {workdir / "memory"} has seen {run.done} blocks, more than the {total} up to '
@@ -170,19 +207,26 @@ def distill(
     if run.done == total:
         log(f'nothing left to do: all {total} blocks, up to {run.stream.blocks[-1].key}, are in {workdir / "memory"}')
         return run
-    write_json(workdir / 'config.json', plain(config))
+    if hosts.first():
+        write_json(workdir / 'config.json', plain(config))
     lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done] if run.done else []
     beside = tuple((twin.candidate.model, twin.lr) for twin in run.twins)
     stage_update = stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS, beside)
-    update = parallel.Timed(parallel.pmapped(stage_update, run.devices))
+    form = parallel.shard_mapped if hosts.several() else parallel.pmapped
+    update = parallel.Timed(form(stage_update, run.devices))
     rows = [b.rows for b in run.stream.blocks]
-    with Progress('distilling', sum(rows[run.done :]), workdir / 'log.txt', log) as progress:
+    told = workdir / 'log.txt' if hosts.first() else Path(os.devnull)
+    with Progress('distilling', sum(rows[run.done :]), told, run.log) as progress, ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(run.read, run.done)
         for t in range(run.done, total):
             compiled, start = update.compile_seconds, time.perf_counter()
-            block, batches = run.block(t)
+            block, batches = run.block(t, coming.result())
+            if t + 1 < total:
+                coming = ahead.submit(run.read, t + 1)
             read = time.perf_counter()
-            run.state, out = update(run.state, batches)
-            out = jax.tree.map(np.asarray, jax.block_until_ready(out))
+            with hosts.together():
+                run.state, out = update(run.state, batches)
+                out = hosts.fetched(jax.block_until_ready(out))
             ran = time.perf_counter()
             if not all(np.isfinite(x).all() for x in jax.tree.leaves(out)):
                 raise UserError(
@@ -191,24 +235,27 @@ def distill(
                     + (f', with another --workdir: this one holds stage {run.done}' if run.done else '')
                 )
             run.done = t + 1
-            manifest = _export(run, t)
-            _keep_twins(run, t)
-            line = _metrics_line(run, t, block, out, manifest)
-            compiled = update.compile_seconds - compiled
-            line['seconds'] = {'read': read - start, 'stage': ran - read - compiled, 'compile': compiled}
-            line['rows_per_second'] = rows[t] / max(read - start + line['seconds']['stage'], 1e-9)
-            line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
-            lines.append(line)
-            write_json_lines(workdir / 'metrics.jsonl', lines)
-            run.save()
-            progress.advance(
-                rows[t],
-                f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
-                f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s',
-                apart=compiled,
-            )
+            state = hosts.fetched(run.state)
+            if hosts.first():
+                line = _metrics_line(run, t, block, out, _export(run, state, t))
+                _keep_twins(run, state, t)
+                compiled = update.compile_seconds - compiled
+                line['seconds'] = {'read': read - start, 'stage': ran - read - compiled, 'compile': compiled}
+                line['rows_per_second'] = rows[t] / max(read - start + line['seconds']['stage'], 1e-9)
+                line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
+                lines.append(line)
+                write_json_lines(workdir / 'metrics.jsonl', lines)
+                run.save(state)
+                progress.advance(
+                    rows[t],
+                    f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
+                    f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s',
+                    apart=compiled,
+                )
+            del state  # a view of the state would keep its buffers from the next stage
             if after_stage:
                 after_stage(t + 1)
+    hosts.wait('the last stage is saved')
     return run
 
 
@@ -257,22 +304,22 @@ def _recover(run: Run) -> None:
         return
     if not (folder / 'manifest.json').exists() or read_manifest(folder)['stage'] != run.done:
         run.log(f'{folder} is not the memory of stage {run.done}: written again')
-        _export(run, run.done - 1)
+        _export(run, run.state, run.done - 1)
     saved = run.workdir / 'checkpoint' / f'{run.done:05d}' / 'metrics.jsonl'
     if saved.exists() and not (lines.exists() and lines.read_bytes() == saved.read_bytes()):
         run.log(f'{lines} is not that of stage {run.done}: written again')
         write_text(lines, saved.read_text())
 
 
-def _export(run: Run, t: int) -> dict:
+def _export(run: Run, state: stage.StageState, t: int) -> dict:
     """Writes the artifact of stage t + 1 to history/, and puts a copy of it at memory/."""
     blocks = run.stream.blocks[: t + 1]
     kept = run.workdir / 'history' / f'{t + 1:05d}'
     kept.parent.mkdir(parents=True, exist_ok=True)
     manifest = write_artifact(
         kept,
-        run.state.memory,
-        run.state.codebook,
+        state.memory,
+        state.codebook,
         run.stream,
         stage=t + 1,
         seed=run.config.seed,
@@ -288,9 +335,9 @@ def _export(run: Run, t: int) -> dict:
     return manifest
 
 
-def _keep_twins(run: Run, t: int) -> None:
+def _keep_twins(run: Run, state: stage.StageState, t: int) -> None:
     """Writes the reference model and the twins as they stand after stage t + 1, and drops what `twins.keep` says."""
-    folder, params = run.workdir / 'twins', [run.state.reference.params, *(s.params for s in run.state.twins)]
+    folder, params = run.workdir / 'twins', [state.reference.params, *(s.params for s in state.twins)]
     twins.write(folder / f'{t + 1:05d}.npz', run.beside, params, run.stream.blocks[t].num_slots)
     if keep := run.config.twins.keep:
         for path in sorted(p for p in folder.glob('*.npz') if int(p.stem) <= t + 1 - keep):
@@ -358,15 +405,21 @@ def read_metrics(workdir) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def _with_vocabulary(book, stream, t: int):
-    """The codebook with the slots of block t known: which field each is of, and its place in it."""
+def vocabulary(stream, t: int, slots: int, fields: int) -> tuple[np.ndarray, np.ndarray]:
+    """field_of_slot and position of a codebook, i32[slots], with the slots of block t known."""
     owner = stream.field_of_slot(stream.blocks[t].num_slots)
     order = np.argsort(owner, kind='stable')
-    starts = np.searchsorted(owner[order], np.arange(book.centroids.shape[0]))
-    position = np.full(book.code.shape[0], -1, np.int32)
+    starts = np.searchsorted(owner[order], np.arange(fields))
+    position = np.full(slots, -1, np.int32)
     position[order] = np.arange(len(order)) - starts[owner[order]]
-    field = np.zeros(book.code.shape[0], np.int32)
+    field = np.zeros(slots, np.int32)
     field[: len(owner)] = owner
+    return field, position
+
+
+def with_vocabulary(book: codebook.Codebook, stream, t: int) -> codebook.Codebook:
+    """The codebook with the slots of block t known: which field each is of, and its place in it."""
+    field, position = vocabulary(stream, t, book.code.shape[0], book.centroids.shape[0])
     return book._replace(field_of_slot=jnp.asarray(field), position=jnp.asarray(position))
 
 
@@ -388,6 +441,13 @@ def _sized(config: ConfigDict, stream) -> ConfigDict:
         largest = max(b.rows for b in stream.blocks)
         m.max_new = int(largest * m.row_budget + 2 + m.capacity * config.addressing.replace)
     return config
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Of this process alone, whatever the others do."""
+    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _last_checkpoint(workdir: Path) -> tuple[int, dict]:

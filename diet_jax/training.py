@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from diet_jax import tables
+
 B1, B2, EPS = 0.9, 0.999, 1e-8
 # sqrt at zero has an infinite derivative: without eps_root the meta-gradient of an embedding row that saw no
 # gradient is NaN (DESIGN, section 6).
@@ -66,7 +68,18 @@ def _head_optimizer():
     return optax.scale_by_adam(B1, B2, EPS)
 
 
-def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dropout_key=None, decay: float = 0.0):
+def stream_step(
+    model,
+    state: StreamState,
+    ids,
+    label,
+    weight,
+    lr,
+    axis=None,
+    dropout_key=None,
+    decay: float = 0.0,
+    shards: str | None = None,
+):
     """One lazy Adam step on the rows of one batch; returns the new state and the logits *before* the step.
 
     Equal to dense Adam on the touched rows, except that an untouched row's moments do not decay and it does not
@@ -77,41 +90,47 @@ def stream_step(model, state: StreamState, ids, label, weight, lr, axis=None, dr
       ids: i32[b, F] global slots; label, weight: f32[b]; lr: scalar learning rate (may be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
       decay: decoupled weight decay (AdamW), on the touched rows and the head.
+      shards: `axis` where the rows of table, moments and places are spread over it (`tables`), else None.
     """
     params = state.params
     total = psum(jnp.sum(weight), axis)
-
-    def loss(rows, head):
-        logits = model.rows(head, rows, dropout_key=dropout_key)
-        return jnp.sum(weight * row_losses(logits, label)) / jnp.maximum(total, 1.0), logits
-
-    rows = params['table'][ids]
-    (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(rows, params['head'])
     # A padded row points past the end of the table: reads clip, writes drop, so padding touches no moment.
-    capacity = params['table'].shape[0]
+    capacity = tables.size(params['table'], shards)
     flat = jnp.where(weight[:, None] > 0, ids, capacity).reshape(-1)
-    g_rows = g_rows.reshape(-1, rows.shape[-1])
+    share = flat.shape[0]
     if axis:
         flat = jax.lax.all_gather(flat, axis, tiled=True)
+    old = tables.take(params['table'], flat, shards)
+    rows = old
+    if shards:
+        rows = jax.lax.psum_scatter(old, axis, tiled=True)
+    elif axis:
+        rows = jax.lax.dynamic_slice_in_dim(old, jax.lax.axis_index(axis) * share, share)
+
+    def loss(rows, head):
+        logits = model.rows(head, rows.reshape(*ids.shape, -1), dropout_key=dropout_key)
+        return jnp.sum(weight * row_losses(logits, label)) / jnp.maximum(total, 1.0), logits
+
+    (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(rows, params['head'])
+    if axis:
         g_rows = jax.lax.all_gather(g_rows, axis, tiled=True)
         g_head = psum(g_head, axis)
     step = state.step + 1
     # Occurrences of an id are summed at one of them. (Summed in a table of V rows, XLA would copy it in every step.)
-    place = state.place.at[flat].set(jnp.arange(flat.shape[0], dtype=jnp.int32), mode='drop')
-    first = place[flat]
+    place = tables.put(state.place, flat, jnp.arange(flat.shape[0], dtype=jnp.int32), shards)
+    first = tables.take(place, flat, shards, fill=flat.shape[0])
     grad = jnp.zeros_like(g_rows).at[first].add(g_rows)[first]
-    mu = B1 * state.mu[flat] + (1 - B1) * grad
-    nu = B2 * state.nu[flat] + (1 - B2) * grad * grad
+    mu = B1 * tables.take(state.mu, flat, shards) + (1 - B1) * grad
+    nu = B2 * tables.take(state.nu, flat, shards) + (1 - B2) * grad * grad
     t = step.astype(jnp.float32)
     update = lr * (mu / (1 - B1**t)) / (jnp.sqrt(nu / (1 - B2**t)) + EPS)
-    old = params['table'][flat]
-    table = params['table'].at[flat].set((1 - lr * decay) * old - update if decay else old - update, mode='drop')
+    new = (1 - lr * decay) * old - update if decay else old - update
     direction, head_opt = _head_optimizer().update(g_head, state.head_opt)
     head = jax.tree.map(lambda p, u: _stepped(p, u, lr, decay), params['head'], direction)
     state = StreamState(
-        {'table': table, 'head': head},
-        state.mu.at[flat].set(mu, mode='drop'),
-        state.nu.at[flat].set(nu, mode='drop'),
+        {'table': tables.put(params['table'], flat, new, shards), 'head': head},
+        tables.put(state.mu, flat, mu, shards),
+        tables.put(state.nu, flat, nu, shards),
         head_opt,
         place,
         step,
@@ -123,17 +142,27 @@ def _stepped(param, direction, lr, decay: float):
     return (1 - lr * decay) * param - lr * direction if decay else param - lr * direction
 
 
-def stream_pass(model, state: StreamState, batches: Batches, lr, axis=None, key=None, decay: float = 0.0):
+def stream_pass(
+    model,
+    state: StreamState,
+    batches: Batches,
+    lr,
+    axis=None,
+    key=None,
+    decay: float = 0.0,
+    shards: str | None = None,
+):
     """Test, then train, on every batch of a block in time order: progressive validation for free.
 
     Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding).
+    Args: as of `stream_step`.
     """
 
     def body(i, carry):
         state, logits = carry
         dropout = None if key is None else jax.random.fold_in(key, i)
         rows = batches.ids[i], batches.label[i], batches.weight[i]
-        state, out = stream_step(model, state, *rows, lr, axis, dropout, decay)
+        state, out = stream_step(model, state, *rows, lr, axis, dropout, decay, shards)
         return state, logits.at[i].set(jnp.where(batches.weight[i] > 0, out, 0.0))
 
     logits = jnp.zeros_like(batches.label)

@@ -35,8 +35,14 @@ from diet_jax.progress import Progress
 from diet_jax.schema import plain
 
 COSTED = ('early_stop', 'subsample')  # full training made as cheap: the memory's row visits, not its rows
-# Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated.
-RIVALS = (*(f'{name}_rows{labels}' for name in rivals.ROWS for labels in ('', protocol.OURS)), 'static', *COSTED)
+# Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated; one
+# distilled in a single stage from all days seen.
+RIVALS = (
+    *(f'{name}_rows{labels}' for name in rivals.ROWS for labels in ('', protocol.OURS)),
+    'static',
+    protocol.AFRESH,
+    *COSTED,
+)
 
 
 def trends(config: ConfigDict, workdir, memories: Sequence[str] = (), command: str = '', log: Callable = print) -> dict:
@@ -298,6 +304,8 @@ def _digests(config, data: cd.Log, t: int, sides, static) -> dict[str, str]:
             return students, section.view, section.codebook, [_checksums(side) for side in of]
         if kind in COSTED:
             return students, sizes, section.visit_batch, list(section.visit_learning_rates)
+        if kind == protocol.AFRESH:
+            return students, rows, [plain(config[part]) for part in ('addressing', 'refine', 'memory')]
         return students, rows, books if kind.endswith(protocol.OURS) else None
 
     text = {kind: json.dumps([kind, shared, said(kind)]) for kind in ('full', 'memory', *section.rivals)}

@@ -1,4 +1,4 @@
-"""Which constants of `diet_jax.correction` make the errors of whole pools likeliest? Prints them, study by study.
+"""Under which constants of `diet_jax.correction` are whole pools' scores on the log likeliest, given the twins'?
 
     python scripts/fit_correction.py runs/dev-kuairand/trends.json runs/dev-movielens/trends.json
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from absl import app
 
-WIDTHS, SCALES, OWN = (0.05, 0.1, 0.2, 0.4, 0.8), (0.002, 0.004, 0.008, 0.016, 0.032), (0.001, 0.002, 0.004, 0.008)
+SHIFTS, SCALES, WIDTHS = (0.003, 0.01, 0.03), (0.004, 0.006, 0.008, 0.012), (0.05, 0.1, 0.2, 0.4)
+NEAR, OWN = (0.0005, 0.001, 0.002, 0.005, 1.0), (0.0005, 0.001, 0.002, 0.004)  # 1: scores do not matter
 
 
 def main(argv):
@@ -21,22 +22,24 @@ def main(argv):
     for path in argv[1:]:
         result, found = trends.read(path), {}
         logits = predictions.mean_logits(result, Path(path).parent)['memory']
+        names = [c['name'] for c in result['candidates']]
         full = [c['full']['auc'] for c in result['candidates']]
         raw = np.array([c['memory']['auc'] for c in result['candidates']])  # [C, R, S]
-        for constants in itertools.product(WIDTHS, SCALES, OWN):
-            found[constants] = sum(
-                correction.log_likelihood(raw[:, r], logits[:, r], full, *constants) for r in range(raw.shape[1])
-            )
-            total[constants] = total.get(constants, 0.0) + found[constants]
+        for values in itertools.product(SHIFTS, SCALES, WIDTHS, NEAR, OWN):
+            constants, found[values] = correction.Constants(*values), 0.0
+            for r in range(raw.shape[1]):
+                known = {names.index(n): twin['auc'][r] for n, twin in result['twins'].items() if n in names}
+                found[values] += correction.log_likelihood(raw[:, r], logits[:, r], known, full, constants)
+            total[values] = total.get(values, 0.0) + found[values]
         _show(path, found)
     _show('together', total)
 
 
 def _show(name, found):
     best = max(found.values())
-    print(f'{name}: width, scale, own error, log likelihood below the best')
-    for (width, scale, own), value in sorted(found.items(), key=lambda item: -item[1])[:6]:
-        print(f'  {width:<5g} {scale:<6g} {own:<6g} {value - best:7.2f}')
+    print(f'{name}: shift, scale, width, near, own error, log likelihood below the best')
+    for constants, value in sorted(found.items(), key=lambda item: -item[1])[:6]:
+        print('  ' + ''.join(f'{x:<8g}' for x in constants) + f'{value - best:7.2f}')
 
 
 if __name__ == '__main__':

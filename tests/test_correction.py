@@ -13,7 +13,7 @@ def pool(candidates: int = 8, seed: int = 0):
     base, other = rng.normal(size=(2, 4000))
     angle = np.linspace(0, 0.6, candidates)
     logits = np.cos(angle)[:, None] * base + np.sin(angle)[:, None] * other
-    scores = 0.7 + 0.002 * np.arange(candidates)[:, None] + 0.0004 * np.array([-1.0, 1.0])
+    scores = 0.7 + 0.0001 * np.arange(candidates)[:, None] + 0.0004 * np.array([-1.0, 1.0])
     return scores, logits.astype(np.float32)
 
 
@@ -29,9 +29,9 @@ def test_the_answer_is_the_conditional_of_the_joint_normal():
     known = {1: 0.71, 4: 0.702, 6: 0.72}
     answer = correction.correct(scores, logits, known)
     noise = np.mean([np.var(s, ddof=1) for s in scores])
-    d = 1 - np.corrcoef(logits)
-    prior = correction.SHIFT**2 + correction.SCALE**2 * np.exp(-d / (2 * correction.WIDTH**2))
-    prior += np.eye(8) * (correction.OWN**2 + noise)
+    c, d, m = correction.CONSTANTS, 1 - np.corrcoef(logits), scores.mean(1)
+    prior = c.shift**2 + c.scale**2 * np.exp(-d / (2 * c.width**2) - (m[:, None] - m) ** 2 / (2 * c.near**2))
+    prior += np.eye(8) * c.own**2
     see = np.eye(8)[sorted(known)]  # delta is seen through see, with the noise of a run and of the students' mean
     precision = np.linalg.inv(prior) + see.T @ see / (noise + noise / 2)
     cov = np.linalg.inv(precision)
@@ -139,10 +139,10 @@ def test_no_judgement_without_twins_and_few_pairs_are_undefined():
 
 def test_candidates_that_are_one_function_share_the_error_of_their_twin():
     """All at distance 0: what the twin says of the shift, and of the function, in a closed form; no one is ahead."""
-    scores, (logits, *_) = np.tile([0.7, 0.7004], (4, 1)), pool()[1]
-    noise, together = 8e-8, correction.SHIFT**2 + correction.SCALE**2
+    scores, (logits, *_), c = np.tile([0.7, 0.7004], (4, 1)), pool()[1], correction.CONSTANTS
+    noise, together = 8e-8, c.shift**2 + c.scale**2
     answer = correction.correct(scores, logits[None].repeat(4, 0), {0: 0.7102})
-    share = together / (together + correction.OWN**2 + noise + noise + noise / 2)
+    share = together / (together + c.own**2 + noise + noise / 2)
     np.testing.assert_allclose(answer.mean[1:], 0.7002 + 0.01 * share, atol=1e-12)
     assert answer.mean[0] > answer.mean[1]  # its own error is known too
     np.testing.assert_allclose(correction.beats(answer)[1:, 1:], 0.5, atol=1e-9)
@@ -150,6 +150,29 @@ def test_candidates_that_are_one_function_share_the_error_of_their_twin():
     worth = correction.worth_running(answer, known=[0])
     assert worth[0] == 0 and worth[1] > 0
     np.testing.assert_allclose(worth[1:], worth[1], rtol=1e-9)
+
+
+def test_a_candidate_that_scores_otherwise_on_the_memory_does_not_get_the_error_of_its_double():
+    """One function, two scores far apart: only the shift is common."""
+    scores, (logits, *_), c = np.array([[0.7, 0.7004], [0.72, 0.7204]]), pool()[1], correction.CONSTANTS
+    answer = correction.correct(scores, logits[None].repeat(2, 0), {0: 0.7102})
+    share = c.shift**2 / (c.shift**2 + c.scale**2 + c.own**2 + 8e-8 * 1.5)
+    np.testing.assert_allclose(answer.mean[1], 0.7202 + 0.01 * share, atol=1e-9)
+
+
+def test_the_likelihood_is_the_density_of_the_others_given_the_twins():
+    """By the joint of all and that of the twins: log p(others | twins) = log p(all) - log p(twins)."""
+    scores, logits = pool()
+    known, c = {0: 0.705, 5: 0.712}, correction.CONSTANTS
+    full = scores.mean(1)[:, None] + np.linspace(0.003, 0.006, 8)[:, None] + np.array([-1e-4, 1e-4])
+    run = np.mean([np.var(s, ddof=1) for s in scores])
+    memory, twins = scores.mean(1), [0, 5]
+    seen = np.where(np.isin(np.arange(8), twins), [known.get(i, 0) for i in range(8)], full.mean(1)) - memory
+    noise = np.where(np.isin(np.arange(8), twins), run + run / 2, run / 2 + run / 2)
+    joint = correction.prior(memory, logits) + np.diag(noise)
+    density = lambda at: stats.multivariate_normal.logpdf(seen[at], np.zeros(len(at)), joint[np.ix_(at, at)])  # noqa: E731
+    expected = density(list(range(8))) - density(twins) + 6 * np.log(2 * np.pi) / 2
+    assert correction.log_likelihood(scores, logits, known, full, c) == pytest.approx(expected, rel=1e-9)
 
 
 def test_same_input_same_answer():

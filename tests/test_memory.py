@@ -235,17 +235,6 @@ def test_the_odds_rise_with_influence_and_with_distance():
         np.testing.assert_array_equal(np.sort(after.influence[new]), np.sort(rows.influence[best]))
 
 
-@pytest.mark.parametrize('chunk', [1, 13, 512])
-def test_nearest_is_a_brute_force_search_and_the_first_of_equals_wins(chunk):
-    rng = np.random.default_rng(0)
-    points, entries = rng.integers(0, 4, (40, 2)).astype(np.float32), rng.integers(0, 4, (20, 2)).astype(np.float32)
-    live = rng.random(20) < 0.7  # a grid of 16 places: ties abound
-    best, distance = mem.nearest(points, entries, live, chunk)
-    square = np.where(live, ((points[:, None] - entries[None]) ** 2).sum(-1), np.inf)
-    np.testing.assert_array_equal(best, square.argmin(1))
-    np.testing.assert_array_equal(distance, square.min(1))
-
-
 def test_the_basis_is_the_principal_components_of_the_weighted_rows():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(40, 3, 2)) @ np.diag([3.0, 0.5]) * np.array([1.0, 2.0, 0.3])[:, None]

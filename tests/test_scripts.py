@@ -148,6 +148,8 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
         ('distill', (new,), '--config'),
         ('distill', (config, new, 'again'), "'again' is not a flag"),
         ('distill', (config, new, '--confg.seed=1'), 'confg.seed'),
+        ('distill', (config, new, '--processes=2'), '--coordinator=host:port, --processes and --process go together'),
+        ('distill', (config, new, '--coordinator=here', '--processes=2', '--process=0'), 'here is not host:port'),
         ('distill', (config, f'--workdir={tmp_path / "file"}'), 'file is a file'),
         ('distill', (config, f'--workdir={run}', '--config.seed=7'), 'seed was 0 when this memory was begun and is 7'),
         ('distill', (config, f'--workdir={tmp_path / "older"}'), 'older/memory/manifest.json is of format 0'),

@@ -6,9 +6,10 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from diet_jax.data import open_stream
+from diet_jax.data.generated import ROWS, GeneratedStream
 from diet_jax.data.simulated import simulate_block
 from diet_jax.errors import UserError
-from diet_jax.schema import Simulated, simulated_data
+from diet_jax.schema import Simulated, check_data, simulated_data
 
 SMALL = Simulated(rows_per_block=3000, users=300, items=200)
 
@@ -84,4 +85,35 @@ def test_unknown_parameters_and_fields_are_named(tmp_path):
     data = simulated_data(blocks=1)
     data.fields = ("user", "bayes_logit")
     with pytest.raises(UserError, match="no field 'bayes_logit'"):
+        open_stream(data, tmp_path)
+
+
+def test_a_stream_made_when_read_holds_what_the_stored_one_does(tmp_path):
+    data = simulated_data(blocks=3, rows_per_block=400, users=50, items=40)
+    stored, made = open_stream(data, tmp_path, log=lambda line: None), GeneratedStream(check_data(data))
+    assert made.fields == stored.fields and made.label == stored.label and made.group_field == stored.group_field
+    assert [b.key for b in made.blocks] == [b.key for b in stored.blocks]
+    for t in (2, 0):  # in any order: a block needs none before it
+        one, other = made.load(t), stored.load(t)
+        np.testing.assert_array_equal(one.time, other.time)
+        np.testing.assert_array_equal(one.label, other.label)
+        np.testing.assert_array_equal(one.bayes, other.bayes)
+        for f in range(len(made.fields)):
+            assert made.values(one.ids[:, f]).equals(stored.values(other.ids[:, f]))
+        assert one.ids.max() < made.blocks[t].num_slots
+        part = made.load(t, 100, 250)
+        np.testing.assert_array_equal(part.ids, one.ids[100:250])
+        np.testing.assert_array_equal(made.outcomes(t)[1], one.group)
+
+
+def test_a_stream_made_when_read_leaves_no_file_and_its_slots_never_move(tmp_path):
+    small = dict(rows_per_block=ROWS, users=50, items=40)
+    stream = open_stream(simulated_data(blocks=2, **small), tmp_path, log=lambda line: None)
+    assert isinstance(stream, GeneratedStream) and not list(tmp_path.iterdir())
+    longer = GeneratedStream(check_data(simulated_data(blocks=30, **small)))
+    assert [b.num_slots for b in longer.blocks[:2]] == [b.num_slots for b in stream.blocks]
+    np.testing.assert_array_equal(longer.load(1).ids, stream.load(1).ids)
+    with pytest.raises(UserError, match="price"):
+        data = simulated_data(blocks=1, **small)
+        data.fields = ("user", "price")
         open_stream(data, tmp_path)

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import jax
@@ -229,9 +230,37 @@ def test_a_crash_after_a_stage_goes_on_from_it(distilled, tmp_path, loaded):
 
     with pytest.raises(Crash):
         distill(tmp_path / 'run', after_stage=stop)
-    assert loaded == [0, 1]
+    assert loaded == [0, 1, 2], 'the third was read ahead'
+    loaded.clear()
     distill(tmp_path / 'run')
-    assert loaded == [0, 1, 2, 3] and outcome(tmp_path / 'run') == outcome(distilled)
+    assert loaded == [2, 3] and outcome(tmp_path / 'run') == outcome(distilled)
+
+
+def test_a_stage_runs_while_the_next_block_is_read_and_no_further_one(distilled, tmp_path, monkeypatch):
+    """Reading of block t + 1 begins before the stage of block t, and ends, if it likes, after it."""
+    begun, saved = [threading.Event() for _ in DAYS], [threading.Event() for _ in DAYS]
+    read, late = stream.Run.read, []
+
+    def slow(self, t):
+        begun[t].set()
+        if t:
+            late.append(saved[t - 1].wait(60) and not (t + 1 < len(DAYS) and begun[t + 1].is_set()))
+        return read(self, t)
+
+    monkeypatch.setattr(stream.Run, 'read', slow)
+    distill(tmp_path / 'run', after_stage=lambda stage: saved[stage - 1].set())
+    assert late == [True] * 3, 'a stage was done, saved and reported while the next block was not there yet'
+    assert outcome(tmp_path / 'run') == outcome(distilled)
+
+
+def test_a_block_that_cannot_be_read_stops_the_run_when_its_turn_comes(distilled, tmp_path):
+    def damage(stage):
+        if stage == 1:
+            _truncate(next((tmp_path / 'run').glob('blocks/*/rows/00002.parquet')))
+
+    with pytest.raises(UserError, match='00002.parquet is damaged'):
+        distill(tmp_path / 'run', after_stage=damage)
+    assert len(stream.read_metrics(tmp_path / 'run')) == 2, 'the two before it are done and saved'
 
 
 def _truncate(path: Path):

@@ -8,14 +8,20 @@ import pytest
 from core import CAPACITY, FIELDS, SLOTS, clicks, tiny_model
 
 from diet_jax import training as tr
-from diet_jax.unroll import meta_gradient
+from diet_jax.unroll import PLAIN, is_plain, meta_gradient
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 STEPS, RATE = 12, 0.3
 CURVATURE = np.array([0.2, 1.0, 2.5])
 GOAL = np.array([1.0, -2.0, 0.5])
-WAYS = {'plain': {}, 'remat': {'remat': True}, 'window = T': {'window': STEPS}, 'window > T': {'window': STEPS + 5}}
+WAYS = {
+    'by length': {},
+    'plain': {'remat': False},
+    'remat': {'remat': True},
+    'window = T': {'window': STEPS},
+    'window > T': {'window': STEPS + 5},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +64,44 @@ def test_a_window_forgets_what_the_center_did_before_it(window, remat):
     np.testing.assert_allclose(grad, (FINAL - GOAL) * (1 - SHRINK**window), rtol=1e-12)
 
 
+@pytest.mark.parametrize('remat', [False, True])
+def test_a_random_window_is_a_training_that_ends_there(remat):
+    """One compiled call for every end: x_end in closed form, and the gradient of its last `window` steps."""
+    window = 5
+    call = jax.jit(lambda end: quadratic(CENTER, BEGIN, window=window, end=end, remat=remat))
+    for end in range(window, STEPS + 1):
+        loss, final, grad = call(end)
+        there = CENTER + SHRINK**end * (BEGIN - CENTER)
+        np.testing.assert_allclose(final, there, rtol=1e-12)
+        np.testing.assert_allclose(loss, 0.5 * np.sum((there - GOAL) ** 2), rtol=1e-12)
+        np.testing.assert_allclose(grad, (there - GOAL) * (1 - SHRINK**window), rtol=1e-12)
+    assert call._cache_size() == 1
+
+
+@pytest.mark.parametrize('steps', [1, 7, 67, 200])  # primes divide into no equal groups
+def test_groups_of_any_length_keep_the_closed_form(steps):
+    def unroll(center, **way):
+        return meta_gradient(quadratic_outer, quadratic_step, center, jnp.asarray(BEGIN), jnp.arange(steps), **way)[2]
+
+    final = CENTER + SHRINK**steps * (BEGIN - CENTER)
+    np.testing.assert_allclose(unroll(CENTER, remat=True), (final - GOAL) * (1 - SHRINK**steps), rtol=1e-12)
+
+
+def test_states_too_large_for_a_cache_are_not_all_kept():
+    """The choice is by bytes; and what the rematerialised unroll allocates grows as the root of the steps."""
+    rows, steps = 1 << 14, 64
+    state, picks = jnp.zeros(rows), jnp.arange(steps)
+    assert is_plain(state, PLAIN // state.nbytes) and not is_plain(state, PLAIN // state.nbytes + 1)
+    step = lambda center, x, _: x - jnp.sin(x - center)  # noqa: E731
+
+    def allocated(steps, remat):
+        call = lambda c: meta_gradient(lambda x, _: jnp.sum(x**2), step, c, state, picks[:steps], remat=remat)[2]  # noqa: E731
+        return jax.jit(call).lower(state).compile().memory_analysis().temp_size_in_bytes / state.nbytes
+
+    assert allocated(steps, remat=False) > steps
+    assert allocated(steps, remat=True) < 3 * steps**0.5
+
+
 def test_the_outer_loss_may_depend_on_the_learnable_itself():
     outer = lambda x, center: quadratic_outer(x, center) + jnp.sum(center**3)  # noqa: E731
     grad = quadratic(CENTER, BEGIN, outer)[2]
@@ -65,9 +109,6 @@ def test_the_outer_loss_may_depend_on_the_learnable_itself():
 
 
 # The real inner loop: Adam on a click model, learnable soft labels and weights, table rows without gradient.
-MODEL, ROWS, BATCH = tiny_model('fm'), 10, 4
-
-
 MODEL, ROWS, BATCH = tiny_model('fm'), 10, 4
 
 
@@ -128,6 +169,31 @@ def test_every_way_gives_the_same(problem, whole):
     ]
     for other in results:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14), whole, other)
+
+
+def test_an_inner_step_may_bring_its_own_derivative(problem, whole):
+    """Mixed mode (MixFlow-MG, arXiv:2505.00793): the adjoint of a step's gradient is a direction, and one `jvp` of the
+    gradient along it, forward over reverse, is the Hessian's product and the mixed derivative in one."""
+    outer, inner, learnable, state, picks = problem
+    loss = lambda params, rows, ids: tr.weighted_loss(MODEL, params, ids, *rows)  # noqa: E731
+
+    @jax.custom_vjp
+    def gradient(params, rows, ids):
+        return jax.grad(loss)(params, rows, ids)
+
+    def back(saved, adjoint):
+        params, rows, ids = saved
+        return *jax.jvp(lambda p: jax.grad(loss, (0, 1))(p, rows, ids), (params,), (adjoint,))[1], None
+
+    gradient.defvjp(lambda *args: (gradient(*args), args), back)
+
+    def step(model, state, ids, target, weight, lr):
+        move, opt = tr.student_optimizer().update(gradient(state.params, (target, weight), ids), state.opt)
+        return tr.StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, move), opt)
+
+    mixed = lambda x, s, pick: inner(x, s, pick, step)  # noqa: E731
+    other = jax.jit(lambda x: meta_gradient(outer, mixed, x, state, picks))(learnable)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-14), whole, other)
 
 
 def test_a_window_is_the_same_as_starting_later(problem):

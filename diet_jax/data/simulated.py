@@ -28,6 +28,21 @@ def block_key(t: int) -> str:
     return str(np.datetime64("2024-01-01") + np.timedelta64(t, "D"))
 
 
+def value_counts(p: Simulated, t: int) -> dict[str, int]:
+    """How many values each categorical column may hold up to block t: it holds 0, 1, ... in any order."""
+    return dict(
+        user=p.users,
+        item=p.items + p.new_items_per_block * t,
+        user_group=p.user_groups,
+        category=p.categories,
+        author=p.authors,
+        tab=TABS,
+        device=DEVICES,
+        hour=24,
+        weekday=7,
+    )
+
+
 def _draw(p: Simulated, name: str, count: int, width: int = 1) -> np.ndarray:
     """float64 [count, width], standard normal; a longer draw begins with the shorter one."""
     words = [p.seed, *name.encode()]

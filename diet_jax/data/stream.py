@@ -76,24 +76,41 @@ class EncodedStream:
         """Size of the vocabulary after the last block."""
         return self.blocks[-1].num_slots
 
-    def load(self, t: int) -> Block:
-        """Reads block t (0-based), and no other file.
+    def load(self, t: int, begin: int = 0, end: int | None = None) -> Block:
+        """Reads block t (0-based), or its rows begin .. end - 1, and no other file.
+
+        Of a part only the row groups that hold it are read, 2**20 rows each.
 
         Raises:
           UserError: its file is gone.
         """
         info = self.blocks[t]
-        if not os.path.exists(info.path):
-            raise UserError(f"{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again")
-        try:
-            table = pq.read_table(info.path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{info.path} is damaged ({error}): delete {self.folder} to prepare again") from error
+        table = self._read(t, slice(begin, info.rows if end is None else end))
         columns = [table.column(field.name).to_numpy() for field in self.fields]
         ids = np.stack(columns, axis=1)
         bayes = table.column("__bayes").to_numpy() if "__bayes" in table.column_names else None
         label = table.column("__label").to_numpy().astype(np.float32)
         return Block(info.key, ids, label, ids[:, self.group_field].copy(), table.column("__time").to_numpy(), bayes)
+
+    def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Label float32 [N] and group int32 [N] of block t, without its other columns."""
+        group = self.fields[self.group_field].name
+        table = self._read(t, slice(0, self.blocks[t].rows), [group, "__label"])
+        return table.column("__label").to_numpy().astype(np.float32), table.column(group).to_numpy()
+
+    def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
+        info = self.blocks[t]
+        if not os.path.exists(info.path):
+            raise UserError(f"{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again")
+        try:
+            with pq.ParquetFile(info.path) as file:
+                ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
+                groups = np.flatnonzero((ends > rows.start) & (np.append(0, ends[:-1]) < rows.stop))
+                table = file.read_row_groups(groups.tolist(), columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{info.path} is damaged ({error}): delete {self.folder} to prepare again") from error
+        before = int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0
+        return table.slice(rows.start - before, rows.stop - rows.start)
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:
         """int32 [num_slots]: the field that each slot belongs to; needs `num_slots` <= `self.num_slots`."""
@@ -119,7 +136,7 @@ class EncodedStream:
         return self.vocabulary.values(int(self._field_of_slot[slots[0]]), slots)
 
 
-def open_stream(data, workdir, log: Callable[[str], None] = print) -> EncodedStream:
+def open_stream(data, workdir, log: Callable[[str], None] = print, prepares: bool = True) -> EncodedStream:
     """Opens the stream that `config.data` describes, preparing what the cache does not hold yet.
 
     The first call reads, joins, sorts, cuts and encodes the log into `workdir/blocks/<digest>`. Later calls
@@ -130,10 +147,15 @@ def open_stream(data, workdir, log: Callable[[str], None] = print) -> EncodedStr
       data: `config.data`; diet_jax.schema.default_data() lists its keys.
       workdir: folder of the run.
       log: told what was done, line by line.
+      prepares: whether this process does; where it does not, another one has.
     Raises:
       UserError: anything wrong with the config or the files, in one line.
     """
+    from diet_jax.data import generated  # it is a stream too, and imports this module
+
     data = check_data(data)
+    if data["source"] == "simulated" and data["simulated"]["rows_per_block"] >= generated.ROWS:
+        return generated.GeneratedStream(data)
     folder = Path(workdir) / "blocks" / data_digest(data)
     manifest = prepare.read_manifest(folder)
     source = prepare.SimulatedSource(data) if data["source"] == "simulated" else prepare.FileSource(data)
@@ -144,6 +166,11 @@ def open_stream(data, workdir, log: Callable[[str], None] = print) -> EncodedStr
     )
     if covered:
         log(f"data: {len(manifest['blocks'])} blocks in {folder}; nothing is new")
+    elif not prepares:
+        raise UserError(
+            f"{folder} does not hold what the first process has prepared there: --workdir and data.root must be the "
+            "same for all processes, on storage that they share"
+        )
     else:
         new = [path for path in (folder / "rows", folder, folder.parent, Path(workdir)) if not path.exists()]
         try:

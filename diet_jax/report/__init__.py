@@ -178,6 +178,7 @@ def _text_tables(evaluate: Mapping) -> list[tuple[str, list[str], list[list[str]
     return [
         (f"{evaluation.protocol(last)}, {last['memory_rows']:,} memory rows", header, rows),
         ("Retention, mean over the candidates", [*stage_header, "least: memory"], per_stage),
+        *evaluation.orders(stages),
     ]
 
 

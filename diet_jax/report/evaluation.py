@@ -17,6 +17,18 @@ def protocol(stage: Mapping) -> str:
     return f"Stage {stage['stage']}, tuned on {stage['tuned_on']}, scored once on {stage['scored_on']}"
 
 
+def orders(stages: Sequence[Mapping]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """[(caption, header, rows)]: tau_sig at every stage; [] where it is defined at none, with ten candidates or so."""
+    names, rows = scores.kinds(stages), []
+    for stage in stages:
+        found = [scores.stage_order(stage, kind) for kind in names]
+        if any(found):
+            cells = (page.spread(tau.mean, tau.sd) if tau else "undefined" for tau in found)
+            rows.append([str(stage["stage"]), str(stage["scored_on"]), *cells])
+    header = ["stage", "scored on", *(f"tau_sig: {name}" for name in names.values())]
+    return [("Does it rank the candidates as the full log does?", header, rows)] if rows else []
+
+
 def evaluation(evaluate: Any, command: str) -> list[str]:
     """Students on the memory beside full training and the floors."""
     html = [page.heading("Trained on the memory, beside trained on the log")]
@@ -70,6 +82,7 @@ def evaluation(evaluate: Any, command: str) -> list[str]:
             "perfect and the order of the candidates is lost."
         ),
         _gaps(stages),
+        *(part for caption, *rows in orders(stages) for part in (page.heading(caption), page.table(*rows))),
         *_calibration(last),
         *_forgetting(last),
     ]

@@ -1,0 +1,75 @@
+"""How near a GPU comes to its memory's speed: the roofline of the three parts that are made of gathers and scatters.
+
+All three do a few operations for each byte they move (below 10, where a GPU needs 50 and more to be bound by
+arithmetic), so the ceiling is bandwidth. Bytes are the least that the algorithm must move, with every gathered row
+counted once and nothing cached; a row of the table is D = 4 (1 + d) bytes, F fields, P the student's parameters:
+
+* reference training, a row: F (6 D + 12): table and both moments read and written, the id, its place twice;
+* influence, a row: F (2 D + 4): table and direction, the id;
+* one inner step of an outer step: 60 P: parameters and two moments read and written forward (24 P), the same states
+  read and their three adjoints read and written on the way back (12 P + 24 P).
+
+Not run by us: there was no GPU at hand.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from diet_jax import influence, models
+from diet_jax import training as tr
+from diet_jax.bench import clock, problem
+from diet_jax.bench.unrolling import meta
+from diet_jax.errors import UserError
+
+COPY = 1 << 28  # floats copied to measure the ceiling: 1 GB
+
+
+def require() -> None:
+    """Raises UserError where JAX sees no GPU."""
+    if jax.default_backend() != 'gpu':
+        raise UserError(
+            f"--gpu: JAX runs on '{jax.default_backend()}' here: install jax[cuda12] on a machine with a GPU"
+        )
+
+
+def case(sizes) -> dict:
+    """`gpu_copy` (GB/s), and `gpu_<part>` (rows/s; ratio: achieved bandwidth / that of the copy; `gb_per_s`)."""
+    fields, width = len(sizes.fields), 4 * (1 + sizes.dim)
+    model, student = problem.reference(sizes), models.of(problem.STUDENT, sizes.dim)
+    x = jnp.zeros(COPY if sizes.rows > 10_000 else 1 << 10)
+    copy = jax.jit(lambda x: x + 1)
+    seconds = clock.interleaved({'copy': lambda: copy(x)}, sizes.repeats)['copy']
+    ceiling = 2 * x.nbytes / seconds.median
+
+    block = problem.batches(problem.draw_ids(sizes.fields, sizes.steps * sizes.batch, 7), sizes.batch)
+    state = tr.init_stream(model, jax.random.key(0), sum(sizes.fields), fields)
+    params = jax.tree.map(jnp.copy, state.params)
+    held = {'state': jax.tree.map(jnp.copy, state)}
+    one_pass = jax.jit(lambda s, b: tr.stream_pass(model, s, b, 2e-3), donate_argnums=0)
+
+    def train():
+        held['state'], logits = one_pass(held['state'], block)
+        return logits
+
+    ids = jnp.asarray(problem.draw_ids(sizes.fields, sizes.rows, 1))
+    label = jnp.asarray(problem.draw_labels(sizes.rows, 2))
+    score = jax.jit(lambda p, i, y: influence.row_influence(model, p, p, i, y))
+    inner = problem.inner_problem(sizes, sizes.unrolls[0], codes=True)
+    fresh = student.init(jax.random.key(1), fields * sizes.codes, fields)
+    outer = jax.jit(lambda p, x: meta(student, x)(p, x.learnable))
+    count = sum(x.size for x in jax.tree.leaves(fresh))
+    calls = {
+        'reference_training': (train, sizes.steps * sizes.batch, fields * (6 * width + 12)),
+        'influence': (lambda: score(params, ids, label), sizes.rows, fields * (2 * width + 4)),
+        'outer_step': (lambda: outer(fresh, inner), inner.picks.size, 60 * count / sizes.inner_batch),
+    }
+    times = clock.interleaved({name: call for name, (call, *_) in calls.items()}, sizes.repeats)
+    out = {'gpu_copy': clock.figure(ceiling / 1e9, 'GB/s')}
+    for name, (_, rows, row_bytes) in calls.items():
+        achieved = rows * row_bytes / times[name].median
+        out[f'gpu_{name}'] = clock.rate(rows, times[name], 'copy bandwidth', achieved / ceiling) | {
+            'gb_per_s': achieved / 1e9
+        }
+    return out

@@ -1,0 +1,76 @@
+"""DeepFM and DCNv2 in PyTorch as its users write them, with our parameters, so that both sides compute the same.
+
+Imported only where PyTorch is installed (the extra `torch`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+
+class DeepFM(nn.Module):
+    """sum_i w_i + sum_{i<j} <e_i, e_j> + MLP([e_1 .. e_F]); one embedding holds first-order weights and embeddings."""
+
+    def __init__(self, params, sparse: bool = False):
+        super().__init__()
+        self.table = _embedding(params['table'], sparse)
+        self.tower = _tower(params['head']['MLP_0'])
+        self.readout = _linear(params['head']['Readout_0']['Dense_0'])
+
+    def rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """[B, F, 1 + d] -> [B] logits."""
+        embeddings = rows[..., 1:]
+        total = embeddings.sum(1)
+        pairs = 0.5 * ((total * total).sum(1) - (embeddings * embeddings).sum((1, 2)))
+        return rows[..., 0].sum(1) + pairs + self.readout(self.tower(embeddings.flatten(1)))[:, 0]
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.rows(self.table(ids))
+
+
+class DCNv2(nn.Module):
+    """x_{l+1} = x_0 * (U_l V_l x_l + b_l) + x_l beside a tower."""
+
+    def __init__(self, params, sparse: bool = False):
+        super().__init__()
+        head = params['head']
+        self.table = _embedding(params['table'], sparse)
+        layers = range(sum(name.startswith('cross_u') for name in head))
+        self.v = nn.ModuleList(_linear(head[f'cross_v_{i}']) for i in layers)
+        self.u = nn.ModuleList(_linear(head[f'cross_u_{i}']) for i in layers)
+        self.tower = _tower(head['MLP_0'])
+        self.readout = _linear(head['Readout_0']['Dense_0'])
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        x0 = x = self.table(ids)[..., 1:].flatten(1)
+        for v, u in zip(self.v, self.u):
+            x = x0 * u(v(x)) + x
+        return self.readout(torch.cat([x, self.tower(x0)], 1))[:, 0]
+
+
+def tensor(x) -> torch.Tensor:
+    """A copy of an array; ids become int64, as embeddings want them."""
+    x = np.array(x)
+    return torch.from_numpy(x.astype(np.int64) if x.dtype.kind == 'i' else x)
+
+
+def _embedding(table, sparse: bool) -> nn.Embedding:
+    return nn.Embedding.from_pretrained(tensor(table), freeze=False, sparse=sparse)
+
+
+def _linear(dense) -> nn.Linear:
+    kernel = tensor(dense['kernel']).T.contiguous()
+    layer = nn.Linear(kernel.shape[1], kernel.shape[0], bias='bias' in dense)
+    layer.weight = nn.Parameter(kernel)
+    if 'bias' in dense:
+        layer.bias = nn.Parameter(tensor(dense['bias']))
+    return layer
+
+
+def _tower(mlp) -> nn.Sequential:
+    layers = []
+    for i in range(len(mlp)):
+        layers += [_linear(mlp[f'Dense_{i}']), nn.ReLU()]
+    return nn.Sequential(*layers)

@@ -1,0 +1,29 @@
+"""How fast the parts are: against each other, against the vocabulary's size, against PyTorch where it is installed.
+
+    python scripts/bench.py --workdir=runs/bench [--only=influence,unroll,torch]
+
+Writes bench.json and prints a table with ratios and targets. Under 8 minutes on 2 idle cores. --gpu measures rows/s and
+bandwidth on a GPU instead.
+"""
+
+from absl import flags
+
+from diet_jax import cli
+
+flags.DEFINE_string('workdir', None, 'Where to write bench.json; made if absent.')
+flags.DEFINE_list('only', [], 'Names of cases: influence, vocabulary, unroll, bf16, start, torch; empty = all.')
+flags.DEFINE_enum('sizes', 'full', ['full', 'smoke'], 'smoke: tiny shapes, to see that it runs.')
+flags.DEFINE_bool('gpu', False, 'Measure against the memory bandwidth of a GPU; refuses where there is none.')
+flags.mark_flags_as_required(['workdir'])
+
+
+def main(_):
+    from diet_jax.bench import runner
+
+    args = flags.FLAGS
+    result = runner.bench(args.workdir, args.only, args.sizes, args.gpu)
+    print(runner.table(result))
+
+
+if __name__ == '__main__':
+    cli.run(main)
