@@ -11,7 +11,7 @@ from absl import flags
 from diet_jax import cli
 
 flags.DEFINE_string('workdir', None, 'Where to write bench.json; made if absent.')
-flags.DEFINE_list('only', [], 'Names of cases: influence, vocabulary, unroll, bf16, start, torch; empty = all.')
+flags.DEFINE_list('only', [], 'influence, vocabulary, unroll, bf16, start, torch, devices; empty = all but the last.')
 flags.DEFINE_enum('sizes', 'full', ['full', 'smoke'], 'smoke: tiny shapes, to see that it runs.')
 flags.DEFINE_bool('gpu', False, 'Measure against the memory bandwidth of a GPU; refuses where there is none.')
 flags.mark_flags_as_required(['workdir'])

@@ -14,7 +14,7 @@ from tiny import DAYS, ROWS, contents
 
 from diet_jax import candidates as cd
 from diet_jax import evaluate as ev
-from diet_jax import models, rivals, stream
+from diet_jax import models, rivals, scores, stream
 from diet_jax import training as tr
 from diet_jax.errors import UserError
 
@@ -305,3 +305,18 @@ def test_padding_and_unseen_values_of_the_log(workdir):
         expected = np.where(block.ids[:, f] < known, block.ids[:, f], 2 * f + 1)
         np.testing.assert_array_equal(ids[:ROWS, f], expected)
     assert data.capacity == 1024 and data.keys == DAYS
+
+
+def test_tau_sig_of_a_stage_is_that_of_the_trend_instrument_and_undefined_with_few_pairs():
+    full = [[0.70 + 0.002 * i, 0.7001 + 0.002 * i] for i in range(10)]
+    memory = [[[0.6 + 0.001 * i] * 2, [0.6 + 0.001 * (i if i < 8 else 17 - i)] * 2] for i in range(10)]
+    stage = {
+        'candidates': [
+            {'name': f'c{i}', 'full': {'auc': f}, 'memory': {'auc': m}, 'rivals': {'flat': {'auc': [[0.6], [0.6]]}}}
+            for i, (f, m) in enumerate(zip(full, memory))
+        ]
+    }
+    both = scores.stage_order(stage, 'memory')  # the second distillation has the last two the wrong way round
+    assert (both.mean, both.runs) == (pytest.approx(1 - 1 / 45), 2)
+    assert scores.stage_order(stage, 'flat').mean == 0 and scores.stage_order(stage, 'absent') is None
+    assert scores.stage_order({'candidates': stage['candidates'][:8]}, 'memory') is None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diet_jax.bench import child, clock, gpu, influence, precision, unrolling, vocabulary
+from diet_jax.bench import child, clock, devices, gpu, influence, precision, unrolling, vocabulary
 from diet_jax.bench.clock import Seconds
 from diet_jax.bench.sizes import SIZES
 from diet_jax.disk import write_json
@@ -90,19 +90,21 @@ CASES: dict[str, Callable[[str], dict]] = {
     'start': start,
     'torch': against_torch,
 }
+LONG = {'devices': _here(devices.case)}  # only where it is named
 
 
 def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool = False) -> dict:
     """Runs the cases and writes `workdir`/bench.json after each; figures of cases not run stay as they were.
 
-    Args: only: names of CASES, () for all; sizes: a name of SIZES; on_gpu: `gpu.case` in their place.
+    Args: only: names of CASES or LONG, () for CASES; sizes: a name of SIZES; on_gpu: `gpu.case` in their place.
     Returns: bench.json, {name: figure}.
     Raises: UserError: an unknown case; `on_gpu` without a GPU.
     """
     cases = {'gpu': _here(gpu.case)} if on_gpu else CASES
+    known = cases if on_gpu else CASES | LONG
     for name in only:
-        if name not in cases:
-            raise UserError(f"--only={','.join(only)}: there is no case '{name}'{closest(name, cases)}")
+        if name not in known:
+            raise UserError(f"--only={','.join(only)}: there is no case '{name}'{closest(name, known)}")
     if on_gpu:
         gpu.require()
     path = Path(workdir) / 'bench.json'
@@ -110,7 +112,7 @@ def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool =
     result = _read(path)
     for name in only or cases:
         begun = time.perf_counter()
-        found = cases[name](sizes)
+        found = known[name](sizes)
         result.update(found)
         write_json(path, result)
         print(f'{name}: {time.perf_counter() - begun:.0f} s')
