@@ -121,7 +121,10 @@ def stage_order(stage: Mapping, kind: str) -> Score | None:
     found = [trained_on(candidate).get(kind) for candidate in stage["candidates"]]
     if not all(found) or min(map(len, full)) < 2:
         return None
-    tau = agreement.figures(full, [side["auc"] for side in found])["tau_sig"]
+    raw = [side["auc"] for side in found]
+    if any(value is None for scores in (*full, *raw) for value in np.ravel(np.asarray(scores, object))):
+        return None  # a block with a single class has no AUC
+    tau = agreement.figures(full, raw)["tau_sig"]
     return score(tau.tolist()) if np.isfinite(tau).all() else None
 
 
