@@ -108,6 +108,18 @@ def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillati
     assert len({str(auc) for auc in scores}) == len(rows), 'and yet they are different rows'
 
 
+def test_a_memory_distilled_afresh_has_as_many_rows_and_a_codebook_of_its_own(sides, log):
+    first = sides[0].rival(protocol.AFRESH, T)
+    n, memory = int(first.data.rows), sides[0].memory(T)
+    assert n == sides[0].size(T) and first.num_codes == memory.num_codes
+    target = first.data.target[:n]
+    assert (first.data.ids[:n] < first.num_codes).all() and ((target > 0) & (target < 1)).all()
+    seen = log.until(T)[0]
+    rows = {tuple(row) for row in first.encode(seen)}
+    assert {tuple(row) for row in np.asarray(first.data.ids[:n])} <= rows, 'its entries are rows of all days seen'
+    assert not np.array_equal(first.encode(seen), memory.encode(seen))
+
+
 # Visits: full training made as cheap as training on a memory.
 
 
