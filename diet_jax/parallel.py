@@ -41,13 +41,23 @@ def unshard(per_row, rows: int):
     return np.asarray(per_row).swapaxes(0, 1).reshape(-1)[:rows]
 
 
-def pmapped(stage_update, devices=None):
-    """`jax.pmap` of a stage over the device axis: the form that the driver runs."""
+def pmapped(stage_update, devices=None, donate: bool = False):
+    """`jax.pmap` of a stage over the device axis: the form that the driver runs.
+
+    Args: donate: the state that goes in gives its buffers to the one that comes out, and cannot be read afterwards.
+    """
     metrics = StageMetrics(0, *([None] * (len(StageMetrics._fields) - 1)))
-    return jax.pmap(stage_update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, metrics), devices=devices)
+    return jax.pmap(
+        stage_update,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, metrics),
+        devices=devices,
+        donate_argnums=(0,) if donate else (),
+    )
 
 
-def shard_mapped(stage_update, devices=None):
+def shard_mapped(stage_update, devices=None, donate: bool = False):
     """The same by `jax.jit` and `jax.shard_map`: the form for several processes."""
     mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
     replicated, sharded = PartitionSpec(), PartitionSpec(AXIS)
@@ -61,7 +71,8 @@ def shard_mapped(stage_update, devices=None):
     return jax.jit(
         jax.shard_map(
             local, mesh=mesh, in_specs=(replicated, sharded), out_specs=(replicated, metrics), check_vma=False
-        )
+        ),
+        donate_argnums=(0,) if donate else (),
     )
 
 

@@ -213,7 +213,7 @@ def distill(
     beside = tuple((twin.candidate.model, twin.lr) for twin in run.twins)
     stage_update = stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS, beside)
     form = parallel.shard_mapped if hosts.several() else parallel.pmapped
-    update = parallel.Timed(form(stage_update, run.devices))
+    update = parallel.Timed(form(stage_update, run.devices, donate=True))
     rows = [b.rows for b in run.stream.blocks]
     told = workdir / 'log.txt' if hosts.first() else Path(os.devnull)
     with Progress('distilling', sum(rows[run.done :]), told, run.log) as progress, ThreadPoolExecutor(1) as ahead:
