@@ -115,7 +115,7 @@ def assign(points: jax.Array, fields: jax.Array, centroids: jax.Array, live: jax
 
 
 def _slots_for_free_codes(fields, frequency, distance, counts):
-    """The slot that each free code is given: of its field's, those of largest frequency x squared distance to their code.
+    """The slots that free codes are given: of their field's, the largest frequency x squared distance to their code.
 
     Args: fields: i32[V], frequency, distance: f32[V]; counts: f32[F, C]. Returns: i32[F, C], V where a code gets none.
     """
