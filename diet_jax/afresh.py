@@ -61,7 +61,7 @@ def _one_stage(static: _Static, reference, students, t: int, trained, book, rows
     scored = stage.score_influence(config, reference, trained, empty, rows, address_key)
     seen = jnp.sum(rows.weight).astype(jnp.int32)
     memory, addressed, _ = stage.address_and_fuse(
-        config, reference, trained, trained, empty, rows, *scored, seen, jnp.int32(t), address_key
+        config, table, scored[1].logits, empty, rows, *scored, seen, jnp.int32(t), address_key
     )
     state = stage.init_state(config, reference, students, table.shape[0], fields, pool_key)
     refined, *_ = stage.refine(

@@ -13,7 +13,15 @@ from diet_jax.errors import UserError, closest
 from diet_jax.schema import plain
 
 # What may change between two runs over one workdir.
-FREE = ('evaluate.', 'trends.', 'twins.keep', 'data.root', 'data.until', 'data.simulated.blocks')
+FREE = (
+    'evaluate.',
+    'trends.',
+    'twins.keep',
+    'reference.shard_tables',
+    'data.root',
+    'data.until',
+    'data.simulated.blocks',
+)
 MAY_BE_ZERO = (
     'seed',
     'memory.capacity',

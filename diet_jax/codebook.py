@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from diet_jax import tables
 from diet_jax.training import psum
 
 
@@ -50,7 +51,7 @@ def init_codebook(capacity: int, num_fields: int, codes: int, width: int) -> Cod
     )
 
 
-def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, axis=None):
+def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, axis=None, shards=None):
     """Takes in a block: counts its ids, lets centroids follow `table`, and assigns every slot to a code.
 
     A slot never seen (the fields' UNSEEN slots, padding) gets the code nearest to the zero vector: that is what the
@@ -58,6 +59,8 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
 
     Args:
       table: f32[V, D] rows of the reference model; ids: i32[n, F], weight: f32[n] this device's rows of the block.
+      shards: the device axis where the rows of `table` are spread over it (`tables`): each device then assigns the
+        slots that it holds, and sums their part of the means; the codebook itself is on every device.
     Returns: (codebook, moved): moved is the share of the block's id occurrences whose code changed.
     """
     num_fields, codes, _ = book.centroids.shape
@@ -67,28 +70,30 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     slots = jax.ops.segment_sum((book.position >= 0).astype(jnp.int32), fields, num_fields)
     own = fields * codes + book.position
     pinned = (slots <= codes)[fields] & (frequency > 0)
-
-    def codes_of(points, centroids, live):
-        code, distance = assign(points, fields, centroids, live)
-        return jnp.where(pinned, own, code), jnp.where(pinned, 0.0, distance)
+    here = lambda x: tables.held(x, shards)  # noqa: E731
+    whole = lambda x: jax.lax.all_gather(x, shards, tiled=True) if shards else x  # noqa: E731
 
     def means(code, mass, centroids):
-        sums = jax.ops.segment_sum(table * mass[:, None], code, num_fields * codes).reshape(centroids.shape)
+        sums = jax.ops.segment_sum(table * here(mass)[:, None], here(code), num_fields * codes)
+        sums = psum(sums, shards).reshape(centroids.shape)
         counts = jax.ops.segment_sum(mass, code, num_fields * codes).reshape(centroids.shape[:2])
         return jnp.where(counts[..., None] > 0, sums / jnp.maximum(counts[..., None], 1e-6), centroids), counts
 
     centroids, counts = means(book.code, book.frequency, book.centroids)
 
     def seeded(centroids, counts):
-        _, far = codes_of(table, centroids, counts > 0)
-        return _seed_free_codes(table, fields, jnp.where(pinned, 0.0, frequency), far, centroids, counts)
+        far = jnp.where(pinned, 0.0, whole(assign(table, here(fields), centroids, counts > 0)[1]))
+        slot = _slots_for_free_codes(fields, jnp.where(pinned, 0.0, frequency), far, counts)
+        given = slot < fields.shape[0]
+        rows = tables.gather_common(table, slot, shards)
+        return jnp.where(given[..., None], rows, centroids), given | (counts > 0)
 
     free = jnp.any((counts <= 0) & (slots > codes)[:, None])  # seldom after the first block: do not look then
     as_they_are = lambda centroids, counts: (centroids, counts > 0)  # noqa: E731
     centroids, live = jax.lax.cond(free, seeded, as_they_are, centroids, counts)
 
-    points = jnp.where((frequency > 0)[:, None], table, 0.0)
-    code, _ = codes_of(points, centroids, live)
+    points = jnp.where((here(frequency) > 0)[:, None], table, 0.0)
+    code = jnp.where(pinned, own, whole(assign(points, here(fields), centroids, live)[0]))
     centroids, counts = means(code, frequency, centroids)
     changed = jnp.sum(jnp.where(code != book.code, occurrences, 0.0)) / jnp.maximum(jnp.sum(occurrences), 1.0)
     return Codebook(code, centroids, counts, frequency, fields, book.position), changed
@@ -109,13 +114,16 @@ def assign(points: jax.Array, fields: jax.Array, centroids: jax.Array, live: jax
     return code, jnp.maximum(distance, 0.0)
 
 
-def _seed_free_codes(table, fields, frequency, distance, centroids, counts):
-    """Gives each free code of a field to the slots with the largest frequency x squared distance to their code."""
-    num_fields, codes, width = centroids.shape
+def _slots_for_free_codes(fields, frequency, distance, counts):
+    """The slots that free codes are given: of their field's, the largest frequency x squared distance to their code.
+
+    Args: fields: i32[V], frequency, distance: f32[V]; counts: f32[F, C]. Returns: i32[F, C], V where a code gets none.
+    """
+    num_fields, codes = counts.shape
     unmet = ~jnp.any(counts > 0, axis=1)  # a field's first block: nothing to be distant from
     score = frequency * jnp.where(unmet[fields], 1.0, distance)
     score = jnp.where(score > 1e-12, score, 0.0)
-    order = jnp.lexsort((-score, fields))
+    order = jnp.lexsort((-score, fields)).astype(jnp.int32)
     start = jnp.searchsorted(fields[order], jnp.arange(num_fields))
     rank = jnp.arange(order.shape[0]) - start[fields[order]]  # rank within the field
     free_first = jnp.argsort(counts > 0, axis=1, stable=True)  # i32[F, C]: the free codes, then the taken ones
@@ -123,6 +131,5 @@ def _seed_free_codes(table, fields, frequency, distance, centroids, counts):
     use = (rank < free[fields[order]]) & (score[order] > 0)
     target = fields[order] * codes + free_first[fields[order], jnp.minimum(rank, codes - 1)]
     target = jnp.where(use, target, num_fields * codes)  # out of bounds: dropped
-    flat = centroids.reshape(-1, width).at[target].set(table[order], mode='drop')
-    live = (counts > 0).reshape(-1).at[target].set(True, mode='drop')
-    return flat.reshape(centroids.shape), live.reshape(counts.shape)
+    slot = jnp.full(num_fields * codes, order.shape[0], jnp.int32).at[target].set(order, mode='drop')
+    return slot.reshape(counts.shape)

@@ -25,6 +25,7 @@ def default_config() -> ConfigDict:
             dim=8,
             learning_rate=2e-3,
             batch=512,  # rows a step, over all devices
+            shard_tables=False,  # True: each device holds its share of the id tables' rows, not all (docs/scaling.md)
         )
     )
     c.twins = ConfigDict(

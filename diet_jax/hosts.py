@@ -146,15 +146,22 @@ def spread(tree, over: list, specs=PartitionSpec()):
 
     Args: tree: of arrays; over: the devices; specs: how each array is split over the device axis, a prefix of the tree.
     """
-    mesh = Mesh(np.array(over), (AXIS,))
 
-    def put(spec, part):
-        return jax.tree.map(lambda x: put_one(np.asarray(x), NamedSharding(mesh, spec)), part)
+    def put(sharding, part):
+        return jax.tree.map(lambda x: put_one(np.asarray(x), sharding), part)
 
     def put_one(x, sharding):
         return jax.make_array_from_callback(x.shape, sharding, lambda index: np.asarray(x[index]))
 
-    return jax.tree.map(put, specs, tree, is_leaf=lambda spec: isinstance(spec, PartitionSpec))
+    return jax.tree.map(put, shardings(over, specs), tree)
+
+
+def shardings(over: list, specs=PartitionSpec()):
+    """`specs` as shardings of arrays over these devices."""
+    mesh = Mesh(np.array(over), (AXIS,))
+    return jax.tree.map(
+        lambda spec: NamedSharding(mesh, spec), specs, is_leaf=lambda spec: isinstance(spec, PartitionSpec)
+    )
 
 
 def fetched(tree):

@@ -71,7 +71,16 @@ def measure(run) -> dict:
     )
     (memory, addressed, _), c['addressing'] = timed(
         lambda a, b, m, r, i, e: stage.address_and_fuse(
-            config, reference, a, b, m, r, i, e, state.rows_seen, state.stage + 1, key
+            config,
+            b.params['table'],
+            stage.entry_logits(reference, a, m),
+            m,
+            r,
+            i,
+            e,
+            state.rows_seen,
+            state.stage + 1,
+            key,
         ),
         state.reference,
         trained,

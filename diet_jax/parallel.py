@@ -1,4 +1,4 @@
-"""The same stage on one device or on many: rows are sharded, the state is replicated."""
+"""The same stage on one device or on many: rows are sharded, the state is replicated, or its id tables sharded too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from diet_jax.stage import StageMetrics
-from diet_jax.training import Batches
+from diet_jax.stage import StageMetrics, StageState
+from diet_jax.training import Batches, StreamState
 
 AXIS = 'rows'
+WHOLE, SPLIT = PartitionSpec(), PartitionSpec(AXIS)  # on every device; by the leading axis
 
 
 def shard_block(ids, label, held, devices: int, batch: int, steps: int) -> Batches:
@@ -41,28 +42,47 @@ def unshard(per_row, rows: int):
     return np.asarray(per_row).swapaxes(0, 1).reshape(-1)[:rows]
 
 
-def pmapped(stage_update, devices=None):
-    """`jax.pmap` of a stage over the device axis: the form that the driver runs."""
+def state_specs(twins: int) -> StageState:
+    """How a state lies on the devices where config.reference.shard_tables spreads the rows of its id tables.
+
+    Args: twins: how many the state has. Returns: a PartitionSpec for every part of a `StageState`.
+    """
+    split = StreamState({'table': SPLIT, 'head': WHOLE}, mu=SPLIT, nu=SPLIT, head_opt=WHOLE, place=SPLIT, step=WHOLE)
+    rest = StageState(*[WHOLE] * len(StageState._fields))
+    return rest._replace(reference=split, twins=(split,) * twins)
+
+
+def pmapped(stage_update, devices=None, donate: bool = False):
+    """`jax.pmap` of a stage over the device axis: the form that the driver runs where the whole state is replicated.
+
+    Args: donate: the state that goes in gives its buffers to the one that comes out, and cannot be read afterwards.
+    """
     metrics = StageMetrics(0, *([None] * (len(StageMetrics._fields) - 1)))
-    return jax.pmap(stage_update, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, metrics), devices=devices)
+    return jax.pmap(
+        stage_update,
+        axis_name=AXIS,
+        in_axes=(None, 0),
+        out_axes=(None, metrics),
+        devices=devices,
+        donate_argnums=(0,) if donate else (),
+    )
 
 
-def shard_mapped(stage_update, devices=None):
-    """The same by `jax.jit` and `jax.shard_map`: the form for several processes."""
+def shard_mapped(stage_update, devices=None, donate: bool = False, specs=WHOLE):
+    """The same by `jax.jit` and `jax.shard_map`: the form for several processes, and for tables that are split.
+
+    Args: specs: how the state lies on the devices, `state_specs` or a prefix of it.
+    """
     mesh = Mesh(np.array(devices or jax.devices()), (AXIS,))
-    replicated, sharded = PartitionSpec(), PartitionSpec(AXIS)
 
     def local(state, block):
         state, metrics = stage_update(state, jax.tree.map(lambda x: x[0], block))
         return state, metrics._replace(logits=jnp.expand_dims(metrics.logits, 0))
 
-    metrics = StageMetrics(sharded, *([replicated] * (len(StageMetrics._fields) - 1)))
+    metrics = StageMetrics(SPLIT, *([WHOLE] * (len(StageMetrics._fields) - 1)))
     # top-k outputs are replicated, which the checker cannot see
-    return jax.jit(
-        jax.shard_map(
-            local, mesh=mesh, in_specs=(replicated, sharded), out_specs=(replicated, metrics), check_vma=False
-        )
-    )
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=(specs, SPLIT), out_specs=(specs, metrics), check_vma=False)
+    return jax.jit(mapped, donate_argnums=(0,) if donate else ())
 
 
 class Timed:

@@ -3,7 +3,8 @@
     stage_update(state, block) -> (state, StageMetrics)
 
 is one pure function, composed of pure parts that can be used and tested alone. It runs on any number of devices:
-the block's rows are sharded over the device axis, the state is replicated, and nothing here knows the device count.
+the block's rows are sharded over the device axis, the state is replicated (but for the id tables, where
+config.reference.shard_tables spreads their rows: `tables`), and nothing here knows the device count.
 """
 
 from __future__ import annotations
@@ -104,21 +105,26 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
       stage_update(state: StageState, block: training.Batches) -> (StageState, StageMetrics).
     """
 
+    shards = axis if config.reference.shard_tables else None
+
     def stage_update(state: StageState, block: tr.Batches):
         key, address_key, refine_key, check_key = jax.random.split(state.key, 4)
         rows = flat_rows(block)
         stage = state.stage + 1
         rows_seen = state.rows_seen + tr.psum(jnp.sum(rows.weight), axis).astype(jnp.int32)
 
-        trained, logits = train_reference(config, reference, state.reference, block, axis)
-        passed = [tr.stream_pass(m, s, block, lr, axis) for (m, lr), s in zip(twins, state.twins, strict=True)]
-        book, moved = cb.extend(state.codebook, trained.params['table'], rows.ids, rows.weight, axis)
-        of_rows, of_entries = score_influence(config, reference, trained, state.memory, rows, address_key, axis)
+        before = entry_logits(reference, state.reference, state.memory, shards)
+        trained, logits = train_reference(config, reference, state.reference, block, axis, shards)
+        passed = [
+            tr.stream_pass(m, s, block, lr, axis, shards=shards) for (m, lr), s in zip(twins, state.twins, strict=True)
+        ]
+        table, head = trained.params['table'], trained.params['head']
+        book, moved = cb.extend(state.codebook, table, rows.ids, rows.weight, axis, shards)
+        of_rows, of_entries = score_influence(config, reference, trained, state.memory, rows, address_key, axis, shards)
         memory, addressed, addressing = address_and_fuse(
             config,
-            reference,
-            state.reference,
-            trained,
+            table,
+            before,
             state.memory,
             rows,
             of_rows,
@@ -127,8 +133,9 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
             stage,
             address_key,
             axis,
+            shards,
         )
-        teacher = lambda ids: reference.apply(trained.params, ids)  # noqa: E731
+        teacher = lambda ids: reference.rows(head, tables.gather(table, ids, shards))  # noqa: E731
         refined, pools, outer, refinement = refine(
             config,
             students,
@@ -171,12 +178,19 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
     return stage_update
 
 
-def train_reference(config, reference, stream: tr.StreamState, block: tr.Batches, axis=None):
+def train_reference(config, reference, stream: tr.StreamState, block: tr.Batches, axis=None, shards=None):
     """Mechanism 2: test, then train, in one pass. Returns (StreamState, progressive logits f32[S, b])."""
-    return tr.stream_pass(reference, stream, block, config.reference.learning_rate, axis)
+    return tr.stream_pass(reference, stream, block, config.reference.learning_rate, axis, shards=shards)
 
 
-def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memory, rows: Rows, key, axis=None):
+def entry_logits(reference, stream: tr.StreamState, memory: mem.Memory, shards=None) -> jax.Array:
+    """Logits of the entries by the reference model as it stands. -> f32[M]."""
+    return reference.rows(stream.params['head'], tables.gather_common(stream.params['table'], memory.ids, shards))
+
+
+def score_influence(
+    config, reference, trained: tr.StreamState, memory: mem.Memory, rows: Rows, key, axis=None, shards=None
+):
     """Mechanism 3: influence of the block's rows and of the entries on the loss of the stream so far.
 
     The query is a sample of the block's rows that are not held out, and the memory standing for the past: each entry
@@ -188,27 +202,28 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
     scale = tr.psum(jnp.sum(rows.weight), axis) / jnp.maximum(tr.psum(jnp.sum(sample.weight), axis), 1.0)
     share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)  # the memory is on every device: count it once
     everyones = jax.lax.all_gather(sample.ids, axis, tiled=True) if axis else sample.ids
-    sub = tables.subtable(jnp.concatenate([everyones, memory.ids]), table)
-    touched = {'table': table[sub.ids], 'head': head}
-    of_entries = sub.place[memory.ids]
+    sub = tables.subtable(jnp.concatenate([everyones, memory.ids]), table, shards)
+    touched = {'table': tables.gather_common(table, sub.ids, shards), 'head': head}
+    of_entries = tables.gather_common(sub.place, memory.ids, shards)
     v = inf.query_gradient(
         reference,
         touched,
-        jnp.concatenate([sub.place[sample.ids], of_entries]),
+        jnp.concatenate([tables.gather(sub.place, sample.ids, shards), of_entries]),
         jnp.concatenate([sample.label, memory.mean_label]),
         jnp.concatenate([sample.weight * scale, past * share]),
         axis,
     )
     correction = 1.0 / (1.0 - tr.B2 ** jnp.maximum(trained.step, 1).astype(jnp.float32))
     second = {
-        'table': trained.nu[sub.ids] * correction,
+        'table': tables.gather_common(trained.nu, sub.ids, shards) * correction,
         'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu),
     }
     direction = inf.precondition(v, second)
     along = direction['table']
 
     def of_log(ids):  # the query does not move what it does not touch
-        return table[ids], along.at[sub.place[ids]].get(mode='fill', fill_value=0.0)
+        at = tables.gather(sub.place, ids, shards)
+        return tables.gather(table, ids, shards), along.at[at].get(mode='fill', fill_value=0.0)
 
     return (
         inf.row_influence(reference, touched, direction, rows.ids, rows.label, look_up=of_log),
@@ -218,9 +233,8 @@ def score_influence(config, reference, trained: tr.StreamState, memory: mem.Memo
 
 def address_and_fuse(
     config,
-    reference,
-    before: tr.StreamState,
-    trained: tr.StreamState,
+    table: jax.Array,
+    before: jax.Array,
     memory: mem.Memory,
     rows: Rows,
     of_rows: inf.Scored,
@@ -229,25 +243,30 @@ def address_and_fuse(
     stage,
     key,
     axis=None,
+    shards=None,
 ):
-    """Mechanisms 1 and 3: boundary construction at the first stage, addressing and fusion at every stage."""
+    """Mechanisms 1 and 3: boundary construction at the first stage, addressing and fusion at every stage.
+
+    Args: table: f32[V, 1 + d] of the reference model after this block; before: f32[M] `entry_logits` before it.
+    """
     a = config.addressing
-    table = trained.params['table']
-    picked, entries = table[rows.ids], table[memory.ids]
-    shift = of_entries.logits - reference.apply(before.params, memory.ids)
     live = jnp.sum(rows.weight).astype(jnp.int32)  # rows come first, padding last
     spread = (jnp.arange(a.basis_rows) * (live / a.basis_rows)).astype(jnp.int32)
-    basis = mem.principal_basis(picked[spread, :, 1:], rows.weight[spread], a.components, axis)
+    sample = tables.gather(table, rows.ids[spread], shards)
+    basis = mem.principal_basis(sample[..., 1:], rows.weight[spread], a.components, axis)
     place = lambda r, logits: mem.places(r[..., 1:], logits, basis, a.logit_weight)  # noqa: E731
+    place_rows = lambda part: place(tables.gather(table, part[0], shards), part[1])  # noqa: E731
     target = jnp.minimum(
         jnp.floor(config.memory.row_budget * rows_seen.astype(jnp.float32)).astype(jnp.int32), memory.count.shape[0]
     )
     return mem.address(
         memory,
-        mem.Rows(rows.ids, rows.label, *of_rows, place(picked, of_rows.logits), rows.weight > 0),
-        place(entries, of_entries.logits),
+        mem.Rows(
+            rows.ids, rows.label, *of_rows, tr.chunked(place_rows, (rows.ids, of_rows.logits), 2048), rows.weight > 0
+        ),
+        place(tables.gather_common(table, memory.ids, shards), of_entries.logits),
         of_entries.influence,
-        shift,
+        of_entries.logits - before,
         target,
         stage,
         key,

@@ -70,8 +70,15 @@ class Run:
                 self.config.memory.capacity = max(self.config.memory.capacity, sizes['memory'])
         self.slots = max(table_capacity(self.stream.num_slots), sizes.get('slots', 0))
         self.steps = self._steps()
+        self.sharded = self.config.reference.shard_tables
+        if self.sharded and self.slots % len(self.devices):
+            raise UserError(
+                f'reference.shard_tables: tables of {self.slots} rows cannot be split evenly over {len(self.devices)} '
+                'devices; run on a power of two of them, or leave the tables whole'
+            )
+        self.specs = parallel.state_specs(len(self.twins)) if self.sharded else parallel.WHOLE
         hosts.agree([self.done, len(self.stream.blocks), self.stream.num_slots], f'{workdir}: stages, blocks, slots')
-        self.state = self.spread(self._restore(sizes) if self.done else self.initial())
+        self.state = self.spread(self._restore(sizes), self.specs) if self.done else self._first()
 
     def _steps(self) -> int:
         """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
@@ -98,6 +105,12 @@ class Run:
     def initial(self) -> stage.StageState:
         """The state before the first block."""
         return self._initial(self.slots, self.config.memory.capacity)
+
+    def _first(self) -> stage.StageState:
+        """The state before the first block, on the devices; split tables are made split, never whole on one device."""
+        if self.sharded:
+            return jax.jit(self.initial, out_shardings=hosts.shardings(self.devices, self.specs))()
+        return self.spread(self.initial())
 
     def _initial(self, slots: int, capacity: int) -> stage.StageState:
         config = self.config.copy_and_resolve_references()
@@ -128,10 +141,10 @@ class Run:
         state = jax.tree.map(jnp.asarray, state)
         return grow(state, self.initial())
 
-    def spread(self, state):
-        """A state (or a part of one) of this host, on the devices of all of them."""
-        if hosts.several():
-            return hosts.spread(state, self.devices)
+    def spread(self, state, specs=parallel.WHOLE):
+        """A state (or a part of one) of this host, on the devices of all of them; specs: how it is to lie there."""
+        if hosts.several() or self.sharded:
+            return hosts.spread(state, self.devices, specs)
         return jax.tree.map(jnp.array, state)  # copies: a fresh state has one zero in many places, and is donated
 
     def save(self, state: stage.StageState) -> None:
@@ -212,8 +225,11 @@ def distill(
     lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done] if run.done else []
     beside = tuple((twin.candidate.model, twin.lr) for twin in run.twins)
     stage_update = stage.make_stage_update(run.config, run.reference, run.students, parallel.AXIS, beside)
-    form = parallel.shard_mapped if hosts.several() else parallel.pmapped
-    update = parallel.Timed(form(stage_update, run.devices))
+    if hosts.several() or run.sharded:
+        form = parallel.shard_mapped(stage_update, run.devices, donate=True, specs=run.specs)
+    else:
+        form = parallel.pmapped(stage_update, run.devices, donate=True)
+    update = parallel.Timed(form)
     rows = [b.rows for b in run.stream.blocks]
     told = workdir / 'log.txt' if hosts.first() else Path(os.devnull)
     with Progress('distilling', sum(rows[run.done :]), told, run.log) as progress, ThreadPoolExecutor(1) as ahead:

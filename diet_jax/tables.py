@@ -22,6 +22,14 @@ def size(table: jax.Array, shards: str | None = None) -> int:
     return table.shape[0] * (jax.lax.axis_size(shards) if shards else 1)
 
 
+def held(per_id: jax.Array, shards: str | None = None) -> jax.Array:
+    """Of an array [V, ...] that is whole on every device, the range of ids whose rows this device holds."""
+    if shards is None:
+        return per_id
+    rows = per_id.shape[0] // jax.lax.axis_size(shards)
+    return jax.lax.dynamic_slice_in_dim(per_id, jax.lax.axis_index(shards) * rows, rows)
+
+
 def take(table: jax.Array, ids: jax.Array, shards: str | None = None, fill=0) -> jax.Array:
     """The rows of `ids` that this device holds, `fill` in the place of the others. [V, ...], i32[...] -> [..., ...]."""
     if shards is None:

@@ -68,15 +68,17 @@ def daily(day: int, devices: int = 1, steps: int = STEPS):
     return parallel.shard_block(ids, label, np.arange(rows) % 5 == 0, devices, BATCH, steps), rows
 
 
-def runner(devices: int, form=parallel.pmapped, steps: int = STEPS) -> parallel.Timed:
-    """The tiny stage on the first `devices`, compiled once for all tests."""
-    return _runner(devices, form, steps)
+def runner(devices: int, form=parallel.pmapped, steps: int = STEPS, split: bool = False) -> parallel.Timed:
+    """The tiny stage on the first `devices`, compiled once for all tests; split: with tables split over them."""
+    return _runner(devices, form, steps, split)
 
 
 @functools.cache
-def _runner(devices, form, steps):
-    update = stage.make_stage_update(tiny_config(), REFERENCE, STUDENTS, parallel.AXIS, TWINS)
-    return parallel.Timed(form(update, jax.devices()[:devices]))
+def _runner(devices, form, steps, split):
+    config, specs = tiny_config(), dict(specs=parallel.state_specs(len(TWINS))) if split else {}
+    config.reference.shard_tables = split
+    update = stage.make_stage_update(config, REFERENCE, STUDENTS, parallel.AXIS, TWINS)
+    return parallel.Timed(form(update, jax.devices()[:devices], **specs))
 
 
 def run_days(run: parallel.Timed, devices: int, days: int = 4, seed: int = 0) -> list:

@@ -1,5 +1,7 @@
-"""Several processes distill one memory: the one that one process with as many devices distills, whoever is killed."""
+"""Several processes distill one memory: the one that one process with as many devices distills, whoever is killed; and
+so they do where the tables are split over the devices."""
 
+import functools
 import os
 import signal
 import socket
@@ -35,6 +37,7 @@ def get_config():
     config.reference.model, config.twins.models, config.refine.models = 'fm', (), (dict(model='fm'),)
     return config
 """
+SPLIT = ('--config.reference.shard_tables=True',)
 
 
 @pytest.fixture(scope='module')
@@ -44,10 +47,18 @@ def config(tmp_path_factory) -> Path:
     return path
 
 
+def config_of(path: Path, split: bool):
+    scope = {}
+    exec(path.read_text(), scope)
+    config = scope['get_config']()
+    config.reference.shard_tables = split
+    return config
+
+
 class Processes:
     """`scripts/distill.py` as `count` processes on this machine, one device each; what they say goes to files."""
 
-    def __init__(self, count: int, config: Path, workdir: Path, said: Path):
+    def __init__(self, count: int, config: Path, workdir: Path, said: Path, flags: tuple[str, ...] = ()):
         with socket.socket() as free:
             free.bind(('localhost', 0))
             port = free.getsockname()[1]
@@ -57,8 +68,15 @@ class Processes:
         said.mkdir(exist_ok=True)
         self.said, self.running = said, []
         for i in range(count):
-            flags = (f'--coordinator=localhost:{port}', f'--processes={count}', f'--process={i}')
-            command = [sys.executable, 'scripts/distill.py', f'--config={config}', f'--workdir={workdir}', *flags]
+            joins = (f'--coordinator=localhost:{port}', f'--processes={count}', f'--process={i}')
+            command = [
+                sys.executable,
+                'scripts/distill.py',
+                f'--config={config}',
+                f'--workdir={workdir}',
+                *joins,
+                *flags,
+            ]
             with (said / f'{i}.out').open('w') as out, (said / f'{i}.err').open('w') as err:
                 self.running.append(subprocess.Popen(command, cwd=REPO, env=environment, stdout=out, stderr=err))
 
@@ -83,20 +101,39 @@ class Processes:
         return [process.wait(timeout=300) for process in self.running]
 
 
-@pytest.fixture
-def alone(config, tmp_path, monkeypatch, quick_compilation):
+@pytest.fixture(scope='module')
+def alone(config, tmp_path_factory, quick_compilation):
     """workdir of the same run by this process alone, on `count` devices."""
 
-    def run(count: int) -> Path:
+    @functools.cache
+    def run(count: int, split: bool = False) -> Path:
         if jax.device_count() < count:
             pytest.skip(f'{jax.device_count()} devices')
-        monkeypatch.setattr(parallel, 'pmapped', parallel.shard_mapped)
-        scope = {}
-        exec(config.read_text(), scope)
-        stream.distill(scope['get_config'](), tmp_path / 'alone', lambda line: None, jax.devices()[:count])
-        return tmp_path / 'alone'
+        workdir = tmp_path_factory.mktemp('alone') / 'run'
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parallel, 'pmapped', parallel.shard_mapped)
+            stream.distill(config_of(config, split), workdir, lambda line: None, jax.devices()[:count])
+        return workdir
 
     return run
+
+
+def assert_nearly_the_same_run(one: Path, other: Path):
+    """Where terms are summed in another order, sums are equal to rounding; and what hangs on the sign of a difference
+    near zero, whether a refinement is kept, may be decided the other way."""
+    assert contents(one / 'history').keys() == contents(other / 'history').keys()
+    for path in sorted((one / 'history').rglob('rows.parquet')):
+        ours, theirs = (pq.read_table(p / path.relative_to(one)) for p in (one, other))
+        for name in set(ours.column_names) - {'soft_label', 'weight'}:
+            a, b = (x.column(name).to_numpy(zero_copy_only=False) for x in (ours, theirs))
+            if a.dtype.kind == 'f':
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
+            else:
+                np.testing.assert_array_equal(a, b, name)
+    for ours, theirs in zip(stream.read_metrics(one), stream.read_metrics(other), strict=True):
+        for name in ('auc', 'logloss', 'gauc', 'train_loss'):
+            assert ours['reference'][name] == pytest.approx(theirs['reference'][name], rel=1e-5), name
+        assert ours['addressing'] == theirs['addressing'] and ours['memory']['mass'] == theirs['memory']['mass']
 
 
 def test_two_processes_one_of_them_killed_and_both_started_again(config, tmp_path, alone):
@@ -121,25 +158,33 @@ def test_two_processes_one_of_them_killed_and_both_started_again(config, tmp_pat
     assert outcome(workdir) == outcome(alone(2)), 'two processes give the bits of one with two devices'
 
 
-def test_four_processes(config, tmp_path, alone):
-    with Processes(4, config, tmp_path / 'run', tmp_path / 'said') as four:
+def test_four_processes_with_split_tables(config, tmp_path, alone):
+    with Processes(4, config, tmp_path / 'run', tmp_path / 'said', SPLIT) as four:
         assert four.finish() == [0] * 4, ''.join(four.text(i, 'err') for i in range(4))
-    one, other = tmp_path / 'run', alone(4)
-    assert contents(one / 'history').keys() == contents(other / 'history').keys()
-    # Four terms are summed in another order over a network than within a process, so sums are equal to rounding; and
-    # what hangs on the sign of a difference near zero, whether a refinement is kept, may be decided the other way.
-    for path in sorted((one / 'history').rglob('rows.parquet')):
-        ours, theirs = (pq.read_table(p / path.relative_to(one)) for p in (one, other))
-        for name in set(ours.column_names) - {'soft_label', 'weight'}:
-            a, b = (x.column(name).to_numpy(zero_copy_only=False) for x in (ours, theirs))
-            if a.dtype.kind == 'f':
-                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
-            else:
-                np.testing.assert_array_equal(a, b, name)
-    for ours, theirs in zip(stream.read_metrics(one), stream.read_metrics(other), strict=True):
-        for name in ('auc', 'logloss', 'gauc', 'train_loss'):
-            assert ours['reference'][name] == pytest.approx(theirs['reference'][name], rel=1e-5), name
-        assert ours['addressing'] == theirs['addressing'] and ours['memory']['mass'] == theirs['memory']['mass']
+    assert_nearly_the_same_run(tmp_path / 'run', alone(4))  # over a network four terms have another order
+
+
+def opened(config: Path, workdir: Path, split: bool, count: int, **reference) -> stream.Run:
+    config = config_of(config, split)
+    config.reference.update(reference)
+    return stream.Run(config, workdir, lambda line: None, jax.devices()[:count])
+
+
+def test_split_tables_give_the_run_of_whole_ones_and_are_saved_whole(config, alone):
+    workdir = alone(4, split=True)
+    assert_nearly_the_same_run(workdir, alone(4))
+    whole, split = opened(config, workdir, False, 1), opened(config, workdir, True, 2)
+    table = split.state.reference.params['table']
+    assert {shard.data.shape[0] for shard in table.addressable_shards} == {table.shape[0] // 2}
+    assert split.state.memory.ids.sharding.is_fully_replicated
+    jax.tree.map(np.testing.assert_array_equal, whole.state, split.state)
+
+
+def test_tables_that_the_devices_cannot_share_are_refused(config, tmp_path):
+    if jax.device_count() < 3:
+        pytest.skip(f'{jax.device_count()} devices')
+    with pytest.raises(UserError, match='tables of 256 rows cannot be split evenly over 3 devices'):
+        opened(config, tmp_path / 'run', True, 3, batch=63)
 
 
 @pytest.mark.parametrize('count', [1, 2, 4, 8])

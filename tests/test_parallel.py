@@ -142,6 +142,31 @@ def test_pmap_and_shard_map_are_the_same_at_eight_devices(days):
         assert_same((a.memory.ids, a.memory.stage, a.codebook.code), (b.memory.ids, b.memory.stage, b.codebook.code))
 
 
+@pytest.mark.parametrize('devices', [2, 8])  # four: tests/test_hosts.py, through the driver
+def test_a_stage_with_split_tables_is_the_stage_with_whole_ones(days, devices):
+    split = run_days(runner(devices, parallel.shard_mapped, split=True), devices, DAYS)
+    for (_, one, a, _), (_, other, b, _) in zip(days(devices, parallel.pmapped), split):
+        assert_near(a, b, 1e-5)
+        assert_near(one, other, 1e-5)
+        assert_same((a.memory.ids, a.memory.stage, a.codebook.code), (b.memory.ids, b.memory.stage, b.codebook.code))
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+@pytest.mark.parametrize('form', [parallel.pmapped, parallel.shard_mapped])
+def test_a_donated_state_gives_its_buffers_to_the_next(form, devices):
+    def update(state, block):
+        return jax.tree.map(lambda x: x + 1, state), stage.StageMetrics(block, *[0.0] * 7)
+
+    where = lambda x: {shard.data.unsafe_buffer_pointer() for shard in x.addressable_shards}  # noqa: E731
+    for donate in (False, True):
+        run = form(update, jax.devices()[:devices], donate=donate)
+        one, _ = run(jnp.zeros(1000), np.zeros((devices, 1)))
+        before = where(one)
+        two, _ = run(one, np.zeros((devices, 1)))
+        assert one.is_deleted() == donate and (where(two) == before) == donate
+        np.testing.assert_array_equal(two, np.full(1000, 2.0))
+
+
 @pytest.mark.parametrize('form', [parallel.pmapped, parallel.shard_mapped])
 def test_the_same_devices_give_the_same_bits(days, form):
     for (_, one, a, _), (_, other, b, _) in zip(days(8, form), run_days(runner(8, form), 8, DAYS)):

@@ -46,12 +46,13 @@ def distill(workdir, config=None, log=lambda line: None, after_stage=None):
     def share(config, reference, students, axis, twins):
         key = json.dumps([plain(config[section]) for section in sections] + [plain(config.twins.models)])
         if key not in _COMPILED:
-            _COMPILED[key] = timed(pmapped(make(config, reference, students, axis, twins), jax.devices()[:1]))
+            update = make(config, reference, students, axis, twins)
+            _COMPILED[key] = timed(pmapped(update, jax.devices()[:1], donate=True))
         return _COMPILED[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream.stage, 'make_stage_update', share)
-        patch.setattr(stream.parallel, 'pmapped', lambda update, devices: update)
+        patch.setattr(stream.parallel, 'pmapped', lambda update, devices, donate: update)
         patch.setattr(stream.parallel, 'Timed', lambda update: update)
         before = jax.config.read('jax_disable_most_optimizations')
         jax.config.update('jax_disable_most_optimizations', True)  # compiles in two thirds of the time
