@@ -24,8 +24,16 @@ import pyarrow.parquet as pq
 from diet_jax.disk import replace_folder
 from diet_jax.errors import UserError
 
-FORMAT = 1
-VIEWS = {'soft': 'soft_label', 'mean': 'mean_label', 'hard': 'hard_label'}
+FORMAT = 2
+# What a student may train on: the mean of these columns. The teacher's label keeps the level, the mean click of the log
+# rows an entry stands for keeps the order (docs/results/fidelity.md).
+VIEWS = {
+    'blend': ('soft_label', 'mean_label'),
+    'soft': ('soft_label',),
+    'mean': ('mean_label',),
+    'hard': ('hard_label',),
+}
+DEFAULT_VIEW = 'blend'
 
 
 class CodedField(NamedTuple):
@@ -50,6 +58,10 @@ class Artifact(NamedTuple):
     def offsets(self) -> np.ndarray:
         """i32[F]: add to a field's codes for their rows in one table; `num_codes` rows in all."""
         return np.cumsum([0] + [f.codes for f in self.fields[:-1]]).astype(np.int32)
+
+    def label(self, view: str = DEFAULT_VIEW) -> np.ndarray:
+        """f32[M]: what a student trains on."""
+        return np.mean([self.columns[name] for name in VIEWS[view]], 0, dtype=np.float32)
 
     @property
     def num_codes(self) -> int:
@@ -87,7 +99,6 @@ def write_artifact(
     *,
     stage: int,
     seed: int,
-    count_power: float,
     encoded_bytes: int,
     raw_bytes: int,
     rows_seen: int,
@@ -131,15 +142,13 @@ def write_artifact(
             }
         )
         fields.append(CodedField(field.name, field.kind, int(used), tuple(field.bounds), int(missing), int(unseen)))
-    weight = np.maximum(memory.count, 1.0) ** count_power * np.exp(memory.log_weight)
-    weight = (weight / max(weight[:valid].mean() if valid else 1.0, 1e-6)).astype(np.float32)
     soft = 1.0 / (1.0 + np.exp(-memory.soft_logit.astype(np.float64)))
     for name, values in (
         ('soft_label', soft),
         ('mean_label', memory.mean_label),
         ('hard_label', memory.hard_label),
         ('count', memory.count),
-        ('weight', weight),
+        ('weight', memory.valid),  # every entry is one row: weights did not pay (docs/results/fidelity.md)
         ('influence', memory.influence),
     ):
         columns[name] = pa.array(values[:valid].astype(np.float32))

@@ -47,7 +47,6 @@ def default_config() -> ConfigDict:
         dict(
             row_budget=0.01,  # valid entries / stream rows seen so far
             capacity=0,  # entries; 0: sized for the blocks at hand, grown by half when full
-            count_power=0.5,  # weight of an entry in training: (rows it stands for) ^ count_power
             max_new=0,  # bound on new entries a stage; 0: derived from the budget
         )
     )
@@ -78,7 +77,6 @@ def default_config() -> ConfigDict:
             past_weight=1.0,
             click_share=0.0,  # outer labels: 1 the rows' clicks, 0 the reference model's probabilities
             label_lr=0.02,
-            weight_lr=0.01,
             held_share=0.2,  # of a block, for the do-no-harm check
             restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
             check_rows=2048,
@@ -110,7 +108,7 @@ def default_config() -> ConfigDict:
             stage=0,  # 0 = the last that the protocol allows
             full_seeds=6,
             distillations=3,  # seeds: config.seed and those that follow
-            view='soft',  # label of the memory: 'soft' | 'mean' | 'hard'
+            view='blend',  # label of the memory: 'blend' | 'soft' | 'mean' | 'hard'
             codebook=True,  # students on codes, or on the ids of the representative rows
             rivals=STRONGEST,
             visit_batch=64,  # of early_stop and subsample, which train on few rows

@@ -29,7 +29,6 @@ class Memory(NamedTuple):
     mean_label: jax.Array  # f32[M]     mean click of the log rows this entry stands for
     hard_label: jax.Array  # f32[M]     the representative row's own click
     count: jax.Array  # f32[M]     how many log rows it stands for
-    log_weight: jax.Array  # f32[M]     learned importance
     influence: jax.Array  # f32[M]     running estimate
     stage: jax.Array  # i32[M]     when admitted
     valid: jax.Array  # bool[M]    a prefix: entries are only added at the end or replaced in place
@@ -64,18 +63,15 @@ def init_memory(capacity: int, num_fields: int) -> Memory:
         zero,
         zero,
         zero,
-        zero,
         jnp.zeros(capacity, jnp.int32),
         jnp.zeros(capacity, bool),
     )
 
 
-def student_data(memory: Memory, code: jax.Array, count_power: float) -> StudentData:
-    """The memory as training data on codes: soft labels, weight = count^count_power * exp(log_weight), mean 1."""
-    weight = jnp.where(memory.valid, jnp.maximum(memory.count, 1.0) ** count_power * jnp.exp(memory.log_weight), 0.0)
-    rows = jnp.sum(memory.valid)
-    weight = weight * rows / jnp.maximum(jnp.sum(weight), 1e-6)
-    return StudentData(code[memory.ids], jax.nn.sigmoid(memory.soft_logit), weight, rows)
+def student_data(memory: Memory, code: jax.Array) -> StudentData:
+    """The memory as training data on codes: soft labels, every entry one row."""
+    target = jax.nn.sigmoid(memory.soft_logit)
+    return StudentData(code[memory.ids], target, memory.valid.astype(jnp.float32), jnp.sum(memory.valid))
 
 
 def places(embeddings: jax.Array, logits: jax.Array, basis: jax.Array, logit_weight: float) -> jax.Array:
@@ -178,7 +174,6 @@ def address(
         mean_label=jnp.where(changed & (count > 0), mean, put(memory.mean_label, new.label)),
         hard_label=put(memory.hard_label, new.label),
         count=jnp.where(changed, count, memory.count),
-        log_weight=put(memory.log_weight, 0.0),
         influence=put(jnp.where(modified, running, memory.influence), new.influence),
         stage=put(memory.stage, stage),
         valid=memory.valid | fresh,

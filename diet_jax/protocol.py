@@ -20,7 +20,7 @@ from diet_jax import afresh, codebook, full, metrics, models, parallel, rivals, 
 from diet_jax import candidates as cd
 from diet_jax import memory as mem
 from diet_jax import training as tr
-from diet_jax.artifact import VIEWS, Artifact, load_artifact
+from diet_jax.artifact import DEFAULT_VIEW, Artifact, load_artifact
 from diet_jax.errors import UserError
 
 OURS = '_our_labels'  # ends the name of a rival whose rows carry our labels and our codebook
@@ -104,10 +104,10 @@ class Distillation:
         """Rows of the memory of stage t."""
         return len(self.artifacts[t].codes)
 
-    def memory(self, t: int, view: str = 'soft', codebook: bool = True) -> Rows:
+    def memory(self, t: int, view: str = DEFAULT_VIEW, codebook: bool = True) -> Rows:
         """The memory of stage t through one view; without the codebook, by the ids of its representative rows."""
         artifact = self.artifacts[t]
-        target, weight = artifact.columns[VIEWS[view]], artifact.columns['weight']
+        target, weight = artifact.label(view), artifact.columns['weight']
         if not codebook:
             return self._raw(artifact.slots(self.stream), target, weight)
         return self._coded(self.code[t], artifact.codes + artifact.offsets(), target, weight)
@@ -147,7 +147,7 @@ class Distillation:
         book = codebook.init_codebook(self.log.capacity, self.log.fields, config.codebook.codes, width)
         book = stream.with_vocabulary(book, self.stream, t - 1)
         made = afresh.distilled(config, self.reference, students, trained, book, *self.log.until(t), self.size(t), t)
-        data = mem.student_data(made.memory, made.book.code, config.memory.count_power)
+        data = mem.student_data(made.memory, made.book.code)
         codes, target, weight = map(np.asarray, data[:3])
         return self._coded(np.asarray(made.book.code), codes, target, weight)
 

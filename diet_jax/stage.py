@@ -38,7 +38,7 @@ class StageState(NamedTuple):
     reference: tr.StreamState
     twins: tuple[tr.StreamState, ...]  # other architectures along the same stream
     pools: tuple[Pool, ...]  # one for each student architecture
-    outer: Any  # optimizer state of the learned labels and weights
+    outer: Any  # optimizer state of the learned labels
     key: jax.Array  # uint32[2] raw key
     stage: jax.Array  # i32[]  stages done
     rows_seen: jax.Array  # i32[]
@@ -86,7 +86,7 @@ def init_state(config, reference, students, capacity: int, num_fields: int, key:
             tr.init_stream(m, jax.random.fold_in(model_key, i + 1), capacity, num_fields) for i, m in enumerate(twins)
         ),
         pools,
-        _outer_optimizer().init(_learnable(memory)),
+        _outer_optimizer().init(memory.soft_logit),
         key,
         jnp.int32(0),
         jnp.int32(0),
@@ -283,30 +283,30 @@ def refine(
 ):
     """Mechanism 4, bi-level: the meta-gradient of the loss on real rows, through unrolled training on the memory.
 
-    Each outer step draws a student of the pool, trains it T steps on the memory, and moves soft labels and weights
+    Each outer step draws a student of the pool, trains it T steps on the memory, and moves the soft labels
     of the addressed entries so that the trained student would have a lower loss on rows of the block, the memory as
     it was standing for the past. Returns (memory, pools, outer state, metrics).
     """
     r = config.refine
-    base = mem.student_data(memory, code, config.memory.count_power)
+    base = mem.student_data(memory, code)
     num_codes = code_count(config, memory.ids.shape[1])
     anchor = jax.nn.sigmoid(memory.soft_logit)  # the past as it was: not learned
     restart = moved > r.restart_moved
     loss = norm = jnp.float32(0)
     new_pools = []
-    learnable = _learnable(memory)
+    soft_logit = memory.soft_logit
     for index, (model, pool) in enumerate(zip(students, pools)):
         arch_key = jax.random.fold_in(key, index)
         fresh = _fresh_pool(model, jax.random.fold_in(arch_key, 0), r.pool, num_codes, memory.ids.shape[1])
         pool = jax.tree.map(lambda new, old: jnp.where(restart, new, old), fresh, pool)
 
-        def inner(learnable, student, pick, model=model):
-            target = jax.nn.sigmoid(learnable['soft_logit'][pick])
-            weight = base.weight[pick] * jnp.exp(learnable['log_weight'][pick] - memory.log_weight[pick])
-            return tr.inner_step(model, student, base.ids[pick], target, weight, r.inner_lr)
+        def inner(soft_logit, student, pick, model=model):
+            return tr.inner_step(
+                model, student, base.ids[pick], jax.nn.sigmoid(soft_logit[pick]), base.weight[pick], r.inner_lr
+            )
 
         def outer_step(carry, i, model=model, arch_key=arch_key, inner=inner):
-            learnable, outer, pool = carry
+            soft_logit, outer, pool = carry
             draw_key, pick_key, now_key, past_key, new_key = jax.random.split(jax.random.fold_in(arch_key, i + 1), 5)
             who = jax.random.randint(draw_key, (), 0, r.pool)
             student = jax.tree.map(lambda x: x[who], pool.students)
@@ -322,15 +322,13 @@ def refine(
                 share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)
                 return today / jnp.maximum(live, 1.0) + r.past_weight * share * memory_loss
 
-            value, student, grads = meta_gradient(
-                outer_loss, inner, learnable, student, picks, window=r.window, remat=r.remat or None
+            value, student, grad = meta_gradient(
+                outer_loss, inner, soft_logit, student, picks, window=r.window, remat=r.remat or None
             )
-            value, grads = tr.psum(value, axis), tr.psum(grads, axis)
-            grads = jax.tree.map(lambda g: jnp.where(addressed & jnp.isfinite(g), g, 0.0), grads)
-            update, outer = _outer_optimizer().update(grads, outer)
-            rates = {'soft_logit': r.label_lr, 'log_weight': r.weight_lr}
-            moves = {k: jnp.where(addressed, rates[k] * update[k], 0.0) for k in learnable}
-            learnable = {k: learnable[k] - moves[k] for k in learnable}
+            value, grad = tr.psum(value, axis), tr.psum(grad, axis)
+            grad = jnp.where(addressed & jnp.isfinite(grad), grad, 0.0)
+            update, outer = _outer_optimizer().update(grad, outer)
+            soft_logit = soft_logit - jnp.where(addressed, r.label_lr * update, 0.0)
             age = pool.age[who] + r.inner_steps
             old = age >= r.max_age
             born = tr.init_student(model, new_key, num_codes, memory.ids.shape[1])
@@ -339,14 +337,14 @@ def refine(
                 jax.tree.map(lambda all_, one: all_.at[who].set(one), pool.students, student),
                 pool.age.at[who].set(jnp.where(old, 0, age)),
             )
-            return (learnable, outer, pool), (value, optax.tree.norm(grads))
+            return (soft_logit, outer, pool), (value, jnp.linalg.norm(grad))
 
-        (learnable, outer, pool), (values, norms) = jax.lax.scan(
-            outer_step, (learnable, outer, pool), jnp.arange(r.outer_steps)
+        (soft_logit, outer, pool), (values, norms) = jax.lax.scan(
+            outer_step, (soft_logit, outer, pool), jnp.arange(r.outer_steps)
         )
         new_pools.append(pool)
         loss, norm = loss + jnp.mean(values) / len(students), norm + jnp.mean(norms) / len(students)
-    refined = memory._replace(**learnable)
+    refined = memory._replace(soft_logit=soft_logit)
     return refined, tuple(new_pools), outer, {'outer_loss': loss, 'meta_gradient_norm': norm}
 
 
@@ -363,7 +361,7 @@ def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, row
 
     def loss(memory_and_key):
         memory, key = memory_and_key
-        data = mem.student_data(memory, code, config.memory.count_power)
+        data = mem.student_data(memory, code)
         student = tr.init_student(model, key, num_codes, memory.ids.shape[1])
         student = tr.student_epochs(model, student, data, key, r.check_lr, r.check_epochs, r.check_batch)
         logits = model.apply(student.params, code[held.ids])
@@ -389,10 +387,6 @@ def code_count(config, num_fields: int) -> int:
 
 def _outer_optimizer():
     return optax.scale_by_adam(b1=0.9, b2=0.99)
-
-
-def _learnable(memory: mem.Memory) -> dict:
-    return {'soft_logit': memory.soft_logit, 'log_weight': memory.log_weight}
 
 
 def _fresh_pool(model, key, size: int, num_codes: int, num_fields: int) -> Pool:

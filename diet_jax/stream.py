@@ -339,7 +339,6 @@ def _export(run: Run, state: stage.StageState, t: int) -> dict:
         run.stream,
         stage=t + 1,
         seed=run.config.seed,
-        count_power=run.config.memory.count_power,
         encoded_bytes=sum(b.encoded_bytes for b in blocks),
         raw_bytes=sum(b.raw_bytes for b in blocks),
         rows_seen=sum(b.rows for b in blocks),

@@ -69,7 +69,7 @@ def test_manifest_numbers(manifest, rows, memory, stream):
     size = sum((memory / f).stat().st_size for f in FILES)
     encoded = sum(b.encoded_bytes for b in stream.blocks)
     raw = sum(b.raw_bytes for b in stream.blocks)
-    assert manifest['format'] == 1 and manifest['seed'] == 0
+    assert manifest['format'] == 2 and manifest['seed'] == 0
     assert (manifest['stage'], manifest['last_block']) == (4, DAYS[3])
     assert manifest['rows'] == rows.num_rows == int(0.05 * 4 * ROWS) and manifest['rows_seen'] == 4 * ROWS
     assert manifest['label'] == 'label' and manifest['group'] == 'user'
@@ -178,13 +178,13 @@ def test_missing_values_have_a_code_and_null_in_rows(tmp_path):
         ids=np.array([[0], [2], [0], [0]], np.int32), count=np.float32([1, 3, 0, 0]), valid=np.arange(4) < 2
     )
     sizes = dict(encoded_bytes=1, raw_bytes=1, rows_seen=4)
-    write_artifact(tmp_path / 'memory', memory, book, stream, stage=1, seed=0, count_power=0.5, **sizes)
+    write_artifact(tmp_path / 'memory', memory, book, stream, stage=1, seed=0, **sizes)
     rows = pq.read_table(tmp_path / 'memory' / 'rows.parquet').to_pydict()
     table = pq.read_table(tmp_path / 'memory' / 'codebook' / 'user.parquet').to_pydict()
     field = json.loads((tmp_path / 'memory' / 'manifest.json').read_text())['fields'][0]
     assert rows['user'] == [None, 1] and rows['user__code'] == [field['missing_code'], 1]
     assert table['value'] == [1, 2, None] and table['code'] == [1, 2, field['unseen_code']]
-    np.testing.assert_allclose(rows['weight'], np.sqrt([1, 3]) / np.sqrt([1, 3]).mean(), rtol=1e-6)
+    np.testing.assert_array_equal(rows['weight'], [1, 1])
     assert load_artifact(tmp_path / 'memory').code_of_slots(stream).tolist() == [field['missing_code'], 2, 1, 2]
 
 
@@ -206,8 +206,8 @@ def test_other_formats_and_no_memory_at_all(memory, tmp_path):
         load_artifact(tmp_path / 'nothing')
     folder = shutil.copytree(memory, tmp_path / 'memory')
     path = folder / 'manifest.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 2}))
-    with pytest.raises(UserError, match='manifest.json is of format 2, this version reads 1: distill again') as caught:
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 3}))
+    with pytest.raises(UserError, match='manifest.json is of format 3, this version reads 2: distill again') as caught:
         load_artifact(folder)
     assert '\n' not in str(caught.value)
     for text in ('{"format"', '[1]'):
@@ -223,7 +223,7 @@ def test_half_a_folder_is_never_in_place(memory, distilled, stream, tmp_path, mo
     state = tiny.opened(distilled).state
     sizes = dict(encoded_bytes=1, raw_bytes=1, rows_seen=4 * ROWS)
     write = lambda: write_artifact(  # noqa: E731
-        tmp_path / 'm', state.memory, state.codebook, stream, stage=4, seed=0, count_power=0.5, **sizes
+        tmp_path / 'm', state.memory, state.codebook, stream, stage=4, seed=0, **sizes
     )
     real = artifact_module._write_parquet
 

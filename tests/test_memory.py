@@ -136,7 +136,7 @@ def test_modified_entries_follow_the_reference_model_and_keep_their_row(history)
         modified = stage.changed & ~fresh(stage)
         assert modified.sum() == stage.counts.modified
         before, after = (jax.tree.map(lambda x: np.asarray(x)[modified], m) for m in (stage.before, stage.after))  # noqa: B023
-        same = ('ids', 'hard_label', 'log_weight', 'stage', 'valid')
+        same = ('ids', 'hard_label', 'stage', 'valid')
         assert_same([getattr(before, k) for k in same], [getattr(after, k) for k in same])
         assert_near(after.soft_logit, before.soft_logit + stage.shift[modified], 1e-6)
         assert_near(after.influence, (before.influence + stage.influence[modified]) / 2, 1e-6)
@@ -172,7 +172,6 @@ def test_newcomers_are_rows_of_the_block_none_twice(history):
             (after.ids, after.hard_label, after.soft_logit),
             tuple(np.asarray(x)[rows] for x in (stage.rows.ids, stage.rows.label, stage.rows.soft_logit)),
         )
-        assert not after.log_weight.any()
 
 
 def test_the_first_stage_needs_the_block_alone(history):
@@ -248,15 +247,11 @@ def test_the_basis_is_the_principal_components_of_the_weighted_rows():
     np.testing.assert_allclose(place[:, 3], 2.0 * np.arange(40))
 
 
-def test_training_data_is_weighted_by_count_and_learned_weight_with_mean_one():
+def test_every_valid_entry_is_one_row_of_the_training_data():
     memory = stages(2)[-1].after
-    memory = memory._replace(log_weight=np.linspace(-1, 1, M, dtype=np.float32))
     code = np.random.default_rng(0).permutation(CAPACITY)
-    for power in (0.0, 0.5, 1.0):
-        data = mem.student_data(memory, jnp.asarray(code), power)
-        n = int(data.rows)
-        weight = memory.count[:n].clip(1) ** power * np.exp(memory.log_weight[:n])
-        np.testing.assert_allclose(data.weight[:n], weight / weight.mean(), rtol=1e-5)
-        assert n == memory.valid.sum() and not np.asarray(data.weight[n:]).any()
-        np.testing.assert_allclose(data.target, 1 / (1 + np.exp(-memory.soft_logit)), rtol=1e-5)
-        np.testing.assert_array_equal(data.ids, code[memory.ids])
+    data = mem.student_data(memory, jnp.asarray(code))
+    np.testing.assert_array_equal(data.weight, memory.valid)
+    assert int(data.rows) == memory.valid.sum()
+    np.testing.assert_allclose(data.target, 1 / (1 + np.exp(-memory.soft_logit)), rtol=1e-5)
+    np.testing.assert_array_equal(data.ids, code[memory.ids])

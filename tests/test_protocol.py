@@ -90,8 +90,9 @@ def test_a_row_of_the_memory_is_encoded_as_the_log_is(sides, log):
             assert n == len(slots) == side.size(T)
             np.testing.assert_array_equal(rows.data.ids[:n], rows.encode(slots))
             assert rows.encode(log.ids(T + 1, log.num_slots[T - 1])).max() < rows.num_codes
-        targets = [side.memory(T, view).data.target[:n] for view in ('soft', 'mean', 'hard')]
+        targets = [side.memory(T, view).data.target[:n] for view in ('soft', 'mean', 'hard', 'blend')]
         assert not np.array_equal(targets[0], targets[1]) and set(np.unique(targets[2])) <= {0, 1}
+        np.testing.assert_allclose(targets[3], (targets[0] + targets[1]) / 2, atol=1e-7)
 
 
 def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillations(sides, log, monkeypatch):

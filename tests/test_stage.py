@@ -109,8 +109,11 @@ def test_a_refinement_is_taken_exactly_when_the_held_out_loss_fell(history):
         check = metrics.refinement
         assert check['accepted'] == (check['loss_after'] < check['loss_before'])
         fresh = after.memory.stage == after.stage
-        start = np.where(fresh, 0.0, before.memory.log_weight)
-        assert (after.memory.log_weight != start).any() == check['accepted']
+        modified = before.memory.valid & ~fresh & (after.memory.count != before.memory.count)
+        if modified.any():
+            now, then = (REFERENCE.apply(s.reference.params, before.memory.ids) for s in (after, before))
+            refined = after.memory.soft_logit - before.memory.soft_logit - (now - then)
+            assert (np.abs(refined[modified]).max() > 1e-4) == check['accepted']
         verdicts.add(int(check['accepted']))
     assert verdicts == {0, 1}  # both were seen
 
@@ -133,7 +136,7 @@ def test_how_much_padding_there_is_changes_nothing(history):
     influence), and of what refinement makes of soft labels (JAX 0.12)."""
     before, metrics, after, _ = history[1]
     longer, more = jax.device_get(runner(1, steps=STEPS + 3)(before, daily(1, steps=STEPS + 3)[0]))
-    learned = dict(soft_logit=0, log_weight=0, influence=0)
+    learned = dict(soft_logit=0, influence=0)
     by_row = lambda s: ([getattr(s.memory, name) for name in learned], s.pools, s.outer)  # noqa: E731
     rest = lambda s: s._replace(memory=s.memory._replace(**learned), pools=(), outer=())  # noqa: E731
     assert_same((rest(after), metrics.logits), (rest(longer), more.logits[:, :STEPS]))
@@ -201,7 +204,7 @@ def toy_memory(ids, soft_logit, mean_label=0.5) -> mem.Memory:
     size = len(ids)
     full = lambda x: jnp.broadcast_to(jnp.float32(x), (size,))  # noqa: E731
     return mem.Memory(
-        jnp.asarray(ids), full(soft_logit), full(mean_label), full(0), full(5), full(0), full(0),
+        jnp.asarray(ids), full(soft_logit), full(mean_label), full(0), full(5), full(0),
         jnp.ones(size, jnp.int32), jnp.ones(size, bool),
     )  # fmt: skip
 
@@ -249,7 +252,7 @@ def refiner(trained):
     """Many outer steps on 32 entries that know nothing yet, towards a teacher that knows the truth."""
     config, (_, book) = tiny_config(), trained
     config.refine.update(outer_steps=150, inner_steps=8, window=8, batch=16, inner_lr=0.05, outer_rows=64)
-    config.refine.update(label_lr=0.2, weight_lr=0.01, past_weight=0.0, max_age=24)
+    config.refine.update(label_lr=0.1, past_weight=0.0, max_age=24)
     rows = as_rows(*clicks(300, seed=16)[:2], np.arange(300) % 3 == 0)
     memory, addressed = toy_memory(clicks(32, seed=17)[0], 0.0), np.arange(32) % 4 != 0
     teacher = lambda ids: jnp.asarray(EFFECT)[ids].sum(1)  # noqa: E731
@@ -277,23 +280,23 @@ def test_refinement_lowers_the_loss_of_students_it_never_met(refiner, trained, p
 
     @jax.jit
     def loss(memory, key):
-        data = mem.student_data(memory, code, 0.5)
+        data = mem.student_data(memory, code)
         student = tr.init_student(model, key, FIELDS * CODES, FIELDS)
         student = tr.student_epochs(model, student, data, key, 0.05, 8, 16)
         return jnp.mean(tr.row_losses(model.apply(student.params, code[ids]), target))
 
     floor = float(jnp.mean(tr.row_losses(truth, target)))
-    for seed in range(3):
-        before, after = (loss(m, jax.random.key(100 + seed)) - floor for m in (memory, refined))
-        assert after < 0.7 * before
+    seeds = [jax.random.key(100 + seed) for seed in range(3)]
+    before, after = (np.array([loss(m, key) for key in seeds]) - floor for m in (memory, refined))
+    assert (after < 0.75 * before).all() and after.mean() < 0.7 * before.mean()
 
 
-def test_refinement_touches_soft_labels_and_weights_of_addressed_entries_only(refiner, pools):
+def test_refinement_touches_soft_labels_of_addressed_entries_only(refiner, pools):
     memory, addressed, refine, _ = refiner
     refined = refine(pools, jnp.float32(0))[0]
     for name in mem.Memory._fields:
         old, new = np.asarray(getattr(memory, name)), getattr(refined, name)
-        if name in ('soft_logit', 'log_weight'):
+        if name == 'soft_logit':
             np.testing.assert_array_equal(new != old, addressed)
         else:
             assert_same(old, new)

@@ -20,8 +20,8 @@ def sweep(add):
     add('all mechanisms')
     add('no addressing', **{'addressing.replace': 0.0})  # nothing gives way: the memory only grows and absorbs
     add('no influence', **{'addressing.influence_power': 0.0})  # new entries by coverage alone
-    add('no refinement', **{'refine.label_lr': 0.0, 'refine.weight_lr': 0.0})  # outer steps that move nothing
-    add('no weights', **{'refine.weight_lr': 0.0, 'memory.count_power': 0.0})  # every entry counts as one row
+    add('no refinement', **{'refine.label_lr': 0.0})  # outer steps that move nothing
+    add('soft labels', **{'trends.view': 'soft'})
     add('mean labels', **{'trends.view': 'mean'})
     add('own labels', **{'trends.view': 'hard'})
     add('no codebook', **{'trends.codebook': False})
