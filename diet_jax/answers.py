@@ -43,7 +43,8 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
         not among the candidates are left out; logits: {kind: f32[C, R, N]}, mean predictions of each distillation's
         students.
     Returns: {} without a twin among the candidates; else {kind: {'twins', 'replicates': [figures], and every figure as
-      {'mean', 'sd'}; 'reliability': [[stated, true, pairs] per bin]}}.
+      {'mean', 'sd'}; 'together': the figures of all distillations asked together; 'reliability': [[stated, true,
+      pairs] per bin]}}.
     """
     names = [c['name'] for c in candidates]
     at = {names.index(name): name for name in known_scores if name in names}
@@ -59,10 +60,13 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
         replicates, stated = [], []
         for r in range(raw.shape[1]):
             known = {i: known_scores[name]['auc'][r] for i, name in at.items()}
-            answer = correction.correct(raw[:, r], predicted[:, r], known)
+            answer = correction.correct(raw[:, r : r + 1], predicted[:, r], known)
             replicates.append({**_figures(full, raw[:, r].mean(1), answer, at), 'said': answer.text})
             stated.append(_stated(full.mean(1), answer, at))
         out[kind] = {'twins': list(at.values()), 'replicates': replicates, 'reliability': _reliability(stated)}
+        known = {i: float(np.mean(known_scores[name]['auc'])) for i, name in at.items()}
+        answer = correction.correct(raw, predicted.mean(1), known)
+        out[kind]['together'] = _figures(full, raw.mean((1, 2)), answer, at)
         for name in (*FIGURES, *(f'plain_{name}' for name in FIGURES[:3])):
             values = [f[name] for f in replicates if f[name] is not None]
             several = len(values) > 1

@@ -16,7 +16,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,28 +34,33 @@ from diet_jax.progress import Progress
 from diet_jax.schema import plain
 
 
-def compare(memory, candidates, anchors=None, workdir=None, command: str = '', log: Callable = print) -> dict:
+def compare(
+    memories: Sequence, candidates, anchors=None, workdir=None, command: str = '', log: Callable = print
+) -> dict:
     """Writes compare.json and what stands beside it, and returns it.
 
     Args:
-      memory: folder of an artifact inside the folder of its run; candidates: a pool file.
+      memories: folders of artifacts, each inside the folder of its run, each a distillation with its own seed; what
+        they say is averaged. candidates: a pool file.
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
       workdir: where to write; None: compare/<name of the candidates' file> in the folder of the run.
     Raises:
       UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
     """
     start = time.perf_counter()
-    run, t, config, encoded = _opened(Path(memory), log)
-    e, folder = config.evaluate, run / 'history' / f'{t:05d}'
-    artifact = protocol.memory_of_stage(folder, t, encoded)
+    memories = [Path(memory) for memory in memories]
+    run, t, config, encoded = _opened(memories[0], log)
+    e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
+    artifacts = [protocol.memory_of_stage(folder, t, encoded) for folder in folders]
+    _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     names = [field.name for field in encoded.fields]
     pool = Pool(candidates, plain(config.roles), e.dim, names)
     workdir = Path(workdir) if workdir else run / 'compare' / Path(candidates).stem
     for part in ('candidates', 'predictions'):
         (workdir / part).mkdir(parents=True, exist_ok=True)
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots), first=t)
-    beside, told = twins.of(config, names), answers.twin_scores(config, encoded, data, t, [folder])
-    known = {_called(twin.candidate, pool): told[twin.name]['auc'][0] for twin in beside if told}
+    beside, told = twins.of(config, names), answers.twin_scores(config, encoded, data, t, folders)
+    known = {_called(twin.candidate, pool): float(np.mean(told[twin.name]['auc'])) for twin in beside if told}
     asked = pool.candidates + [
         twin.candidate._replace(name=name)
         for twin, name in zip(beside, known)
@@ -69,13 +74,19 @@ def compare(memory, candidates, anchors=None, workdir=None, command: str = '', l
             'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
         )
     reference = models.build(config.reference.model, dim=config.reference.dim)
-    capacity = -(-len(artifact.codes) // 64) * 64
-    side = protocol.Distillation(config, reference, {t: artifact}, encoded, data, capacity)
-    shared = [full.code_version(), artifact.manifest['checksums'], data.digest, list(protocol.grid_of(e)), t]
+    capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
+    sides = [protocol.Distillation(config, reference, {t: a}, encoded, data, capacity) for a in artifacts]
+    shared = [
+        full.code_version(),
+        [a.manifest['checksums'] for a in artifacts],
+        data.digest,
+        list(protocol.grid_of(e)),
+        t,
+    ]
     trained, logits = [], []
     with Progress('comparing', len(asked), workdir / 'log.txt', log) as progress:
         for candidate in asked:
-            entry, predicted = _trained(candidate, side, data, t, protocol.grid_of(e), workdir, shared)
+            entry, predicted = _trained(candidate, sides, data, t, protocol.grid_of(e), workdir, shared)
             trained.append(entry)
             logits.append(predicted)
             progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(entry["auc"]):.4f}')
@@ -86,13 +97,13 @@ def compare(memory, candidates, anchors=None, workdir=None, command: str = '', l
     whole = data.rows_of_pass(t)
     result = {
         'command': command,
-        'memory': str(folder),
+        'memories': [str(folder) for folder in folders],
         'candidates_file': pool.path,
         'pool_digest': pool.digest,
         'stage': t,
         'tuned_on': data.keys[t],
         'scored_on': data.keys[t + 1],
-        'memory_rows': len(artifact.codes),
+        'memory_rows': [len(artifact.codes) for artifact in artifacts],
         'full_pass_rows': whole,
         'grid': {'lr': list(e.student_learning_rates), 'epochs': list(e.epochs), 'seeds': e.seeds},
         'twins': list(told),
@@ -111,20 +122,7 @@ def compare(memory, candidates, anchors=None, workdir=None, command: str = '', l
 def _opened(memory: Path, log):
     """(folder of the run, stage t, its config, its stream) of a memory."""
     manifest = read_manifest(memory)
-    run = memory.absolute().parent if memory.name == 'memory' else memory.absolute().parent.parent
-    path = run / 'config.json'
-    if not path.exists():
-        raise UserError(
-            f'{path} is missing: {memory} must lie in the folder of its run, where scripts/distill.py put it'
-        )
-    try:
-        config = ConfigDict({**default_config().to_dict(), **json.loads(path.read_text())})
-    except (ValueError, TypeError) as error:
-        raise UserError(f'{path} does not parse ({error}): restore it from a copy') from error
-    try:
-        run = run.relative_to(Path.cwd())  # shorter to read
-    except ValueError:
-        pass
+    run, config = _run_of(memory), ConfigDict({**default_config().to_dict(), **_config(memory)})
     encoded = open_stream(config.data, run, log)
     count, stage = len(encoded.blocks), manifest['stage']
     t = min(stage, count - 2)
@@ -136,6 +134,38 @@ def _opened(memory: Path, log):
             f'seen: the memory of stage {t}, up to {encoded.blocks[t - 1].key}, answers'
         )
     return run, t, config, encoded
+
+
+def _run_of(memory: Path) -> Path:
+    """The folder of the run that a memory lies in, relative to the present one if it can be: shorter to read."""
+    run = memory.absolute().parent if memory.name == 'memory' else memory.absolute().parent.parent
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+
+
+def _config(memory: Path) -> dict:
+    """The config.json of a memory's run."""
+    path = _run_of(memory) / 'config.json'
+    if not path.exists():
+        raise UserError(
+            f'{path} is missing: {memory} must lie in the folder of its run, where scripts/distill.py put it'
+        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} does not parse ({error}): restore it from a copy') from error
+
+
+def _check_replicates(memories: list[Path], seeds: list[int]) -> None:
+    """Raises UserError unless the memories are of runs that differ in their seeds, all of them, and in nothing else."""
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f'--memory: distilled with seeds {seeds}: memories are averaged that each have their own seed')
+    first, *others = ({**_config(memory), 'seed': 0} for memory in memories)
+    for memory, config in zip(memories[1:], others):
+        if config != first:
+            key = min(k for k in first.keys() | config.keys() if first.get(k) != config.get(k))
+            raise UserError(
+                f"--memory: the runs of {memories[0]} and {memory} differ in '{key}': only seeds may differ"
+            )
 
 
 def _called(twin: cd.Candidate, pool: Pool) -> str:
@@ -170,7 +200,7 @@ def _anchors(path, names) -> dict[str, float]:
     return found
 
 
-def _trained(candidate, side, data, t, grid, workdir, shared) -> tuple[dict, np.ndarray]:
+def _trained(candidate, sides, data, t, grid, workdir, shared) -> tuple[dict, np.ndarray]:
     """A candidate's entry and its students' mean predictions f32[N], kept from an earlier run where they are right."""
     path = workdir / 'candidates' / f'{candidate.name}.json'
     predictions = workdir / 'predictions' / f'{candidate.name}.npy'
@@ -181,12 +211,12 @@ def _trained(candidate, side, data, t, grid, workdir, shared) -> tuple[dict, np.
         if entry['digest'] == digest:
             return entry, np.load(predictions, allow_pickle=False).astype(np.float32)
     start = time.perf_counter()
-    found = protocol.row_side(candidate, data, [side.memory(t)], t, grid)
+    found = protocol.row_side(candidate, data, [side.memory(t) for side in sides], t, grid)
     entry = {'name': candidate.name, 'config': candidate.config, 'digest': digest, 'chosen': found.chosen}
-    entry |= {'auc': found.scores['auc'][0], 'logloss': found.scores['logloss'][0], 'gauc': found.scores['gauc'][0]}
-    entry |= {k: found.scores[k] for k in ('row_visits', 'cost_ratio')}
+    entry |= {k: found.scores[k] for k in ('auc', 'logloss', 'gauc')}
+    entry |= {k: found.scores[k] * n for k, n in (('row_visits', len(sides)), ('cost_ratio', 1 / len(sides)))}
     entry |= {'training_seconds': found.scores['seconds'], 'seconds': time.perf_counter() - start}
-    logits = found.logits[0].mean(0)
+    logits = found.logits.mean((0, 1))
     write_bytes(predictions, lambda file: np.save(file, logits.astype(np.float16)))
     write_json(path, entry)
     return entry, logits.astype(np.float16).astype(np.float32)

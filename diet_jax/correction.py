@@ -48,12 +48,16 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     """The answer for C candidates.
 
     Args:
-      scores: f64[C, S], scores of S students of the memory each, S >= 2, higher better; logits: f32[C, N], their mean
-        predictions of the rows scored on; known: {candidate: its score on the log by a single run}, one at least.
+      scores: f64[C, R, S], scores of S students each of R distillations, S >= 2, higher better; logits: f32[C, N],
+        their mean predictions of the rows scored on; known: {candidate: its score on the log by a single
+        run}, one at least.
     """
     scores = np.asarray(scores, np.float64)
-    memory, noise = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
-    measured = noise / scores.shape[1]  # variance of the mean over students
+    memory, noise = scores.mean((1, 2)), max(float(scores.var(axis=2, ddof=1).mean()), 1e-10)
+    measured = noise / scores[0].size  # variance of the mean over students
+    if scores.shape[1] > 1:  # and over distillations, but for what they add to all candidates alike
+        apart = scores.mean(2) - scores.mean((0, 2))
+        measured = max(measured, float(apart.var(axis=1, ddof=1).mean()) / scores.shape[1])
     kernel = prior(memory, logits)
     twins = sorted(known)
     delta = np.array([known[i] - memory[i] for i in twins])

@@ -2,6 +2,7 @@
 
     python scripts/compare.py --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
 
+Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which orders better (docs/trust.md).
 --anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. Run it again to
 go on, or after adding a candidate: finished ones are kept.
 """
@@ -10,7 +11,9 @@ from absl import flags
 
 from diet_jax import cli
 
-flags.DEFINE_string('memory', None, 'Folder of a memory, in the folder of its run: runs/<run>/memory.')
+flags.DEFINE_list(
+    'memory', None, 'Folder of a memory in its run, runs/<run>/memory; or several of one log, each with its own seed.'
+)
 flags.DEFINE_string('candidates', None, 'A file with sweep(add), a line a candidate.')
 flags.DEFINE_string('anchors', None, 'JSON lines of past full runs: name, auc on the block scored here.')
 flags.DEFINE_string(

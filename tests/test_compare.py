@@ -37,7 +37,7 @@ def pool(tmp_path_factory):
 @pytest.fixture(scope='module')
 def answered(run, pool):
     lines = []
-    result = compare.compare(run.workdir / 'memory', pool, command='python compare', log=lines.append)
+    result = compare.compare([run.workdir / 'memory'], pool, command='python compare', log=lines.append)
     return result, lines
 
 
@@ -45,7 +45,7 @@ def test_a_memory_is_asked_about_blocks_that_it_has_not_seen(run, answered):
     result, lines = answered
     assert (result['stage'], result['tuned_on'], result['scored_on']) == (2, tiny.DAYS[2], tiny.DAYS[3])
     assert any(f'the memory of stage 2, up to {tiny.DAYS[1]}, answers' in line for line in lines)
-    assert result['memory'].endswith('history/00002') and result['full_pass_rows'] == 2 * tiny.ROWS
+    assert result['memories'][0].endswith('history/00002') and result['full_pass_rows'] == 2 * tiny.ROWS
 
 
 def test_the_answer(run, answered):
@@ -65,17 +65,39 @@ def test_the_answer(run, answered):
 
 def test_it_goes_on_and_says_the_same(run, pool, answered, monkeypatch):
     monkeypatch.setattr(compare.protocol, 'row_side', None)  # nothing is trained again
-    again = compare.compare(run.workdir / 'memory', pool, log=lambda line: None)
+    again = compare.compare([run.workdir / 'memory'], pool, log=lambda line: None)
     assert [c['expected_auc'] for c in again['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
 
 
 def test_an_anchor_is_believed(run, pool, answered, tmp_path):
     anchors = tmp_path / 'past.jsonl'
     anchors.write_text('{"name": "small", "auc": 0.9}\n\n')
-    result = compare.compare(run.workdir / 'memory', pool, anchors, log=lambda line: None)
+    result = compare.compare([run.workdir / 'memory'], pool, anchors, log=lambda line: None)
     before, after = ({c['name']: c for c in r['candidates']} for r in (answered[0], result))
     assert after['small']['expected_auc'] > before['small']['expected_auc'] + 0.01
     assert after['small']['known_auc'] == 0.9 and after['small']['gain_of_a_run'] == 0
+
+
+def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
+    config = tiny.get_config()
+    config.seed = 1
+    other = tiny.distill(tmp_path_factory.mktemp('compare') / 'other', config)
+    both = [r.workdir / 'memory' for r in (run, other)]
+    result = compare.compare(both, pool, workdir=other.workdir / 'both', log=lambda line: None)
+    alone = compare.compare(both[1:], pool, log=lambda line: None)
+    for together, first, second in zip(result['candidates'], answered[0]['candidates'], alone['candidates']):
+        assert np.shape(together['auc']) == (2, 2) and together['row_visits'] == 2 * first['row_visits']
+        if together['chosen']['lr'] == first['chosen']['lr'] == second['chosen']['lr']:
+            np.testing.assert_allclose(together['auc'], [*first['auc'], *second['auc']], atol=1e-6)
+    known = [[c['known_auc'] for c in r['candidates'][2:]] for r in (result, answered[0], alone)]
+    np.testing.assert_allclose(known[0], np.mean(known[1:], 0))
+    assert 'history/00002, ' in report.compare_table(result).replace('\n', ' ')
+    with pytest.raises(UserError, match=r'--memory: distilled with seeds \[0, 0\]: memories are averaged that'):
+        compare.compare([both[0], both[0]], pool, log=lambda line: None)
+    path = other.workdir / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'roles': {}}))
+    with pytest.raises(UserError, match=r"--memory: the runs of .* and .* differ in 'roles': only seeds may differ"):
+        compare.compare(both, pool, log=lambda line: None)
 
 
 def test_table_and_page(answered, tmp_path):
@@ -97,14 +119,14 @@ def test_a_wrong_anchor_is_named(run, pool, tmp_path, line, words):
     anchors = tmp_path / 'past.jsonl'
     anchors.write_text(line + '\n')
     with pytest.raises(UserError, match=words):
-        compare.compare(run.workdir / 'memory', pool, anchors, log=lambda line: None)
+        compare.compare([run.workdir / 'memory'], pool, anchors, log=lambda line: None)
 
 
 def test_what_is_missing_is_named(run, pool, tmp_path):
     with pytest.raises(UserError, match='manifest.json is missing'):
-        compare.compare(tmp_path, pool, log=lambda line: None)
+        compare.compare([tmp_path], pool, log=lambda line: None)
     with pytest.raises(UserError, match='there is no such file of candidates'):
-        compare.compare(run.workdir / 'memory', tmp_path / 'none.py', log=lambda line: None)
+        compare.compare([run.workdir / 'memory'], tmp_path / 'none.py', log=lambda line: None)
 
 
 def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):
@@ -114,6 +136,6 @@ def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):
             "'small', model='deepfm', hidden=(4,)", "'mine', model='deepfm'"
         )
     )
-    result = compare.compare(run.workdir / 'memory', other, log=lambda line: None)
+    result = compare.compare([run.workdir / 'memory'], other, log=lambda line: None)
     known = {c['name']: c['known_auc'] is not None for c in result['candidates']}
     assert known == {'fm': False, 'mine': True, 'lr': False, 'lr (twin)': True}

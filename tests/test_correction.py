@@ -27,7 +27,7 @@ def test_the_answer_is_the_conditional_of_the_joint_normal():
     """By the whole joint precision instead of the twins' block: another way to the same conditional."""
     scores, logits = pool()
     known = {1: 0.71, 4: 0.702, 6: 0.72}
-    answer = correction.correct(scores, logits, known)
+    answer = correction.correct(scores[:, None], logits, known)
     noise = np.mean([np.var(s, ddof=1) for s in scores])
     c, d, m = correction.CONSTANTS, 1 - np.corrcoef(logits), scores.mean(1)
     prior = c.shift**2 + c.scale**2 * np.exp(-d / (2 * c.width**2) - (m[:, None] - m) ** 2 / (2 * c.near**2))
@@ -44,7 +44,7 @@ def test_the_answer_is_the_conditional_of_the_joint_normal():
 
 def test_equal_errors_are_a_shift_and_keep_the_order():
     scores, logits = pool()
-    answer = correction.correct(scores, logits, {i: scores[i].mean() + 0.01 for i in (0, 3, 7)})
+    answer = correction.correct(scores[:, None], logits, {i: scores[i].mean() + 0.01 for i in (0, 3, 7)})
     np.testing.assert_allclose(answer.mean - scores.mean(1), 0.01, atol=5e-4)
     assert (np.argsort(answer.mean) == np.arange(8)).all()
 
@@ -54,7 +54,7 @@ def test_an_error_that_follows_the_function_is_found_where_a_shift_is_not():
     error = np.linspace(-0.012, 0.012, 12)
     truth = scores.mean(1) + error
     twins = (0, 4, 7, 11)
-    answer = correction.correct(scores, logits, {i: truth[i] for i in twins})
+    answer = correction.correct(scores[:, None], logits, {i: truth[i] for i in twins})
     others = [i for i in range(12) if i not in twins]
     shift = np.mean(error[list(twins)])
     assert np.abs(answer.mean - truth)[others].mean() < 0.4 * np.abs(error - shift)[others].mean()
@@ -64,7 +64,7 @@ def test_an_error_that_follows_the_function_is_found_where_a_shift_is_not():
 
 def test_one_twin_and_no_spread():
     scores, logits = pool(3)
-    answer = correction.correct(np.full((3, 2), 0.7), logits, {0: 0.72})
+    answer = correction.correct(np.full((3, 1, 2), 0.7), logits, {0: 0.72})
     assert np.isnan(answer.held_out['shift']) and answer.text.startswith('1 twin;')
     np.testing.assert_allclose(answer.mean[0], 0.72, atol=1e-3)
     assert np.isfinite(answer.cov).all() and (np.diag(answer.cov) > 0).all()
@@ -72,7 +72,7 @@ def test_one_twin_and_no_spread():
 
 def test_odds_are_those_of_the_joint():
     scores, logits = pool()
-    answer = correction.correct(scores, logits, {0: 0.705, 7: 0.712})
+    answer = correction.correct(scores[:, None], logits, {0: 0.705, 7: 0.712})
     odds = correction.beats(answer)
     np.testing.assert_allclose(odds + odds.T, 1, atol=1e-12)
     drawn = np.random.default_rng(1).multivariate_normal(answer.mean, answer.cov, 40_000, method='eigh')
@@ -141,7 +141,7 @@ def test_candidates_that_are_one_function_share_the_error_of_their_twin():
     """All at distance 0: what the twin says of the shift, and of the function, in a closed form; no one is ahead."""
     scores, (logits, *_), c = np.tile([0.7, 0.7004], (4, 1)), pool()[1], correction.CONSTANTS
     noise, together = 8e-8, c.shift**2 + c.scale**2
-    answer = correction.correct(scores, logits[None].repeat(4, 0), {0: 0.7102})
+    answer = correction.correct(scores[:, None], logits[None].repeat(4, 0), {0: 0.7102})
     share = together / (together + c.own**2 + noise + noise / 2)
     np.testing.assert_allclose(answer.mean[1:], 0.7002 + 0.01 * share, atol=1e-12)
     assert answer.mean[0] > answer.mean[1]  # its own error is known too
@@ -155,7 +155,7 @@ def test_candidates_that_are_one_function_share_the_error_of_their_twin():
 def test_a_candidate_that_scores_otherwise_on_the_memory_does_not_get_the_error_of_its_double():
     """One function, two scores far apart: only the shift is common."""
     scores, (logits, *_), c = np.array([[0.7, 0.7004], [0.72, 0.7204]]), pool()[1], correction.CONSTANTS
-    answer = correction.correct(scores, logits[None].repeat(2, 0), {0: 0.7102})
+    answer = correction.correct(scores[:, None], logits[None].repeat(2, 0), {0: 0.7102})
     share = c.shift**2 / (c.shift**2 + c.scale**2 + c.own**2 + 8e-8 * 1.5)
     np.testing.assert_allclose(answer.mean[1], 0.7202 + 0.01 * share, atol=1e-9)
 
@@ -177,7 +177,7 @@ def test_the_likelihood_is_the_density_of_the_others_given_the_twins():
 
 def test_same_input_same_answer():
     (scores, logits), known = pool(), {0: 0.705, 5: 0.712}
-    one, again = (correction.correct(scores, logits, dict(said)) for said in (known, [*known.items()][::-1]))
+    one, again = (correction.correct(scores[:, None], logits, dict(said)) for said in (known, [*known.items()][::-1]))
     np.testing.assert_array_equal(one.mean, again.mean)
     np.testing.assert_array_equal(one.cov, again.cov)
     assert one.text == again.text and one.held_out == again.held_out
@@ -186,8 +186,10 @@ def test_same_input_same_answer():
 def test_candidates_in_another_order_get_the_same_answer():
     (scores, logits), known = pool(), {0: 0.705, 5: 0.712}
     order = np.random.default_rng(3).permutation(8)
-    one = correction.correct(scores, logits, known)
-    other = correction.correct(scores[order], logits[order], {list(order).index(i): x for i, x in known.items()})
+    one = correction.correct(scores[:, None], logits, known)
+    other = correction.correct(
+        scores[order][:, None], logits[order], {list(order).index(i): x for i, x in known.items()}
+    )
     np.testing.assert_allclose(other.mean, one.mean[order], atol=1e-9)
     np.testing.assert_allclose(other.cov, one.cov[np.ix_(order, order)], atol=1e-12)
 
@@ -195,7 +197,7 @@ def test_candidates_in_another_order_get_the_same_answer():
 def test_worth_is_what_a_run_is_found_to_be_worth():
     """By drawing what is true, running a candidate with noise, and taking the best of what is then expected."""
     scores, logits = pool()
-    answer = correction.correct(scores, logits, {0: 0.706, 7: 0.712})
+    answer = correction.correct(scores[:, None], logits, {0: 0.706, 7: 0.712})
     rng = np.random.default_rng(2)
     truth = rng.multivariate_normal(answer.mean, answer.cov, 100_000, method='eigh')
     worth = correction.worth_running(answer, known=[0, 7])

@@ -10,16 +10,22 @@ from diet_jax.report.page import number
 FIGURES = (('tau_sig', '.3f'), ('tau_sig_hard', '.3f'), ('error', '.4f'))
 
 
-def table(found: Mapping, names: Mapping[str, str], of: str) -> tuple[str, list[str], list[list[str]], list[str]]:
-    """(caption, header, rows, lines below). found: kind -> figures; names: kind -> words, in order; of: which set."""
-    rows = []
+def tables(found: Mapping, names: Mapping[str, str], of: str) -> list[tuple]:
+    """(caption, header, rows, lines below) of the distillations one by one, and of all asked together.
+
+    found: kind -> figures; names: kind -> words, in order; of: which set.
+    """
+    rows, together = [], []
     for kind, name in names.items():
-        cells = []
+        cells, joint = [], found[kind]['together']
         for figure, form in FIGURES:
             for entry in (found[kind][f'plain_{figure}'], found[kind][figure]):
                 spread = [format(entry[part], form) for part in ('mean', 'sd') if entry[part] is not None]
                 cells.append(' ± '.join(spread) or 'undefined')
         rows.append([name, *cells, number(found[kind]['covered']['mean'], '.2f')])
+        forms = [(key, form) for figure, form in FIGURES for key in (f'plain_{figure}', figure)]
+        cells = ['undefined' if joint[key] is None else format(joint[key], form) for key, form in forms]
+        together.append([name, *cells, number(joint['covered'], '.2f')])
     memory = found['memory']
     first = memory['replicates'][0]
     caption = (
@@ -32,7 +38,9 @@ def table(found: Mapping, names: Mapping[str, str], of: str) -> tuple[str, list[
         'interval',
         *dict.fromkeys(replicate['said'] for replicate in memory['replicates']),
     ]
-    return caption, [*header, 'error with twins', 'covered'], rows, notes
+    header, count = [*header, 'error with twins', 'covered'], len(memory['replicates'])
+    several = f'AUC, {of}: the same, all {count} distillations asked together (their scores averaged)'
+    return [(caption, header, rows, notes), *([(several, header, together, [])] * (count > 1))]
 
 
 def section(image: bytes | None, of: str) -> list[str]:

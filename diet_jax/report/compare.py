@@ -31,7 +31,8 @@ def tables(result: Mapping) -> list[tuple]:
         )
     caption = (
         f'Expected AUC on block {result["scored_on"]} of training on the full log up to stage {result["stage"]} '
-        f'({result["full_pass_rows"]:,} rows), told by the {result["memory_rows"]:,} rows of {result["memory"]}; '
+        f'({result["full_pass_rows"]:,} rows), told by the '
+        f'{" and ".join(f"{n:,}" for n in result["memory_rows"])} rows of {", ".join(result["memories"])}; '
         f'learning rates chosen on {result["tuned_on"]}'
     )
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']

@@ -90,7 +90,7 @@ def answer_table(result: Mapping, of: str) -> list[Table]:
     if not found:
         return []
     names = {kind: named(kind) for kind in sides_of(result['summary'][of]['auc']) if kind in found}
-    return [Table(*answers.table(found, names, set_name(of)))]
+    return [Table(*each) for each in answers.tables(found, names, set_name(of))]
 
 
 def frontier_table(result: Mapping, of: str) -> list[Table]:
