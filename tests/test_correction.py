@@ -207,3 +207,15 @@ def test_worth_is_what_a_run_is_found_to_be_worth():
         slope = np.cov(truth.T, seen)[-1, :-1] / seen.var()  # regression on what was seen, found from the draws
         then = answer.mean + (seen - answer.mean[i])[:, None] * slope
         assert worth[i] == pytest.approx(then.max(1).mean() - answer.mean.max(), rel=0.05)
+
+
+def test_what_a_distillation_adds_to_all_candidates_alike_is_no_doubt():
+    rng = np.random.default_rng(0)
+    scores, logits = 0.7 + 0.001 * rng.standard_normal((6, 3, 4)), rng.standard_normal((6, 50))
+    shifted = scores + np.array([0.02, 0.0, -0.02])[:, None]
+    one, other = (correction.correct(x, logits, {0: 0.71, 3: 0.71}) for x in (scores, shifted))
+    np.testing.assert_allclose(other.mean, one.mean, atol=1e-12)
+    np.testing.assert_allclose(other.cov, one.cov, atol=1e-12)
+    apart = scores.copy()
+    apart[1, 0] += 0.03  # of one candidate alone: in doubt
+    assert (np.diag(correction.correct(apart, logits, {0: 0.71, 3: 0.71}).cov) > np.diag(one.cov)).all()
