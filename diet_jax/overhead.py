@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax import codebook, parallel, stage, training
+from diet_jax import codebook, hosts, parallel, stage, training
 from diet_jax.disk import write_json
 from diet_jax.training import Batches
 
@@ -33,7 +33,7 @@ def measure(run) -> dict:
     block = run.block(last)[1]
     one = Batches(*(jnp.asarray(np.asarray(x)[0]) for x in block)) if len(run.devices) == 1 else _gathered(block)
     rows = stage.flat_rows(one)
-    state = run.state
+    state = jax.tree.map(jnp.asarray, hosts.fetched(run.state))  # whole, on one device
     key = jnp.asarray(state.key)
     compiled = [0.0]
 

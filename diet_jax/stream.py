@@ -19,10 +19,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from diet_jax import codebook, hosts, metrics, models, parallel, stage, twins
+from diet_jax import checkpoint, codebook, hosts, metrics, models, parallel, stage, twins
 from diet_jax.artifact import read_manifest, write_artifact
 from diet_jax.checks import check_config, check_same_config
 from diet_jax.data import open_stream
@@ -54,7 +53,7 @@ class Run:
         check_config(config, len(self.devices))
         self.reference = models.build(config.reference.model, dim=config.reference.dim)
         self.students = tuple(models.of(spec, config.reference.dim) for spec in config.refine.models)
-        self.done, sizes = _last_checkpoint(self.workdir)
+        self.done, sizes = checkpoint.last(self.workdir)
         if self.done:  # before the first stage is done nothing binds
             check_same_config(config, self.workdir / 'config.json')
         self.log, self.source_config = log if hosts.first() else lambda line: None, config
@@ -78,7 +77,7 @@ class Run:
             )
         self.specs = parallel.state_specs(len(self.twins)) if self.sharded else parallel.WHOLE
         hosts.agree([self.done, len(self.stream.blocks), self.stream.num_slots], f'{workdir}: stages, blocks, slots')
-        self.state = self.spread(self._restore(sizes), self.specs) if self.done else self._first()
+        self.state = self.spread(self._restored(sizes), self.specs) if self.done else self._first()
 
     def _steps(self) -> int:
         """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
@@ -126,43 +125,23 @@ class Run:
             tuple(twin.candidate.model for twin in self.twins),
         )
 
-    def _restore(self, sizes: dict) -> stage.StageState:
-        shapes = jax.eval_shape(lambda: self._initial(sizes['slots'], sizes['memory']))
-        like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
-        path = self.workdir / 'checkpoint' / f'{self.done:05d}' / 'state'
-        try:
-            with _checkpointer() as checkpointer:
-                state = checkpointer.restore(path.absolute(), item=like)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f'{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of diet-jax; '
-                f'restore it from a copy, or delete {path.parent.parent} to distill again from the first block'
-            ) from error
-        state = jax.tree.map(jnp.asarray, state)
-        return grow(state, self.initial())
+    def _restored(self, sizes: dict) -> stage.StageState:
+        """The state of the last checkpoint on this host, in the capacities of now."""
+        old = jax.eval_shape(lambda: self._initial(sizes['slots'], sizes['memory']))
+        state = checkpoint.restore(self.workdir, self.done, old)
+        if old == jax.eval_shape(self.initial):
+            return state
+        return checkpoint.grow(state, hosts.fetched(self._first()))
+
+    def sizes(self) -> dict:
+        """What a checkpoint must say to be read, and to be recognised: capacities, and the blocks seen."""
+        return {'slots': self.slots, 'memory': self.config.memory.capacity, 'log': self._seen(self.done)}
 
     def spread(self, state, specs=parallel.WHOLE):
         """A state (or a part of one) of this host, on the devices of all of them; specs: how it is to lie there."""
         if hosts.several() or self.sharded:
             return hosts.spread(state, self.devices, specs)
         return jax.tree.map(jnp.array, state)  # copies: a fresh state has one zero in many places, and is donated
-
-    def save(self, state: stage.StageState) -> None:
-        """Writes the checkpoint of the stage just done, then drops the older ones. state: on this host."""
-        folder = self.workdir / 'checkpoint'
-        part, target = folder / 'part', folder / f'{self.done:05d}'
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-        part.mkdir(parents=True)
-        with _checkpointer() as checkpointer:
-            checkpointer.save((part / 'state').absolute(), jax.tree.map(np.asarray, state))
-        sizes = {'slots': self.slots, 'memory': self.config.memory.capacity, 'log': self._seen(self.done)}
-        write_json(part / 'sizes.json', sizes)
-        shutil.copy(self.workdir / 'metrics.jsonl', part)
-        part.rename(target)
-        for old in folder.iterdir():
-            if old != target and old.is_dir():
-                shutil.rmtree(old, ignore_errors=True)
 
     def read(self, t: int) -> Read:
         """Block t, this process's share of its rows laid out. Work of the host alone, so a thread may do it ahead."""
@@ -261,7 +240,7 @@ def distill(
                 line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
                 lines.append(line)
                 write_json_lines(workdir / 'metrics.jsonl', lines)
-                run.save(state)
+                checkpoint.save(workdir, run.done, state, run.sizes())
                 progress.advance(
                     rows[t],
                     f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
@@ -281,7 +260,7 @@ def opened(config: ConfigDict, workdir, log: Callable[[str], None] = print) -> R
     Raises:
       UserError: nothing was distilled there, or blocks are missing.
     """
-    if not _last_checkpoint(Path(workdir))[0]:
+    if not checkpoint.last(Path(workdir))[0]:
         raise UserError(f'{workdir} holds no memory: run scripts/distill.py with the same flags first')
     run = Run(config, workdir, log)
     if run.done < len(run.stream.blocks):
@@ -406,15 +385,6 @@ def held_out(key: str, rows: int, share: float) -> np.ndarray:
     return np.random.default_rng(seed).random(rows) < share
 
 
-def grow(state: stage.StageState, larger: stage.StageState) -> stage.StageState:
-    """Puts a state into one of larger capacity; what was not there yet is as in `larger`, a fresh state."""
-    return jax.tree.map(
-        lambda old, new: old if old.shape == new.shape else new.at[tuple(slice(n) for n in old.shape)].set(old),
-        state,
-        larger,
-    )
-
-
 def read_metrics(workdir) -> list[dict]:
     path = Path(workdir) / 'metrics.jsonl'
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
@@ -456,29 +426,6 @@ def _sized(config: ConfigDict, stream) -> ConfigDict:
         largest = max(b.rows for b in stream.blocks)
         m.max_new = int(largest * m.row_budget + 2 + m.capacity * config.addressing.replace)
     return config
-
-
-def _checkpointer() -> ocp.Checkpointer:
-    """Of this process alone, whatever the others do."""
-    alone = ocp.options.MultiprocessingOptions(primary_host=jax.process_index(), active_processes={jax.process_index()})
-    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _last_checkpoint(workdir: Path) -> tuple[int, dict]:
-    """(stages done, capacities) of the last whole checkpoint; (0, {}) if there is none."""
-    folder = workdir / 'checkpoint'
-    done = [int(p.name) for p in folder.iterdir() if p.name.isdigit()] if folder.exists() else []
-    if not done:
-        return 0, {}
-    path = folder / f'{max(done):05d}' / 'sizes.json'
-    try:
-        return max(done), json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path} cannot be read ({error}): restore it from a copy, or delete {folder} to distill again from the '
-            'first block'
-        ) from error
 
 
 def table_capacity(slots: int) -> int:
