@@ -106,6 +106,9 @@ def frontier(panels: Mapping[str, tuple[Mapping[str, np.ndarray], float, str]], 
                 line = {"linestyle": style, "linewidth": width, "marker": marker, "markersize": 3}
                 ax.plot(tried[order], height[order], color=colour, zorder=z, **line)
                 ax.errorbar(x, y, np.nan_to_num(sd), fmt=marker, color=colour, markersize=6.5, elinewidth=1, zorder=z)
+            costs = np.concatenate([readings[:, 0] for readings in series.values()])
+            if costs.min() == costs.max():  # one point: an axis of no width otherwise
+                ax.set_xlim(costs[0] / 2, costs[0] * 2)
             if np.isfinite(dashed):
                 ax.axhline(dashed, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
             known = np.concatenate([readings[:, 1] for readings in series.values()])
