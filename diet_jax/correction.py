@@ -9,9 +9,9 @@ form of such a correction, with a cheap and a dear simulator):
 
 d(A, B) is 1 - the correlation of the logits of A's and B's students of the memory, m the difference of their scores on
 it: without the second a model that computes on codes what a weak twin does, and on ids much more, would get the twin's
-error. A candidate's own error is N(0, OWN^2). A handful of twins cannot find the constants: they are where, of whole
-pools on development blocks of KuaiRand and MovieLens, the others' scores are likeliest given the twins'
-(scripts/fit_correction.py, docs/results/fidelity.md).
+error. A candidate's own error is N(0, (OWN s)^2), s the standard deviation of a student over seeds. A handful of twins
+cannot find the constants: they are where, of whole pools on development blocks of KuaiRand and MovieLens, the others'
+scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/fidelity.md).
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Constants(NamedTuple):
     scale: float
     width: float  # alike models differ by 0.005 in d, a model without a strong field by 0.1
     near: float
-    own: float
+    own: float  # in standard deviations of a student's score over seeds: a log that is noisy is so to models too
 
 
-CONSTANTS = Constants(shift=0.01, scale=0.006, width=0.2, near=0.001, own=0.002)
+CONSTANTS = Constants(shift=0.01, scale=0.004, width=0.2, near=0.001, own=2.0)
 
 
 class Answer(NamedTuple):
@@ -58,7 +58,7 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     if scores.shape[1] > 1:  # and over distillations, but for what they add to all candidates alike
         apart = scores.mean(2) - scores.mean((0, 2))
         measured = max(measured, float(apart.var(axis=1, ddof=1).mean()) / scores.shape[1])
-    kernel = prior(memory, logits)
+    kernel = prior(memory, logits, noise)
     twins = sorted(known)
     delta = np.array([known[i] - memory[i] for i in twins])
     mean, cov = _posterior(kernel, twins, delta, noise + measured)
@@ -115,11 +115,14 @@ def worth_running(answer: Answer, known=()) -> np.ndarray:
     return np.maximum(gain, 0.0)
 
 
-def prior(memory, logits, constants: Constants = CONSTANTS) -> np.ndarray:
-    """Covariance f64[C, C] of delta before anything is known of the log; memory: f64[C], mean scores."""
+def prior(memory, logits, noise: float, constants: Constants = CONSTANTS) -> np.ndarray:
+    """Covariance f64[C, C] of delta before anything is known of the log.
+
+    Args: memory: f64[C], mean scores; logits: as in `correct`; noise: variance of a student's score over seeds.
+    """
     apart = np.subtract.outer(memory, memory)
     alike = np.exp(-function_distance(logits) / (2 * constants.width**2) - apart**2 / (2 * constants.near**2))
-    return constants.shift**2 + constants.scale**2 * alike + constants.own**2 * np.eye(len(alike))
+    return constants.shift**2 + constants.scale**2 * alike + constants.own**2 * noise * np.eye(len(alike))
 
 
 def log_likelihood(scores, logits, known: Mapping[int, float], full, constants: Constants) -> float:
@@ -131,7 +134,7 @@ def log_likelihood(scores, logits, known: Mapping[int, float], full, constants: 
     memory, run = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
     twins, measured = sorted(known), run / scores.shape[1]
     delta = np.array([known[i] - memory[i] for i in twins])
-    mean, cov = _posterior(prior(memory, logits, constants), twins, delta, run + measured)
+    mean, cov = _posterior(prior(memory, logits, run, constants), twins, delta, run + measured)
     others = [i for i in range(len(memory)) if i not in known]
     cov = cov[np.ix_(others, others)] + (measured + run / full.shape[1]) * np.eye(len(others))
     half = np.linalg.cholesky(cov)

@@ -31,7 +31,7 @@ def test_the_answer_is_the_conditional_of_the_joint_normal():
     noise = np.mean([np.var(s, ddof=1) for s in scores])
     c, d, m = correction.CONSTANTS, 1 - np.corrcoef(logits), scores.mean(1)
     prior = c.shift**2 + c.scale**2 * np.exp(-d / (2 * c.width**2) - (m[:, None] - m) ** 2 / (2 * c.near**2))
-    prior += np.eye(8) * c.own**2
+    prior += np.eye(8) * c.own**2 * noise
     see = np.eye(8)[sorted(known)]  # delta is seen through see, with the noise of a run and of the students' mean
     precision = np.linalg.inv(prior) + see.T @ see / (noise + noise / 2)
     cov = np.linalg.inv(precision)
@@ -142,7 +142,7 @@ def test_candidates_that_are_one_function_share_the_error_of_their_twin():
     scores, (logits, *_), c = np.tile([0.7, 0.7004], (4, 1)), pool()[1], correction.CONSTANTS
     noise, together = 8e-8, c.shift**2 + c.scale**2
     answer = correction.correct(scores[:, None], logits[None].repeat(4, 0), {0: 0.7102})
-    share = together / (together + c.own**2 + noise + noise / 2)
+    share = together / (together + c.own**2 * noise + noise + noise / 2)
     np.testing.assert_allclose(answer.mean[1:], 0.7002 + 0.01 * share, atol=1e-12)
     assert answer.mean[0] > answer.mean[1]  # its own error is known too
     np.testing.assert_allclose(correction.beats(answer)[1:, 1:], 0.5, atol=1e-9)
@@ -156,7 +156,7 @@ def test_a_candidate_that_scores_otherwise_on_the_memory_does_not_get_the_error_
     """One function, two scores far apart: only the shift is common."""
     scores, (logits, *_), c = np.array([[0.7, 0.7004], [0.72, 0.7204]]), pool()[1], correction.CONSTANTS
     answer = correction.correct(scores[:, None], logits[None].repeat(2, 0), {0: 0.7102})
-    share = c.shift**2 / (c.shift**2 + c.scale**2 + c.own**2 + 8e-8 * 1.5)
+    share = c.shift**2 / (c.shift**2 + c.scale**2 + (c.own**2 + 1.5) * 8e-8)
     np.testing.assert_allclose(answer.mean[1], 0.7202 + 0.01 * share, atol=1e-9)
 
 
@@ -169,7 +169,7 @@ def test_the_likelihood_is_the_density_of_the_others_given_the_twins():
     memory, twins = scores.mean(1), [0, 5]
     seen = np.where(np.isin(np.arange(8), twins), [known.get(i, 0) for i in range(8)], full.mean(1)) - memory
     noise = np.where(np.isin(np.arange(8), twins), run + run / 2, run / 2 + run / 2)
-    joint = correction.prior(memory, logits) + np.diag(noise)
+    joint = correction.prior(memory, logits, run) + np.diag(noise)
     density = lambda at: stats.multivariate_normal.logpdf(seen[at], np.zeros(len(at)), joint[np.ix_(at, at)])  # noqa: E731
     expected = density(list(range(8))) - density(twins) + 6 * np.log(2 * np.pi) / 2
     assert correction.log_likelihood(scores, logits, known, full, c) == pytest.approx(expected, rel=1e-9)
