@@ -10,8 +10,21 @@ import numpy as np
 import pytest
 import tiny
 
-from diet_jax import models, stream
-from diet_jax.bench import against_torch, clock, gpu, influence, long, precision, problem, runner, unrolling, vocabulary
+from diet_jax import models, stage, stream, training
+from diet_jax.bench import (
+    against_torch,
+    clock,
+    gpu,
+    influence,
+    long,
+    precision,
+    problem,
+    profile,
+    runner,
+    trace,
+    unrolling,
+    vocabulary,
+)
 from diet_jax.bench.clock import Seconds
 from diet_jax.bench.sizes import FULL, SMOKE
 from diet_jax.checks import check_config
@@ -78,6 +91,51 @@ def test_late_blocks_are_compared_with_early_ones():
     assert found['stage_time_block_20_vs_2']['ratio'] == 2.0  # blocks 19 and 20 against 3 and 4
     assert found['peak_memory_block_20_vs_2']['ratio'] == 10.0
     assert found['long_stream_rows']['value'] == 50.0
+
+
+def test_an_event_within_another_is_not_counted_twice():
+    of, e = {'loop': 'a', 'dot': 'b'}, trace.Event
+    events = [e(0, 10e9, ''), e(1e9, 6e9, 'loop'), e(2e9, 1e9, 'dot'), e(3e9, 2e9, 'copy'), e(8e9, 1e9, 'dot')]
+    assert trace.by_scope(events[::-1], of) == {trace.REST: 3.0, 'a': 5.0, 'b': 2.0}
+
+
+def test_a_trace_gives_every_scope_its_time():
+    @jax.jit
+    def work(x):
+        with jax.named_scope('long'):
+            y = jax.lax.fori_loop(0, 200, lambda _, a: jnp.tanh(a @ x), x)
+        with jax.named_scope('short'):
+            return jnp.sort(y, 0)
+
+    x = jnp.ones((200, 200)) / 200
+    compiled = work.lower(x).compile()
+    jax.block_until_ready(compiled(x))
+    seconds = trace.measure(lambda: compiled(x), compiled.as_text(), ('long', 'short', 'none'))
+    assert seconds['long'] > 5 * seconds['short'] > 0 == seconds['none']
+    assert seconds['long'] > seconds[trace.REST]
+
+
+def test_the_parts_of_a_stage_are_traced_under_their_names():
+    before = [getattr(*where) for where in profile.PARTS.values()]
+    model = problem.reference(SMOKE)
+    state = training.init_stream(model, jax.random.key(0), sum(SMOKE.fields), len(SMOKE.fields))
+    rows = problem.batches(problem.draw_ids(SMOKE.fields, 2 * SMOKE.batch, 0), SMOKE.batch)
+    c = problem.config(SMOKE)
+    with profile.named_parts():
+        both = lambda s, b: (stage.train_reference(c, model, s, b), training.stream_pass(model, s, b, 1e-3))  # noqa: E731
+        text = jax.jit(both).lower(state, rows).compile().as_text()
+    assert set(trace.scopes(text, profile.PARTS).values()) == {'reference', 'twins'}
+    assert [getattr(*where) for where in profile.PARTS.values()] == before
+
+
+def test_a_stage_is_drawn_by_part(tmp_path, monkeypatch):
+    parts = {name: float(i + 1) for i, name in enumerate(profile.WORDS)}
+    found = {'log': 'a log', 'rows': 1000, 'plain': 36.0, 'parts': parts}
+    monkeypatch.setattr(runner.child, 'run', lambda what, sizes, threads, folder: found)
+    figures = profile.case('smoke', tmp_path)
+    assert (tmp_path / 'stage.png').read_bytes().startswith(b'\x89PNG')
+    assert sum(figures[f'stage_part_{name}']['ratio'] for name in parts) == pytest.approx(1)
+    assert figures['stage_traced']['ratio'] == 1.0  # without reading and saving
 
 
 def test_both_sides_take_their_better_number_of_threads():

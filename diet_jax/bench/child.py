@@ -13,7 +13,7 @@ import time
 def run(what: str, sizes: str, threads: int = 0, cache: str = '', folder: str | os.PathLike = ''):
     """Starts the child and reads what it found.
 
-    Args: threads: 0 for all cores; cache: folder of the compilation cache; folder: where `long` may write.
+    Args: threads: 0 for all cores; cache: folder of the compilation cache; folder: that of `long` and `profile`.
 
     Raises: RuntimeError with the child's last lines.
     """
@@ -41,6 +41,10 @@ def _main(what: str, sizes: str, threads: int, begun: float, folder: str):
         from diet_jax.bench import long
 
         return long.run(SIZES[sizes], folder)
+    if what == 'profile':
+        from diet_jax.bench import profile
+
+        return profile.run(sizes, folder)
     import torch
 
     from diet_jax.bench import against_torch

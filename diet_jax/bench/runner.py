@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diet_jax.bench import child, clock, devices, gpu, influence, long, precision, unrolling, vocabulary
+from diet_jax.bench import child, clock, devices, gpu, influence, long, precision, profile, unrolling, vocabulary
 from diet_jax.bench.clock import Seconds
 from diet_jax.bench.sizes import SIZES
 from diet_jax.disk import write_json
@@ -92,7 +92,7 @@ CASES: dict[str, Callable[[str, Path], dict]] = {  # (name of SIZES, workdir) ->
     'start': start,
     'torch': against_torch,
 }
-LONG = {'devices': _here(devices.case), 'long': long.case}  # only where they are named
+LONG = {'devices': _here(devices.case), 'long': long.case, 'profile': profile.case}  # only where they are named
 
 
 def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool = False) -> dict:
