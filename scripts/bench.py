@@ -3,7 +3,8 @@
     python scripts/bench.py --workdir=runs/bench [--only=influence,unroll,torch]
 
 Writes bench.json and prints a table with ratios and targets. Under 8 minutes on 2 idle cores. --gpu measures rows/s and
-bandwidth on a GPU instead.
+bandwidth on a GPU instead. Run only where they are named: `devices`, `long` (100 million rows, half an hour) and
+`profile` (a picture of a stage's time by part, stage.png).
 """
 
 from absl import flags
@@ -11,7 +12,11 @@ from absl import flags
 from diet_jax import cli
 
 flags.DEFINE_string('workdir', None, 'Where to write bench.json; made if absent.')
-flags.DEFINE_list('only', [], 'influence, vocabulary, unroll, bf16, start, torch, devices; empty = all but the last.')
+flags.DEFINE_list(
+    'only',
+    [],
+    'influence, vocabulary, unroll, bf16, start, torch; devices, long, profile; empty = all but the last three.',
+)
 flags.DEFINE_enum('sizes', 'full', ['full', 'smoke'], 'smoke: tiny shapes, to see that it runs.')
 flags.DEFINE_bool('gpu', False, 'Measure against the memory bandwidth of a GPU; refuses where there is none.')
 flags.mark_flags_as_required(['workdir'])

@@ -8,11 +8,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
-from diet_jax import models
-from diet_jax.bench import against_torch, clock, gpu, influence, precision, problem, runner, unrolling, vocabulary
+from diet_jax import models, stage, stream, training
+from diet_jax.bench import (
+    against_torch,
+    clock,
+    gpu,
+    influence,
+    long,
+    precision,
+    problem,
+    profile,
+    runner,
+    trace,
+    unrolling,
+    vocabulary,
+)
 from diet_jax.bench.clock import Seconds
 from diet_jax.bench.sizes import FULL, SMOKE
+from diet_jax.checks import check_config
+from diet_jax.data import generated
 from diet_jax.errors import UserError
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
@@ -38,10 +54,88 @@ def test_keys_of_the_full_sizes_are_those_with_targets():
         f'{part}_{large}_vs_{small}_ids' for part in ('reference_step_time', 'outer_step_time', 'outer_step_memory')
     }
     names.add(f'unroll_memory_t{FULL.unrolls[-1]}_vs_t{FULL.unrolls[0]}')
+    blocks = FULL.long[0]
+    names |= {f'{what}_block_{blocks}_vs_{blocks // 10}' for what in ('stage_time', 'peak_memory')}
     assert names == runner.AT_MOST.keys()
     meta = {f'vs_torch_meta_gradient_t{t}{end}' for t in FULL.unrolls[:2] for end in ('', '_subtable')}
     assert meta < runner.AT_LEAST.keys()
     assert sum(FULL.fields) == 45_560 and len(FULL.fields) == 30
+
+
+def test_a_long_stream_is_read_after_every_stage(tmp_path, monkeypatch):
+    monkeypatch.setattr(long, 'config', lambda sizes: tiny.get_config())  # its stage is compiled once for all tests
+    driver = stream.distill
+
+    def tiny_driver(config, folder, after_stage):
+        monkeypatch.setattr(stream, 'distill', driver)
+        return tiny.distill(folder, config, after_stage=after_stage)
+
+    monkeypatch.setattr(stream, 'distill', tiny_driver)
+    readings = long.run(SMOKE._replace(long=(4, tiny.ROWS)), tmp_path / 'long')
+    assert len(readings.seconds) == len(readings.total) == len(readings.peak_bytes) == 4
+    assert all(0 < a < b for a, b in zip(readings.seconds, readings.total))
+    assert readings.peak_bytes == sorted(readings.peak_bytes)
+
+
+def test_a_long_stream_is_never_stored_and_grows_within_its_capacity():
+    c, (blocks, rows) = long.config(FULL), FULL.long
+    assert blocks * rows == 100_000_000 and rows >= generated.ROWS
+    assert 1 <= c.memory.row_budget * rows and c.memory.row_budget * rows * blocks < c.memory.capacity
+    check_config(c, 1)
+    check_config(long.config(SMOKE), 1)
+
+
+def test_late_blocks_are_compared_with_early_ones():
+    made = long.Readings([9.0] * 2 + [2.0, 4.0] + [9.0] * 14 + [6.0, 6.0], [1.0] * 20, [*range(1, 21)], 50, 1)
+    found = long.figures(made)
+    assert found['stage_time_block_20_vs_2']['ratio'] == 2.0  # blocks 19 and 20 against 3 and 4
+    assert found['peak_memory_block_20_vs_2']['ratio'] == 10.0
+    assert found['long_stream_rows']['value'] == 50.0
+
+
+def test_an_event_within_another_is_not_counted_twice():
+    of, e = {'loop': 'a', 'dot': 'b'}, trace.Event
+    events = [e(0, 10e9, ''), e(1e9, 6e9, 'loop'), e(2e9, 1e9, 'dot'), e(3e9, 2e9, 'copy'), e(8e9, 1e9, 'dot')]
+    assert trace.by_scope(events[::-1], of) == {trace.REST: 3.0, 'a': 5.0, 'b': 2.0}
+
+
+def test_a_trace_gives_every_scope_its_time():
+    @jax.jit
+    def work(x):
+        with jax.named_scope('long'):
+            y = jax.lax.fori_loop(0, 200, lambda _, a: jnp.tanh(a @ x), x)
+        with jax.named_scope('short'):
+            return jnp.sort(y, 0)
+
+    x = jnp.ones((200, 200)) / 200
+    compiled = work.lower(x).compile()
+    jax.block_until_ready(compiled(x))
+    seconds = trace.measure(lambda: compiled(x), compiled.as_text(), ('long', 'short', 'none'))
+    assert seconds['long'] > 5 * seconds['short'] > 0 == seconds['none']
+    assert seconds['long'] > seconds[trace.REST]
+
+
+def test_the_parts_of_a_stage_are_traced_under_their_names():
+    before = [getattr(*where) for where in profile.PARTS.values()]
+    model = problem.reference(SMOKE)
+    state = training.init_stream(model, jax.random.key(0), sum(SMOKE.fields), len(SMOKE.fields))
+    rows = problem.batches(problem.draw_ids(SMOKE.fields, 2 * SMOKE.batch, 0), SMOKE.batch)
+    c = problem.config(SMOKE)
+    with profile.named_parts():
+        both = lambda s, b: (stage.train_reference(c, model, s, b), training.stream_pass(model, s, b, 1e-3))  # noqa: E731
+        text = jax.jit(both).lower(state, rows).compile().as_text()
+    assert set(trace.scopes(text, profile.PARTS).values()) == {'reference', 'twins'}
+    assert [getattr(*where) for where in profile.PARTS.values()] == before
+
+
+def test_a_stage_is_drawn_by_part(tmp_path, monkeypatch):
+    parts = {name: float(i + 1) for i, name in enumerate(profile.WORDS)}
+    found = {'log': 'a log', 'rows': 1000, 'plain': 36.0, 'parts': parts}
+    monkeypatch.setattr(runner.child, 'run', lambda what, sizes, threads, folder: found)
+    figures = profile.case('smoke', tmp_path)
+    assert (tmp_path / 'stage.png').read_bytes().startswith(b'\x89PNG')
+    assert sum(figures[f'stage_part_{name}']['ratio'] for name in parts) == pytest.approx(1)
+    assert figures['stage_traced']['ratio'] == 1.0  # without reading and saving
 
 
 def test_both_sides_take_their_better_number_of_threads():
@@ -87,7 +181,7 @@ def test_bf16_is_near_and_not_equal():
 
 def test_a_run_writes_bench_json_and_keeps_what_it_did_not_measure(tmp_path, monkeypatch, capsys):
     found = {'influence_vs_forward_rate': clock.figure(1.0, 'rows/s', 'forward pass', 0.4)}
-    monkeypatch.setitem(runner.CASES, 'influence', lambda sizes: found)
+    monkeypatch.setitem(runner.CASES, 'influence', lambda sizes, workdir: found)
     (tmp_path / 'bench.json').write_text(json.dumps({'old': clock.figure(3.0, 'ms')}))
     result = runner.bench(tmp_path, ['influence'], 'smoke')
     assert json.loads((tmp_path / 'bench.json').read_text()) == result

@@ -108,8 +108,9 @@ def test_a_stream_made_when_read_holds_what_the_stored_one_does(tmp_path):
 
 def test_a_stream_made_when_read_leaves_no_file_and_its_slots_never_move(tmp_path):
     small = dict(rows_per_block=ROWS, users=50, items=40)
-    stream = open_stream(simulated_data(blocks=2, **small), tmp_path, log=lambda line: None)
-    assert isinstance(stream, GeneratedStream) and not list(tmp_path.iterdir())
+    workdir = tmp_path / "run"
+    stream = open_stream(simulated_data(blocks=2, **small), workdir, log=lambda line: None)
+    assert isinstance(stream, GeneratedStream) and workdir.is_dir() and not list(workdir.iterdir())
     longer = GeneratedStream(check_data(simulated_data(blocks=30, **small)))
     assert [b.num_slots for b in longer.blocks[:2]] == [b.num_slots for b in stream.blocks]
     np.testing.assert_array_equal(longer.load(1).ids, stream.load(1).ids)

@@ -10,22 +10,24 @@ import sys
 import time
 
 
-def run(what: str, sizes: str, threads: int = 0, cache: str = ''):
-    """Starts the child and reads what it found; threads 0: all cores; cache: folder of the compilation cache.
+def run(what: str, sizes: str, threads: int = 0, cache: str = '', folder: str | os.PathLike = ''):
+    """Starts the child and reads what it found.
+
+    Args: threads: 0 for all cores; cache: folder of the compilation cache; folder: that of `long` and `profile`.
 
     Raises: RuntimeError with the child's last lines.
     """
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
     if cache:
         env |= {'JAX_COMPILATION_CACHE_DIR': cache, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3'}
-    command = [sys.executable, '-m', 'diet_jax.bench.child', what, sizes, str(threads), str(time.time())]
+    command = [sys.executable, '-m', 'diet_jax.bench.child', what, sizes, str(threads), str(time.time()), str(folder)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f'{what} on {threads or "all"} threads: ' + ' '.join(done.stderr.split()[-60:]))
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _main(what: str, sizes: str, threads: int, begun: float):
+def _main(what: str, sizes: str, threads: int, begun: float, folder: str):
     if threads:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
     from diet_jax.bench.sizes import SIZES
@@ -35,6 +37,14 @@ def _main(what: str, sizes: str, threads: int, begun: float):
 
         start.first_stage(SIZES[sizes])
         return time.time() - begun
+    if what == 'long':
+        from diet_jax.bench import long
+
+        return long.run(SIZES[sizes], folder)
+    if what == 'profile':
+        from diet_jax.bench import profile
+
+        return profile.run(sizes, folder)
     import torch
 
     from diet_jax.bench import against_torch
@@ -44,4 +54,4 @@ def _main(what: str, sizes: str, threads: int, begun: float):
 
 
 if __name__ == '__main__':
-    print(json.dumps(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))))
+    print(json.dumps(_main(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diet_jax.bench import child, clock, devices, gpu, influence, precision, unrolling, vocabulary
+from diet_jax.bench import child, clock, devices, gpu, influence, long, precision, profile, unrolling, vocabulary
 from diet_jax.bench.clock import Seconds
 from diet_jax.bench.sizes import SIZES
 from diet_jax.disk import write_json
@@ -34,21 +34,23 @@ AT_MOST = {
     'outer_step_time_10m_vs_10k_ids': 1.3,
     'outer_step_memory_10m_vs_10k_ids': 1.3,
     'unroll_memory_t200_vs_t20': 3,
+    'stage_time_block_100_vs_10': 1.05,
+    'peak_memory_block_100_vs_10': 1.05,
 }
 
 
 def _here(case: Callable) -> Callable:
-    return lambda sizes: case(SIZES[sizes])
+    return lambda sizes, workdir: case(SIZES[sizes])
 
 
-def start(sizes: str) -> dict:
+def start(sizes: str, workdir: Path) -> dict:
     """`start_seconds_warm_cache`: the second process, with what the first compiled; ratio to the first."""
     with tempfile.TemporaryDirectory() as cache:
         cold, warm = (child.run('start', sizes, cache=cache) for _ in range(2))
     return {'start_seconds_warm_cache': clock.figure(warm, 's', 'empty cache', warm / cold)}
 
 
-def against_torch(sizes: str) -> dict:
+def against_torch(sizes: str, workdir: Path) -> dict:
     """`vs_torch_*`: how many times as fast as PyTorch, each side on its better number of threads; {} without it."""
     if importlib.util.find_spec('torch') is None:
         print("torch: not installed, left out (pip install 'diet-jax[torch]')")
@@ -82,7 +84,7 @@ def best_of_threads(found: Mapping[int, Mapping]) -> dict:
     return out
 
 
-CASES: dict[str, Callable[[str], dict]] = {
+CASES: dict[str, Callable[[str, Path], dict]] = {  # (name of SIZES, workdir) -> {name: figure}
     'influence': _here(influence.case),
     'vocabulary': _here(vocabulary.case),
     'unroll': _here(unrolling.case),
@@ -90,7 +92,7 @@ CASES: dict[str, Callable[[str], dict]] = {
     'start': start,
     'torch': against_torch,
 }
-LONG = {'devices': _here(devices.case)}  # only where it is named
+LONG = {'devices': _here(devices.case), 'long': long.case, 'profile': profile.case}  # only where they are named
 
 
 def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool = False) -> dict:
@@ -112,7 +114,7 @@ def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool =
     result = _read(path)
     for name in only or cases:
         begun = time.perf_counter()
-        found = known[name](sizes)
+        found = known[name](sizes, path.parent)
         result.update(found)
         write_json(path, result)
         print(f'{name}: {time.perf_counter() - begun:.0f} s')

@@ -23,8 +23,9 @@ class Sizes(NamedTuple):
     outer_rows: int = 512
     unrolls: tuple[int, int, int] = (20, 60, 200)
     vocabularies: tuple[int, int] = (10_000, 10_000_000)
-    per_sample: tuple[int, int] = (2048, 64)  # rows of a per-sample gradient: gathered rows, whole tables
+    per_sample: tuple[int, int] = (256, 16)  # rows PyTorch is fastest with: gathered rows, whole tables
     simulated: tuple[int, int] = (8, 10_000)  # blocks, rows of each
+    long: tuple[int, int] = (100, 1_000_000)  # the same, of the long stream
     repeats: int = 7
 
 
@@ -43,6 +44,7 @@ SMOKE = Sizes(
     vocabularies=(60, 600),
     per_sample=(16, 4),
     simulated=(2, 200),
+    long=(4, 120),
     repeats=2,
 )
 SIZES = {'full': FULL, 'smoke': SMOKE}

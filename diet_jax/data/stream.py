@@ -155,6 +155,7 @@ def open_stream(data, workdir, log: Callable[[str], None] = print, prepares: boo
 
     data = check_data(data)
     if data["source"] == "simulated" and data["simulated"]["rows_per_block"] >= generated.ROWS:
+        Path(workdir).mkdir(parents=True, exist_ok=True)  # as preparing would
         return generated.GeneratedStream(data)
     folder = Path(workdir) / "blocks" / data_digest(data)
     manifest = prepare.read_manifest(folder)

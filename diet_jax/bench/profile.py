@@ -1,0 +1,162 @@
+"""Where the time of one whole stage goes: a picture of the last stage of KuaiRand by part.
+
+The stage is the driver's, compiled as a whole and run warm on one core under XLA's profiler. The parts are the
+functions that `stage.make_stage_update` is composed of; each is traced under its name here, and `trace` adds up the
+operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import runpy
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from diet_jax import codebook, parallel, stage, training
+from diet_jax.bench import clock, trace
+from diet_jax.config import default_config
+from diet_jax.disk import write_bytes
+from diet_jax.schema import simulated_data
+
+REPEATS = 3
+PARTS = {  # of a stage; a function within another counts as the outer one
+    'reference': (stage, 'train_reference'),
+    'twins': (training, 'stream_pass'),
+    'codebook': (codebook, 'extend'),
+    'influence': (stage, 'score_influence'),
+    'addressing': (stage, 'address_and_fuse'),
+    'refinement': (stage, 'refine'),
+    'check': (stage, 'do_no_harm'),
+}
+WORDS = {
+    'reference': 'reference model: test, then train',
+    'twins': 'twins: three more such models',
+    'codebook': 'codebook: codes of the ids',
+    'influence': 'influence of rows and entries',
+    'addressing': 'addressing and fusion',
+    'refinement': 'refinement: the outer steps',
+    'check': 'do-no-harm check',
+    trace.REST: 'rest, and between operations',
+    'read': 'waiting for the block',
+    'save': 'metrics, artifact, checkpoint',
+}
+
+
+def config(sizes: str):
+    """(name of the log, config): KuaiRand where it is at hand, else a simulated stream."""
+    path = Path('configs/kuairand.py')
+    if sizes == 'full' and path.exists():
+        c = runpy.run_path(str(path))['get_config']()
+        if Path(c.data.root).is_dir():
+            return 'KuaiRand', c
+    c = default_config()
+    c.data = simulated_data(**({'blocks': 5, 'rows_per_block': 20_000} if sizes == 'full' else {'blocks': 2}))
+    return 'a simulated stream', c
+
+
+@contextlib.contextmanager
+def named_parts():
+    """What is traced meanwhile carries the names of PARTS."""
+    functions = {name: getattr(module, function) for name, (module, function) in PARTS.items()}
+    try:
+        for name, (module, function) in PARTS.items():
+            setattr(module, function, _named(name, functions[name]))
+        yield
+    finally:
+        for name, (module, function) in PARTS.items():
+            setattr(module, function, functions[name])
+
+
+def _named(name: str, function):
+    @functools.wraps(function)
+    def called(*args, **kwargs):
+        with jax.named_scope(name):
+            return function(*args, **kwargs)
+
+    return called
+
+
+def run(sizes: str, folder) -> dict:
+    """Distills the log into `folder`, which is emptied before, and runs its last stage again under the profiler.
+
+    Returns: {'log', 'rows', 'plain' (seconds of the compiled stage without the profiler), 'parts' (seconds, by name)};
+    medians.
+    """
+    from diet_jax import stream
+
+    shutil.rmtree(folder, ignore_errors=True)
+    log, c = config(sizes)
+    done = stream.distill(c, folder, devices=jax.devices()[:1])
+    beside = tuple((twin.candidate.model, twin.lr) for twin in done.twins)
+    update = stage.make_stage_update(done.config, done.reference, done.students, parallel.AXIS, beside)
+    block, batches = done.block(done.done - 1)
+    with named_parts():
+        compiled = parallel.pmapped(update, done.devices).lower(done.state, batches).compile()
+    call = lambda: jax.block_until_ready(compiled(done.state, batches))  # noqa: E731
+    call()
+    plain, traced, text = [], [], compiled.as_text()
+    for _ in range(REPEATS):
+        begun = time.perf_counter()
+        call()
+        plain.append(time.perf_counter() - begun)
+        traced.append(trace.measure(call, text, tuple(PARTS)))
+    parts = {name: float(np.median([one[name] for one in traced])) for name in traced[0]}
+    lines = [line['seconds'] for line in stream.read_metrics(folder)[1:]]  # the first compiles what saving needs
+    parts |= {name: float(np.median([s[name] for s in lines])) for name in ('read', 'save')}
+    return {'log': log, 'rows': len(block.label), 'plain': float(np.median(plain)), 'parts': parts}
+
+
+def picture(found: Mapping) -> bytes:
+    """PNG: a bar a part, the longest first; what lies outside the compiled stage in grey."""
+    from diet_jax.report import figures
+
+    parts = dict(sorted(found['parts'].items(), key=lambda part: -part[1]))
+    whole = sum(parts.values())
+
+    def draw(fig) -> None:
+        ax = fig.subplots()
+        colours = [figures.GREY if name in ('read', 'save') else figures.BLUE for name in parts]
+        milliseconds = [1e3 * seconds for seconds in parts.values()]
+        bars = ax.barh(range(len(parts)), milliseconds, color=colours, height=0.7)
+        shares = [f'{ms:.0f} ms, {ms / whole / 10:.0f} %' for ms in milliseconds]
+        ax.bar_label(bars, shares, padding=4, color=figures.INK)
+        ax.set_yticks(range(len(parts)), [WORDS[name] for name in parts], color=figures.INK)
+        ax.invert_yaxis()
+        ax.grid(axis='y', visible=False)
+        ax.set_xlim(0, 1.25 * max(milliseconds))
+        ax.set_xlabel('milliseconds, one core; blue: the compiled stage, grey: the driver around it')
+        ax.set_title(
+            f'One stage of {found["log"]}: {found["rows"]:,} rows in {1e3 * whole:,.0f} ms', loc='left', fontsize=11
+        )
+
+    return figures.png(draw, (figures.PAGE, 4.0))
+
+
+def figures_of(found: Mapping) -> dict:
+    """`stage_part_<name>`: ms, the ratio is the share of the whole; `stage_traced`: all compiled parts against a run
+    without the profiler."""
+    parts = found['parts']
+    whole = sum(parts.values())
+    out = {
+        f'stage_part_{name}': clock.figure(1e3 * seconds, 'ms', 'whole stage', seconds / whole)
+        for name, seconds in parts.items()
+    }
+    compiled = sum(seconds for name, seconds in parts.items() if name not in ('read', 'save'))
+    out['stage_traced'] = clock.figure(1e3 * compiled, 'ms', 'not traced', compiled / found['plain'])
+    return out
+
+
+def case(sizes: str, workdir: Path) -> dict:
+    """`figures_of` a run in `workdir`/profile, in a process with one core; draws `workdir`/stage.png."""
+    from diet_jax.bench import child
+
+    found = child.run('profile', sizes, threads=1, folder=workdir / 'profile')
+    png = picture(found)
+    write_bytes(workdir / 'stage.png', lambda file: file.write(png))
+    return figures_of(found)

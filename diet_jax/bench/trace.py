@@ -1,0 +1,90 @@
+"""Time of a compiled function's run by the `jax.named_scope` that its operations were traced in.
+
+XLA's profiler names every operation that the CPU runs, and the compiled text says in which scope each was traced.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+REST = 'rest'  # operations that belong to no scope, and the time between operations
+WAITS = 'wait for completion'  # in the name of what is no work
+_INSTRUCTION = re.compile(r'^ +(?:ROOT )?%?([\w.\-]+) = ')
+_TRACED_IN = re.compile(r'op_name="([^"]*)"')
+
+
+class Event(NamedTuple):
+    """Something that a thread did; an event that lies within another is a part of it."""
+
+    start: float  # nanoseconds
+    duration: float
+    name: str  # of the operation, '' if it is none
+
+
+def scopes(compiled_text: str, names: Iterable[str]) -> dict[str, str]:
+    """{operation: the outermost of `names` in which it was traced}.
+
+    What the compiler made itself was traced nowhere: in the body of a loop or a fusion it counts as most of what is
+    around it; in the main program it is left out.
+    """
+    names, found, without, entry = set(names), {}, [], False
+    body: Counter[str] = Counter()
+    for line in [*compiled_text.splitlines(), '}']:
+        if line.startswith(('}', 'ENTRY')):
+            if body and not entry:
+                found |= dict.fromkeys(without, body.most_common(1)[0][0])
+            body, without, entry = Counter(), [], line.startswith('ENTRY')
+        elif operation := _INSTRUCTION.match(line):
+            path = _TRACED_IN.search(line)
+            scope = next((part for part in path[1].split('/') if part in names), '') if path else ''
+            if scope:
+                found[operation[1]] = scope
+                body[scope] += 1
+            else:
+                without.append(operation[1])
+    return found
+
+
+def by_scope(events: Sequence[Event], scope_of: Mapping[str, str]) -> dict[str, float]:
+    """Seconds of each scope on one thread. An event's time is its own less that of the events in it; one without a
+    scope belongs to the scope of the event that it lies in, else to REST."""
+    seconds: dict[str, float] = {}
+    stack: list[tuple[float, str]] = []  # (end, scope) of the events around
+    for event in sorted(events, key=lambda e: (e.start, -e.duration)):
+        while stack and stack[-1][0] <= event.start:
+            stack.pop()
+        around = stack[-1][1] if stack else ''
+        scope = scope_of.get(event.name) or around or REST
+        if stack:  # what it takes, the event around it does not
+            seconds[around] = seconds.get(around, 0.0) - event.duration / 1e9
+        seconds[scope] = seconds.get(scope, 0.0) + event.duration / 1e9
+        stack.append((event.start + event.duration, scope))
+    return seconds
+
+
+def measure(call: Callable[[], object], compiled_text: str, names: Sequence[str]) -> dict[str, float]:
+    """Seconds of one `call` of a function that has run before, by scope and REST; on one core."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            jax.block_until_ready(call())
+        (path,) = Path(folder).glob('**/*.xplane.pb')
+        planes = jax.profiler.ProfileData.from_file(str(path)).planes
+    scope_of, total = scopes(compiled_text, names), dict.fromkeys([*names, REST], 0.0)
+    for plane in planes:
+        for line in plane.lines:
+            events = [
+                Event(e.start_ns, e.duration_ns, dict(e.stats).get('hlo_op', ''))
+                for e in line.events
+                if WAITS not in e.name
+            ]
+            if any(event.name for event in events):
+                for scope, seconds in by_scope(events, scope_of).items():
+                    total[scope] += seconds
+    return total
