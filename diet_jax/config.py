@@ -107,7 +107,7 @@ def default_config() -> ConfigDict:
             confirmation=False,  # the confirmation set too: once a release
             stage=0,  # 0 = the last that the protocol allows
             full_seeds=6,
-            distillations=3,  # seeds: config.seed and those that follow
+            distillations=5,  # seeds: config.seed and those that follow; three mislead (docs/results/fidelity.md)
             view='blend',  # label of the memory: 'blend' | 'soft' | 'mean' | 'hard'
             codebook=True,  # students on codes, or on the ids of the representative rows
             rivals=STRONGEST,

@@ -1,6 +1,6 @@
 """The trend instrument: does the memory rank a pool of candidates as the full log does?
 
-Every candidate is trained on the full log (6 seeds), on the memory (3 distillations x 3 student seeds) and on what
+Every candidate is trained on the full log (6 seeds), on the memory (5 distillations x 3 student seeds) and on what
 every rival offers, by the protocol of one stage (`protocol`); `agreement` turns the raw scores into figures. A finished
 side of a candidate is kept, and done again only when what it was trained on or how has changed.
 
