@@ -23,7 +23,7 @@ demo: env
 
 test: env
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -x
+	$(BIN)/python -m pytest -x --numprocesses=2 --dist=loadfile
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info runs/demo

@@ -66,7 +66,7 @@ def default_config() -> ConfigDict:
             models=(dict(model='deepfm', hidden=(16,)),),  # a small one: half the time, the same gain
             pool=4,
             max_age=400,
-            outer_steps=8,
+            outer_steps=4,
             inner_steps=20,
             window=20,
             remat=False,  # True: less memory for a window that is short enough to be plain (unroll.py); others always
@@ -80,7 +80,7 @@ def default_config() -> ConfigDict:
             held_share=0.2,  # of a block, for the do-no-harm check
             restart_moved=0.5,  # pooled students start over when more of the block's ids than this changed code
             check_rows=2048,
-            check_epochs=3,
+            check_epochs=2,
             check_batch=128,
             check_seeds=1,
             check_lr=3e-3,
