@@ -115,11 +115,14 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
 
         before = entry_logits(reference, state.reference, state.memory, shards)
         trained, logits = train_reference(config, reference, state.reference, block, axis, shards)
-        passed = [
-            tr.stream_pass(m, s, block, lr, axis, shards=shards) for (m, lr), s in zip(twins, state.twins, strict=True)
-        ]
+        with jax.named_scope('twins'):
+            passed = [
+                tr.stream_pass(m, s, block, lr, axis, shards=shards)
+                for (m, lr), s in zip(twins, state.twins, strict=True)
+            ]
         table, head = trained.params['table'], trained.params['head']
-        book, moved = cb.extend(state.codebook, table, rows.ids, rows.weight, axis, shards)
+        with jax.named_scope('codebook'):
+            book, moved = cb.extend(state.codebook, table, rows.ids, rows.weight, axis, shards)
         of_rows, of_entries = score_influence(config, reference, trained, state.memory, rows, address_key, axis, shards)
         memory, addressed, addressing = address_and_fuse(
             config,
@@ -178,6 +181,7 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
     return stage_update
 
 
+@jax.named_scope('reference')  # names in a profile: scripts/bench.py --only=profile
 def train_reference(config, reference, stream: tr.StreamState, block: tr.Batches, axis=None, shards=None):
     """Mechanism 2: test, then train, in one pass. Returns (StreamState, progressive logits f32[S, b])."""
     return tr.stream_pass(reference, stream, block, config.reference.learning_rate, axis, shards=shards)
@@ -188,6 +192,7 @@ def entry_logits(reference, stream: tr.StreamState, memory: mem.Memory, shards=N
     return reference.rows(stream.params['head'], tables.gather_common(stream.params['table'], memory.ids, shards))
 
 
+@jax.named_scope('influence')
 def score_influence(
     config, reference, trained: tr.StreamState, memory: mem.Memory, rows: Rows, key, axis=None, shards=None
 ):
@@ -231,6 +236,7 @@ def score_influence(
     )
 
 
+@jax.named_scope('addressing')
 def address_and_fuse(
     config,
     table: jax.Array,
@@ -278,6 +284,7 @@ def address_and_fuse(
     )
 
 
+@jax.named_scope('refinement')
 def refine(
     config, students, teacher, memory: mem.Memory, addressed, code, pools, outer, moved, rows: Rows, key, axis=None
 ):
@@ -348,6 +355,7 @@ def refine(
     return refined, tuple(new_pools), outer, {'outer_loss': loss, 'meta_gradient_norm': norm}
 
 
+@jax.named_scope('check')
 def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, rows: Rows, key, axis=None):
     """The refinement stays only if students trained on the refined memory are better on the held-out slice.
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from diet_jax import models, stage, stream, training
+from diet_jax import models, stage, stream
 from diet_jax.bench import (
     against_torch,
     clock,
@@ -115,17 +115,14 @@ def test_a_trace_gives_every_scope_its_time():
     assert seconds['long'] > seconds[trace.REST]
 
 
-def test_the_parts_of_a_stage_are_traced_under_their_names():
-    before = [getattr(*where) for where in profile.PARTS.values()]
-    model = problem.reference(SMOKE)
-    state = training.init_stream(model, jax.random.key(0), sum(SMOKE.fields), len(SMOKE.fields))
+def test_a_stage_names_its_parts():
+    c, model = problem.config(SMOKE), problem.reference(SMOKE)
+    students = (problem.reference(SMOKE, 'fm'),)
+    update = stage.make_stage_update(c, model, students, None, ((model, 1e-3),))
+    state = problem.first_state(c, SMOKE.fields, model, students, (model,))
     rows = problem.batches(problem.draw_ids(SMOKE.fields, 2 * SMOKE.batch, 0), SMOKE.batch)
-    c = problem.config(SMOKE)
-    with profile.named_parts():
-        both = lambda s, b: (stage.train_reference(c, model, s, b), training.stream_pass(model, s, b, 1e-3))  # noqa: E731
-        text = jax.jit(both).lower(state, rows).compile().as_text()
-    assert set(trace.scopes(text, profile.PARTS).values()) == {'reference', 'twins'}
-    assert [getattr(*where) for where in profile.PARTS.values()] == before
+    text = jax.jit(update).lower(state, rows).as_text(debug_info=True)
+    assert all(f'/{name}/' in text for name in profile.PARTS)
 
 
 def test_a_stage_is_drawn_by_part(tmp_path, monkeypatch):

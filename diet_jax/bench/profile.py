@@ -1,14 +1,11 @@
 """Where the time of one whole stage goes: a picture of the last stage of KuaiRand by part.
 
-The stage is the driver's, compiled as a whole and run warm on one core under XLA's profiler. The parts are the
-functions that `stage.make_stage_update` is composed of; each is traced under its name here, and `trace` adds up the
-operations.
+The stage is the driver's, compiled as a whole and run warm on one core under XLA's profiler. The parts are the scopes
+that `stage` names; `trace` adds up their operations.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import runpy
 import shutil
 import time
@@ -18,22 +15,14 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from diet_jax import codebook, parallel, stage, training
+from diet_jax import parallel, stage
 from diet_jax.bench import clock, trace
 from diet_jax.config import default_config
 from diet_jax.disk import write_bytes
 from diet_jax.schema import simulated_data
 
 REPEATS = 3
-PARTS = {  # of a stage; a function within another counts as the outer one
-    'reference': (stage, 'train_reference'),
-    'twins': (training, 'stream_pass'),
-    'codebook': (codebook, 'extend'),
-    'influence': (stage, 'score_influence'),
-    'addressing': (stage, 'address_and_fuse'),
-    'refinement': (stage, 'refine'),
-    'check': (stage, 'do_no_harm'),
-}
+PARTS = ('reference', 'twins', 'codebook', 'influence', 'addressing', 'refinement', 'check')  # scopes in `stage`
 WORDS = {
     'reference': 'reference model: test, then train',
     'twins': 'twins: three more such models',
@@ -60,28 +49,6 @@ def config(sizes: str):
     return 'a simulated stream', c
 
 
-@contextlib.contextmanager
-def named_parts():
-    """What is traced meanwhile carries the names of PARTS."""
-    functions = {name: getattr(module, function) for name, (module, function) in PARTS.items()}
-    try:
-        for name, (module, function) in PARTS.items():
-            setattr(module, function, _named(name, functions[name]))
-        yield
-    finally:
-        for name, (module, function) in PARTS.items():
-            setattr(module, function, functions[name])
-
-
-def _named(name: str, function):
-    @functools.wraps(function)
-    def called(*args, **kwargs):
-        with jax.named_scope(name):
-            return function(*args, **kwargs)
-
-    return called
-
-
 def run(sizes: str, folder) -> dict:
     """Distills the log into `folder`, which is emptied before, and runs its last stage again under the profiler.
 
@@ -96,8 +63,7 @@ def run(sizes: str, folder) -> dict:
     beside = tuple((twin.candidate.model, twin.lr) for twin in done.twins)
     update = stage.make_stage_update(done.config, done.reference, done.students, parallel.AXIS, beside)
     block, batches = done.block(done.done - 1)
-    with named_parts():
-        compiled = parallel.pmapped(update, done.devices).lower(done.state, batches).compile()
+    compiled = parallel.pmapped(update, done.devices).lower(done.state, batches).compile()
     call = lambda: jax.block_until_ready(compiled(done.state, batches))  # noqa: E731
     call()
     plain, traced, text = [], [], compiled.as_text()
@@ -105,7 +71,7 @@ def run(sizes: str, folder) -> dict:
         begun = time.perf_counter()
         call()
         plain.append(time.perf_counter() - begun)
-        traced.append(trace.measure(call, text, tuple(PARTS)))
+        traced.append(trace.measure(call, text, PARTS))
     parts = {name: float(np.median([one[name] for one in traced])) for name in traced[0]}
     lines = [line['seconds'] for line in stream.read_metrics(folder)[1:]]  # the first compiles what saving needs
     parts |= {name: float(np.median([s[name] for s in lines])) for name in ('read', 'save')}
