@@ -182,7 +182,10 @@ def test_predictions_give_the_raw_scores_in_the_order_that_is_said(workdir, resu
             auc = scores[run['side']]['auc']
             if run['side'] != 'full':
                 auc = auc[result['protocol']['distillation_seeds'].index(run['distillation'])]
-            assert roc_auc_score(label, z) == pytest.approx(auc[run['seed']], abs=1e-3)
+            # Rounding keeps the order, and makes ties: a score lies between all of them lost and all of them won.
+            clicked, not_clicked = z[label == 1][:, None], z[label == 0][None]
+            won, tied = (clicked > not_clicked).mean(), (clicked == not_clicked).mean()
+            assert won - 1e-6 <= auc[run['seed']] <= won + tied + 1e-6 and tied < 0.02
 
 
 def test_the_memories_and_the_static_ones_are_asked_for_as_the_protocol_says(workdir, asked):
