@@ -199,7 +199,8 @@ def test_the_memory_side_by_hand(evaluated, workdir):
         scored.append([book.get(v, book[None]) + offset for v in log.values(block.ids[:, f]).to_pylist()])
         offset += field['codes']
     codes, scored = np.stack(codes, 1).astype(np.int32), np.stack(scored, 1).astype(np.int32)
-    data = cd.padded(codes, rows['soft_label'].to_numpy(), rows['weight'].to_numpy(), 64)
+    label = np.mean([rows[name].to_numpy() for name in manifest['views']['blend']], 0)
+    data = cd.padded(codes, label, rows['weight'].to_numpy(), 64)
     for candidate in s['candidates']:
         built, chosen = cd.candidate(candidate['name'], 4, ()), candidate['chosen']['memory']
         model, grid = built.model, cd.train_grid(built, data, 5 * 12, 16, (1, 2), (3e-3, 1e-2), (0, 1))
