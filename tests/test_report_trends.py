@@ -276,13 +276,14 @@ def answered(result, kinds=('memory', 'early_stop')):
 
 
 def test_the_answer_with_twins_is_shown_beside_the_memory_alone(result, markup, tmp_path, monkeypatch):
-    """A table a set that has twins, the picture of the widest; without twins neither."""
+    """Two tables a set that has twins, one by one and together, the picture of the widest; without twins neither."""
     told = answered(result)
     assert told['summary']['confirmation']['answer'] == {}
     tables = {of: trends.answer_table(told, of) for of in told['summary']}
-    assert [len(found) for found in tables.values()] == [1, 0, 1]
+    assert [len(found) for found in tables.values()] == [2, 0, 2]
     for of in ('development', 'all'):
-        (table,), found = tables[of], told['summary'][of]['answer']
+        (table, together), found = tables[of], told['summary'][of]['answer']
+        assert together.header == table.header and 'all 3 distillations asked together' in together.caption
         assert [row[0] for row in table.rows] == ['memory', 'early stop']
         for row, of_kind in zip(table.rows, found.values()):
             for cell, figure in zip(row[1:7:2], ('tau_sig', 'tau_sig_hard', 'error')):
@@ -290,6 +291,9 @@ def test_the_answer_with_twins_is_shown_beside_the_memory_alone(result, markup, 
             for cell, figure in zip(row[2:7:2], ('tau_sig', 'tau_sig_hard', 'error')):
                 assert cell == _shown(of_kind[figure], '.4f' if figure == 'error' else '.3f')
             assert row[7] == f'{of_kind["covered"]["mean"]:.2f}'
+        for row, of_kind in zip(together.rows, found.values()):
+            joint = of_kind['together']
+            assert row[5:] == [f'{joint["plain_error"]:.4f}', f'{joint["error"]:.4f}', f'{joint["covered"]:.2f}']
         said = found['memory']['replicates'][0]
         assert 'the twins lr, fm, mlp, ' in table.caption and said['said'] in table.notes
         assert f'{said["pairs"]} significant, {said["hard"]} hard' in table.caption
