@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax import tables
+from diet_jax.tiling import tiling
 from diet_jax.training import psum
 
 
@@ -82,7 +83,7 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     centroids, counts = means(book.code, book.frequency, book.centroids)
 
     def seeded(centroids, counts):
-        far = jnp.where(pinned, 0.0, whole(assign(table, here(fields), centroids, counts > 0)[1]))
+        far = jnp.where(pinned, 0.0, whole(assign(table, here(fields), here(book.position), centroids, counts > 0)[1]))
         slot = _slots_for_free_codes(fields, jnp.where(pinned, 0.0, frequency), far, counts)
         given = slot < fields.shape[0]
         rows = tables.gather_common(table, slot, shards)
@@ -93,24 +94,48 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     centroids, live = jax.lax.cond(free, seeded, as_they_are, centroids, counts)
 
     points = jnp.where((here(frequency) > 0)[:, None], table, 0.0)
-    code = jnp.where(pinned, own, whole(assign(points, here(fields), centroids, live)[0]))
+    code = jnp.where(pinned, own, whole(assign(points, here(fields), here(book.position), centroids, live)[0]))
     centroids, counts = means(code, frequency, centroids)
     changed = jnp.sum(jnp.where(code != book.code, occurrences, 0.0)) / jnp.maximum(jnp.sum(occurrences), 1.0)
     return Codebook(code, centroids, counts, frequency, fields, book.position), changed
 
 
-def assign(points: jax.Array, fields: jax.Array, centroids: jax.Array, live: jax.Array, chunk: int = 8192):
-    """Nearest live code of each slot's own field. f32[V, D], i32[V], f32[F, C, D], bool[F, C] -> (i32[V], f32[V])."""
-    codes = centroids.shape[1]
+def assign(points: jax.Array, fields: jax.Array, position: jax.Array, centroids: jax.Array, live: jax.Array):
+    """Nearest live code of each slot's own field.
+
+    The slots of a field are gathered into tiles, so that a tile meets the centroids of one field only: a small
+    matrix product whose result stays in the cache.
+
+    Args: points: f32[V, D]; fields, position: i32[V] as in a `Codebook`; of a field, the slots here stand in a row,
+      and padding (position -1) is given the code nearest to the zero vector.
+    Returns: (code i32[V], squared distance f32[V]); centroids: f32[F, C, D], live: bool[F, C].
+    """
+    size, (num_fields, codes, _) = points.shape[0], centroids.shape
     penalty = jnp.sum(centroids**2, -1) + jnp.where(live, 0.0, 1e9)
+    tile = min(tiling().slots, size)
+    known = position >= 0
+    first = jax.ops.segment_min(jnp.where(known, position, size), fields, num_fields)
+    count = jax.ops.segment_sum(known.astype(jnp.int32), fields, num_fields)
+    tiles = -(-count // tile)
+    end = jnp.cumsum(tiles)
+    room = size // tile + num_fields
+    at = jnp.where(known, (end - tiles)[fields] * tile + position - first[fields], room * tile)
+    slot = jnp.full(room * tile, size, jnp.int32).at[at].set(jnp.arange(size, dtype=jnp.int32), mode='drop')
+    owner = jnp.minimum(jnp.searchsorted(end, jnp.arange(room), side='right'), num_fields - 1)
 
-    def nearest(part):
-        point, field = part
-        distance = penalty[field] - 2.0 * centroids[field] @ point
-        best = jnp.argmin(distance)
-        return field * codes + best.astype(jnp.int32), distance[best] + jnp.sum(point**2)
+    def nearest(k, found):
+        slots = jax.lax.dynamic_slice_in_dim(slot, k * tile, tile)
+        point = points.at[slots].get(mode='fill', fill_value=0.0)
+        distance = penalty[owner[k]] - 2.0 * point @ centroids[owner[k]].T
+        # Two plain minima instead of an argmin: XLA vectorises them on a CPU.
+        least = jnp.min(distance, axis=1, keepdims=True)
+        best = jnp.min(jnp.where(distance <= least, jnp.arange(codes), codes), axis=1)
+        code, far = owner[k] * codes + best, least[:, 0] + jnp.sum(point**2, -1)
+        return tuple(x.at[slots].set(value, mode='drop') for x, value in zip(found, (code, far)))
 
-    code, distance = jax.lax.map(nearest, (points, fields), batch_size=min(chunk, points.shape[0]))
+    of_zero = jnp.argmin(penalty, axis=1).astype(jnp.int32)
+    nothing = (fields * codes + of_zero[fields], jnp.min(penalty, axis=1)[fields])
+    code, distance = jax.lax.fori_loop(0, end[-1], nearest, nothing)
     return code, jnp.maximum(distance, 0.0)
 
 
@@ -119,17 +144,23 @@ def _slots_for_free_codes(fields, frequency, distance, counts):
 
     Args: fields: i32[V], frequency, distance: f32[V]; counts: f32[F, C]. Returns: i32[F, C], V where a code gets none.
     """
-    num_fields, codes = counts.shape
+    num_fields = counts.shape[0]
     unmet = ~jnp.any(counts > 0, axis=1)  # a field's first block: nothing to be distant from
     score = frequency * jnp.where(unmet[fields], 1.0, distance)
     score = jnp.where(score > 1e-12, score, 0.0)
-    order = jnp.lexsort((-score, fields)).astype(jnp.int32)
-    start = jnp.searchsorted(fields[order], jnp.arange(num_fields))
-    rank = jnp.arange(order.shape[0]) - start[fields[order]]  # rank within the field
-    free_first = jnp.argsort(counts > 0, axis=1, stable=True)  # i32[F, C]: the free codes, then the taken ones
-    free = jnp.sum(counts <= 0, axis=1)
-    use = (rank < free[fields[order]]) & (score[order] > 0)
-    target = fields[order] * codes + free_first[fields[order], jnp.minimum(rank, codes - 1)]
-    target = jnp.where(use, target, num_fields * codes)  # out of bounds: dropped
-    slot = jnp.full(num_fields * codes, order.shape[0], jnp.int32).at[target].set(order, mode='drop')
-    return slot.reshape(counts.shape)
+    size, index = fields.shape[0], jnp.arange(fields.shape[0], dtype=jnp.int32)
+    free = counts <= 0
+    nth = jnp.where(free, jnp.cumsum(free, axis=1), 0)  # from 1
+    best = lambda score: jax.ops.segment_max(score, fields, num_fields)  # noqa: E731
+    wants = lambda n, best: (best > 0) & (n <= jnp.sum(free, axis=1))  # noqa: E731
+
+    def give(state):  # the n-th free code of every field that has one; few, after the first block
+        n, score, best_score, chosen = state
+        slot = jax.ops.segment_min(jnp.where(score >= best_score[fields], index, size), fields, num_fields)
+        slot = jnp.where(wants(n, best_score), slot, size)
+        chosen = jnp.where(nth == n, slot[:, None], chosen)
+        score = score.at[slot].set(0.0, mode='drop')
+        return n + 1, score, best(score), chosen
+
+    first = jnp.int32(1), score, best(score), jnp.full(counts.shape, size, jnp.int32)
+    return jax.lax.while_loop(lambda state: jnp.any(wants(state[0], state[2])), give, first)[3]

@@ -28,7 +28,7 @@ class Scored(NamedTuple):
 EPS = 1e-4  # of the preconditioner: a slot that was hardly ever touched must not dominate the inner product
 
 
-def query_gradient(model, params, ids, label, weight, axis=None, chunk: int = 2048):
+def query_gradient(model, params, ids, label, weight, axis=None, chunk: int | None = None):
     """Gradient of the weighted mean loss over the query rows, in constant memory; O(rows) beside the gradient itself.
 
     Args:
@@ -55,7 +55,7 @@ def precondition(grads, second_moments):
     return jax.tree.map(lambda g, nu: g / (jnp.sqrt(nu) + EPS), grads, second_moments)
 
 
-def row_influence(model, params, direction, ids, label, chunk: int = 2048, look_up=None):
+def row_influence(model, params, direction, ids, label, chunk: int | None = None, look_up=None):
     """Logits and influences of any number of rows along `direction` = P v, in constant memory.
 
     The derivative is taken of the logits, whose values are wanted too; that of the LogLoss follows by the chain rule,

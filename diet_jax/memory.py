@@ -19,7 +19,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from diet_jax.nearest import ENTRIES, ROWS, nearest, tiles
+from diet_jax.nearest import nearest, tiles
+from diet_jax.tiling import tiling
 from diet_jax.training import StudentData, psum
 
 
@@ -129,7 +130,9 @@ def address(
     stays = memory.valid & ~gone
 
     # Who comes in: a draw without replacement (Gumbel top-k), odds = influence^a * distance^b.
-    of_rows, of_staying = tiles(rows.place, rows.valid, ROWS), tiles(place, stays, ENTRIES)
+    at_once = tiling()
+    of_rows = tiles(rows.place, rows.valid, at_once.points)
+    of_staying = tiles(place, stays, at_once.entries)
     old_entry, old_distance = nearest(of_rows, of_staying, jnp.full(rows.valid.shape, jnp.inf))
     distance = jnp.where(jnp.any(stays), old_distance, 1.0)
     draw = key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -143,7 +146,7 @@ def address(
     slot = jnp.where(comes, slot, capacity)  # out of bounds: dropped
 
     # Every row of the block, and what the replaced entries stood for, goes to the nearest entry.
-    of_new = tiles(new.place, comes, ENTRIES)
+    of_new = tiles(new.place, comes, at_once.entries)
 
     def home(points, old, distance):
         nearer, _ = nearest(points, of_new, distance)
@@ -152,7 +155,7 @@ def address(
     entry = home(of_rows, old_entry, old_distance)
     leaver = order[:bound]
     left = jnp.where(jnp.arange(bound) < replaced, memory.count[leaver], 0.0)
-    of_leavers = tiles(place[leaver], jnp.arange(bound) < replaced, ROWS)
+    of_leavers = tiles(place[leaver], jnp.arange(bound) < replaced, at_once.points)
     heir = home(of_leavers, *nearest(of_leavers, of_staying, jnp.full(bound, jnp.inf)))
     mass = rows.valid.astype(jnp.float32)
     segments = capacity + 1

@@ -14,8 +14,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-ROWS, ENTRIES = 256, 32  # of a tile: 32 kB of distances stay in the first cache
-
 
 class Tiles(NamedTuple):
     """Points in order of their last coordinate, cut into tiles; those that do not count are last."""

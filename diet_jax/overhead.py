@@ -50,16 +50,12 @@ def measure(run) -> dict:
 
     c = {}
     (trained, _), c['reference'] = timed(
-        lambda s, b: stage.train_reference(config, reference, s, b), state.reference, one
+        lambda s, b: training.stream_pass(reference, s, b, config.reference.learning_rate), state.reference, one
     )
 
-    def beside(states, b):
-        return [
-            training.stream_pass(twin.candidate.model, s, b, twin.lr) for twin, s in zip(run.twins, states, strict=True)
-        ]
-
     if run.twins:
-        _, c['twins'] = timed(beside, state.twins, one)
+        twins = tuple((twin.candidate.model, twin.lr, 'twins') for twin in run.twins)
+        _, c['twins'] = timed(lambda s, b: training.stream_passes(twins, s, b), state.twins, one)
     _, c['codebook'] = timed(
         lambda b, table, r: codebook.extend(b, table, r.ids, r.weight),
         state.codebook,
@@ -153,7 +149,8 @@ def _reference_alone(run) -> float:
     The median of three passes. Blocks whose files are gone count with the rate of the others.
     """
     config = run.config
-    step = parallel.Timed(jax.jit(lambda s, b: stage.train_reference(config, run.reference, s, b)[0]))
+    rate = config.reference.learning_rate
+    step = parallel.Timed(jax.jit(lambda s, b: training.stream_pass(run.reference, s, b, rate)[0]))
     there = [t for t in range(run.done) if Path(run.stream.blocks[t].path).exists()]
     passes = []
     for _ in range(REPEATS):

@@ -265,15 +265,15 @@ def _places(seen: Seen) -> jax.Array:
     return _places_of(seen.model, seen.params, seen.ids, seen.ids[spread])
 
 
-@functools.partial(jax.jit, static_argnames=('model', 'chunk'))
-def _places_of(model, params, ids, basis_ids, chunk: int = 2048):
+@functools.partial(jax.jit, static_argnames='model')
+def _places_of(model, params, ids, basis_ids):
     basis = mem.principal_basis(params['table'][basis_ids][..., 1:], jnp.ones(len(basis_ids)), COMPONENTS)
 
     def place(part):
         rows = params['table'][part[0]]
         return mem.places(rows[..., 1:], model.rows(params['head'], rows), basis, LOGIT_WEIGHT)
 
-    return tr.chunked(place, (ids,), chunk)
+    return tr.chunked(place, (ids,))
 
 
 _logits = jax.jit(tr.predict, static_argnums=0)

@@ -114,12 +114,9 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
         rows_seen = state.rows_seen + tr.psum(jnp.sum(rows.weight), axis).astype(jnp.int32)
 
         before = entry_logits(reference, state.reference, state.memory, shards)
-        trained, logits = train_reference(config, reference, state.reference, block, axis, shards)
-        with jax.named_scope('twins'):
-            passed = [
-                tr.stream_pass(m, s, block, lr, axis, shards=shards)
-                for (m, lr), s in zip(twins, state.twins, strict=True)
-            ]
+        # Mechanism 2: test, then train, in one pass. Names are those in a profile (scripts/bench.py --only=profile).
+        models = ((reference, config.reference.learning_rate, 'reference'), *((*twin, 'twins') for twin in twins))
+        (trained, *beside), logits = tr.stream_passes(models, (state.reference, *state.twins), block, axis, shards)
         table, head = trained.params['table'], trained.params['head']
         with jax.named_scope('codebook'):
             book, moved = cb.extend(state.codebook, table, rows.ids, rows.weight, axis, shards)
@@ -158,9 +155,9 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
 
         masked = jnp.where(rows.weight > 0, of_rows.influence, 0.0)
         total = jnp.maximum(tr.psum(jnp.sum(rows.weight), axis), 1.0)
-        losses = tr.row_losses(logits.reshape(-1), rows.label)
+        losses = tr.row_losses(logits[0].reshape(-1), rows.label)
         metrics = StageMetrics(
-            logits=jnp.stack([logits, *(progressive for _, progressive in passed)], -1),
+            logits=jnp.stack(logits, -1),
             train_loss=tr.psum(jnp.sum(losses * rows.weight), axis) / total,
             moved=moved,
             influence={
@@ -174,17 +171,10 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
             rows=jnp.sum(memory.valid),
             mass=jnp.sum(memory.count),
         )
-        beside = tuple(s for s, _ in passed)
-        state = StageState(memory, book, trained, beside, pools, outer, key, stage, rows_seen)
+        state = StageState(memory, book, trained, tuple(beside), pools, outer, key, stage, rows_seen)
         return state, metrics
 
     return stage_update
-
-
-@jax.named_scope('reference')  # names in a profile: scripts/bench.py --only=profile
-def train_reference(config, reference, stream: tr.StreamState, block: tr.Batches, axis=None, shards=None):
-    """Mechanism 2: test, then train, in one pass. Returns (StreamState, progressive logits f32[S, b])."""
-    return tr.stream_pass(reference, stream, block, config.reference.learning_rate, axis, shards=shards)
 
 
 def entry_logits(reference, stream: tr.StreamState, memory: mem.Memory, shards=None) -> jax.Array:
@@ -267,9 +257,7 @@ def address_and_fuse(
     )
     return mem.address(
         memory,
-        mem.Rows(
-            rows.ids, rows.label, *of_rows, tr.chunked(place_rows, (rows.ids, of_rows.logits), 2048), rows.weight > 0
-        ),
+        mem.Rows(rows.ids, rows.label, *of_rows, tr.chunked(place_rows, (rows.ids, of_rows.logits)), rows.weight > 0),
         place(tables.gather_common(table, memory.ids, shards), of_entries.logits),
         of_entries.influence,
         of_entries.logits - before,
@@ -377,7 +365,7 @@ def do_no_harm(config, model, memory: mem.Memory, refined: mem.Memory, code, row
 
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), memory, refined)
     keys = jax.random.split(key, r.check_seeds)
-    table = jax.lax.map(lambda m: jax.lax.map(lambda k: loss((m, k)), keys), both)
+    table = tr.mapped(lambda m: tr.mapped(lambda k: loss((m, k)), keys), both)
     total = jnp.maximum(tr.psum(jnp.sum(held.weight), axis), 1.0)
     before, after = jnp.mean(tr.psum(table, axis), axis=1) / total
     return after < before, {'loss_before': before, 'loss_after': after}

@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import optax
 
 from diet_jax import tables
+from diet_jax.tiling import tiling
 
 B1, B2, EPS = 0.9, 0.999, 1e-8
 # sqrt at zero has an infinite derivative: without eps_root the meta-gradient of an embedding row that saw no
 # gradient is NaN (DESIGN, section 6).
 EPS_ROOT = 1e-12
-CHUNK = 2048  # different ids of a batch that a lazy step updates at once
 
 
 def psum(x, axis: str | None):
@@ -119,7 +119,7 @@ def stream_step(
     step = state.step + 1
     touched, grad, place, count = _summed(flat, g_rows, state.place, capacity, shards)
     t = step.astype(jnp.float32)
-    size = min(CHUNK, flat.shape[0])
+    size = min(tiling().ids, flat.shape[0])
 
     def update(i, carry):
         table, all_mu, all_nu = carry
@@ -145,10 +145,11 @@ def _summed(flat, grads, place, capacity: int, shards: str | None):
 
     Args: flat: i32[n] ids, `capacity` in padding; grads: f32[n, D]; place: of the state.
     Returns: (touched i32[N], the ids held here, then `capacity`; their gradients f32[N, D]; place; how many i32[]),
-      N = n to the next multiple of CHUNK.
+      N = n to the next multiple of `tiling().ids`.
     """
     n = flat.shape[0]
-    room = -(-n // min(CHUNK, n)) * min(CHUNK, n)
+    size = min(tiling().ids, n)
+    room = -(-n // size) * size
     order = jnp.arange(n, dtype=jnp.int32)
     place = tables.put(place, flat, order, shards)
     chosen = tables.take(place, flat, shards, fill=n)  # one occurrence of each id, the same for all of them
@@ -179,18 +180,41 @@ def stream_pass(
     Args: as of `stream_step`.
     """
 
+    (state,), (logits,) = _pass(((model, lr, 'pass'),), (state,), batches, axis, key, decay, shards)
+    return state, logits
+
+
+def stream_passes(models, states, batches: Batches, axis=None, shards: str | None = None):
+    """`stream_pass` of several models over one block.
+
+    On an accelerator all of them take a step in one turn of one loop, for a turn costs it as much as a small step; on
+    a CPU they pass one after another, each with its table in the cache.
+
+    Args: models: of (`Model`, learning rate, name in a profile); states: their `StreamState`s, in order.
+    Returns: (tuple of StreamState, tuple of logits f32[S, b]).
+    """
+    if tiling().abreast:
+        return _pass(models, states, batches, axis, shards=shards)
+    done = [_pass((m,), (s,), batches, axis, shards=shards) for m, s in zip(models, states, strict=True)]
+    return tuple(state for (state,), _ in done), tuple(logits for _, (logits,) in done)
+
+
+def _pass(models, states, batches: Batches, axis, key=None, decay: float = 0.0, shards: str | None = None):
     def body(i, carry):
-        state, logits = carry
         dropout = None if key is None else jax.random.fold_in(key, i)
         rows = batches.ids[i], batches.label[i], batches.weight[i]
-        state, out = stream_step(model, state, *rows, lr, axis, dropout, decay, shards)
-        return state, logits.at[i].set(jnp.where(batches.weight[i] > 0, out, 0.0))
+        out = []
+        for (model, lr, name), state, logits in zip(models, *carry, strict=True):
+            with jax.named_scope(name):
+                state, now = stream_step(model, state, *rows, lr, axis, dropout, decay, shards)
+                out.append((state, logits.at[i].set(jnp.where(batches.weight[i] > 0, now, 0.0))))
+        return tuple(zip(*out))
 
-    logits = jnp.zeros_like(batches.label)
-    return jax.lax.fori_loop(0, batches.steps, body, (state, logits))
+    logits = tuple(jnp.zeros_like(batches.label) for _ in models)
+    return jax.lax.fori_loop(0, batches.steps, body, (tuple(states), logits))
 
 
-def chunked(function: Callable, arrays, chunk: int):
+def chunked(function: Callable, arrays, chunk: int | None = None):
     """Maps `function` over chunks of the leading axis: any number of rows in constant memory, one compiled shape.
 
     Args: function: a tuple of arrays [chunk, ...] -> pytree of arrays [chunk, ...]; arrays: tuple of [N, ...].
@@ -201,17 +225,26 @@ def chunked(function: Callable, arrays, chunk: int):
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:n], out)
 
 
-def split(arrays, chunk: int):
-    """Pads the leading axis with zeros to a multiple of `chunk`: [N, ...] -> [ceil(N / chunk), chunk, ...]."""
+def mapped(function: Callable, xs):
+    """Maps trainings of students over the leading axis: side by side where the device is wide enough, else in turn,
+    for on a CPU a wider vmap only spills the caches."""
+    return jax.vmap(function)(xs) if tiling().abreast else jax.lax.map(function, xs)
+
+
+def split(arrays, chunk: int | None = None):
+    """Pads the leading axis with zeros to a multiple of `chunk`: [N, ...] -> [ceil(N / chunk), chunk, ...].
+
+    chunk: as many rows as suit the device (`tiling`), where it is not given.
+    """
     n = arrays[0].shape[0]
-    size = min(chunk, n)
+    size = min(chunk or tiling().rows, n)
     return jax.tree.map(
         lambda x: jnp.pad(x, ((0, -n % size),) + ((0, 0),) * (x.ndim - 1)).reshape(-1, size, *x.shape[1:]),
         tuple(arrays),
     )
 
 
-def predict(model, params, ids: jax.Array, chunk: int = 2048) -> jax.Array:
+def predict(model, params, ids: jax.Array, chunk: int | None = None) -> jax.Array:
     """Logits of any number of rows: i32[N, F] -> f32[N]."""
     return chunked(lambda part: model.apply(params, part[0]), (ids,), chunk)
 
@@ -311,8 +344,8 @@ def train_students(model, num_codes: int, batch: int, epochs: tuple[int, ...], d
 
     @jax.jit
     def grid(data, keys, lrs):
-        # A map over learning rates and a vmap over seeds: on a CPU a wider vmap only spills the caches.
-        out = jax.lax.map(lambda lr: jax.vmap(lambda key: one(data, key, lr))(keys), lrs)  # [L, K, E, ...]
+        of_rate = lambda lr: jax.vmap(lambda key: one(data, key, lr))(keys)  # noqa: E731
+        out = jax.lax.map(of_rate, lrs) if lazy else mapped(of_rate, lrs)  # [L, K, E, ...]; tables may be large
         return jax.tree.map(lambda x: jnp.moveaxis(x, 2, 0), out)
 
     return grid

@@ -2,9 +2,9 @@
 
     python scripts/bench.py --workdir=runs/bench [--only=influence,unroll,torch]
 
-Writes bench.json and prints a table with ratios and targets. Under 8 minutes on 2 idle cores. --gpu measures rows/s and
-bandwidth on a GPU instead. Run only where they are named: `devices`, `long` (100 million rows, half an hour) and
-`profile` (a picture of a stage's time by part, stage.png).
+Writes bench.json and prints a table with ratios and targets. Under 8 minutes on 2 idle cores. --gpu measures rows/s,
+bandwidth and the parts of a stage on a GPU instead. Run only where they are named: `devices`, `long` (100 million rows,
+half an hour) and `profile` (a picture of a stage's time by part, stage.png).
 """
 
 from absl import flags

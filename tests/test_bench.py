@@ -99,6 +99,11 @@ def test_an_event_within_another_is_not_counted_twice():
     assert trace.by_scope(events[::-1], of) == {trace.REST: 3.0, 'a': 5.0, 'b': 2.0}
 
 
+def test_time_without_an_event_is_idle():
+    e = trace.Event
+    assert trace.span([e(9e9, 1e9, 'c'), e(1e9, 4e9, 'a'), e(2e9, 1e9, 'b')]) == (9.0, 4.0)
+
+
 def test_a_trace_gives_every_scope_its_time():
     @jax.jit
     def work(x):
@@ -112,7 +117,7 @@ def test_a_trace_gives_every_scope_its_time():
     jax.block_until_ready(compiled(x))
     seconds = trace.measure(lambda: compiled(x), compiled.as_text(), ('long', 'short', 'none'))
     assert seconds['long'] > 5 * seconds['short'] > 0 == seconds['none']
-    assert seconds['long'] > seconds[trace.REST]
+    assert seconds['long'] > seconds[trace.REST] and 0 < seconds[trace.BUSY] <= 1
 
 
 def test_a_stage_names_its_parts():
@@ -127,12 +132,13 @@ def test_a_stage_names_its_parts():
 
 def test_a_stage_is_drawn_by_part(tmp_path, monkeypatch):
     parts = {name: float(i + 1) for i, name in enumerate(profile.WORDS)}
-    found = {'log': 'a log', 'rows': 1000, 'plain': 36.0, 'parts': parts}
+    found = {'log': 'a log', 'rows': 1000, 'device': 'one core', 'plain': 36.0, 'parts': parts, 'busy': 0.9}
     monkeypatch.setattr(runner.child, 'run', lambda what, sizes, threads, folder: found)
     figures = profile.case('smoke', tmp_path)
     assert (tmp_path / 'stage.png').read_bytes().startswith(b'\x89PNG')
     assert sum(figures[f'stage_part_{name}']['ratio'] for name in parts) == pytest.approx(1)
     assert figures['stage_traced']['ratio'] == 1.0  # without reading and saving
+    assert figures['stage_busy']['value'] == 0.9
 
 
 def test_both_sides_take_their_better_number_of_threads():
@@ -204,7 +210,8 @@ def test_mistakes_are_one_line(tmp_path):
 def test_the_roofline_runs_anywhere():
     """On a CPU its bandwidths mean nothing, but the command that waits for a GPU is not broken."""
     found = gpu.case(SMOKE)
-    assert set(found) == {'gpu_copy', 'gpu_reference_training', 'gpu_influence', 'gpu_outer_step'}
+    parts = {f'reference_training_b{batch}' for batch in SMOKE.batches} | {'copy', 'influence', 'outer_step'}
+    assert set(found) == {f'gpu_{part}' for part in parts}
     assert all(f['value'] > 0 for f in found.values())
 
 

@@ -16,6 +16,7 @@ from core import (
     REFERENCE,
     STEPS,
     STUDENTS,
+    TWINS,
     assert_near,
     assert_same,
     clicks,
@@ -32,6 +33,7 @@ from diet_jax import codebook as cb
 from diet_jax import memory as mem
 from diet_jax import parallel, stage
 from diet_jax import training as tr
+from diet_jax.tiling import Tiling
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -321,3 +323,16 @@ def test_no_pooled_student_outlives_its_age(refiner, pools):
     _, _, refine, _ = refiner
     (pool,) = refine(pools, jnp.float32(0))[1]
     assert (pool.age < 24).all()
+
+
+def test_how_much_a_device_is_given_at_once_changes_nothing_but_rounding(history, monkeypatch):
+    before, metrics, after, _ = history[3]
+    little = Tiling(rows=20, ids=8, points=16, entries=4, slots=5, abreast=True)
+    for module in (tr, cb, mem):
+        monkeypatch.setattr(module, 'tiling', lambda: little)
+    update = stage.make_stage_update(tiny_config(), REFERENCE, STUDENTS, parallel.AXIS, TWINS)
+    other, measured = jax.device_get(parallel.pmapped(update, jax.devices()[:1])(before, daily(3)[0]))
+    assert_same((other.memory.ids, other.memory.count), (after.memory.ids, after.memory.count))
+    assert_near(other.memory.soft_logit, after.memory.soft_logit)
+    assert_near(other.reference.params, after.reference.params)
+    assert_near(measured.refinement['loss_after'], metrics.refinement['loss_after'])

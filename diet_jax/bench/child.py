@@ -18,6 +18,7 @@ def run(what: str, sizes: str, threads: int = 0, cache: str = '', folder: str | 
     Raises: RuntimeError with the child's last lines.
     """
     env = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+    env['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'  # the parent may hold most of a GPU's memory
     if cache:
         env |= {'JAX_COMPILATION_CACHE_DIR': cache, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.3'}
     command = [sys.executable, '-m', 'diet_jax.bench.child', what, sizes, str(threads), str(time.time()), str(folder)]

@@ -9,7 +9,7 @@ counted once and nothing cached; a row of the table is D = 4 (1 + d) bytes, F fi
 * one inner step of an outer step: 60 P: parameters and two moments read and written forward (24 P), the same states
   read and their three adjoints read and written on the way back (12 P + 24 P).
 
-Not run by us: there was no GPU at hand.
+A stage's parts and the share of it in which the device is busy are `profile`'s.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from diet_jax.bench.unrolling import meta
 from diet_jax.errors import UserError
 
 COPY = 1 << 28  # floats copied to measure the ceiling: 1 GB
+WARM = 200  # copies before anything is timed: an idle GPU runs at a fraction of its clock
 
 
 def require() -> None:
@@ -35,34 +36,41 @@ def require() -> None:
 
 
 def case(sizes) -> dict:
-    """`gpu_copy` (GB/s), and `gpu_<part>` (rows/s; ratio: achieved bandwidth / that of the copy; `gb_per_s`)."""
+    """`gpu_copy` (GB/s), and `gpu_<part>` (rows/s; ratio: achieved bandwidth / that of the copy; `gb_per_s`).
+
+    The reference model trains with several batch sizes: the default's first, and larger ones."""
     fields, width = len(sizes.fields), 4 * (1 + sizes.dim)
     model, student = problem.reference(sizes), models.of(problem.STUDENT, sizes.dim)
     x = jnp.zeros(COPY if sizes.rows > 10_000 else 1 << 10)
     copy = jax.jit(lambda x: x + 1)
+    clock.interleaved({'copy': lambda: copy(x)}, WARM)
     seconds = clock.interleaved({'copy': lambda: copy(x)}, sizes.repeats)['copy']
     ceiling = 2 * x.nbytes / seconds.median
 
-    block = problem.batches(problem.draw_ids(sizes.fields, sizes.steps * sizes.batch, 7), sizes.batch)
     state = tr.init_stream(model, jax.random.key(0), sum(sizes.fields), fields)
     params = jax.tree.map(jnp.copy, state.params)
-    held = {'state': jax.tree.map(jnp.copy, state)}
     one_pass = jax.jit(lambda s, b: tr.stream_pass(model, s, b, 2e-3), donate_argnums=0)
 
-    def train():
-        held['state'], logits = one_pass(held['state'], block)
-        return logits
+    def training(batch):
+        block = problem.batches(problem.draw_ids(sizes.fields, sizes.steps * batch, 7), batch)
+        held = {'state': jax.tree.map(jnp.copy, state)}
 
-    ids = jnp.asarray(problem.draw_ids(sizes.fields, sizes.rows, 1))
-    label = jnp.asarray(problem.draw_labels(sizes.rows, 2))
+        def train():
+            held['state'], logits = one_pass(held['state'], block)
+            return logits
+
+        return train, sizes.steps * batch, fields * (6 * width + 12)
+
+    rows = 16 * sizes.rows
+    ids, label = jnp.asarray(problem.draw_ids(sizes.fields, rows, 1)), jnp.asarray(problem.draw_labels(rows, 2))
     score = jax.jit(lambda p, i, y: influence.row_influence(model, p, p, i, y))
     inner = problem.inner_problem(sizes, sizes.unrolls[0], codes=True)
     fresh = student.init(jax.random.key(1), fields * sizes.codes, fields)
     outer = jax.jit(lambda p, x: meta(student, x)(p, x.learnable))
     count = sum(x.size for x in jax.tree.leaves(fresh))
     calls = {
-        'reference_training': (train, sizes.steps * sizes.batch, fields * (6 * width + 12)),
-        'influence': (lambda: score(params, ids, label), sizes.rows, fields * (2 * width + 4)),
+        **{f'reference_training_b{batch}': training(batch) for batch in sizes.batches},
+        'influence': (lambda: score(params, ids, label), rows, fields * (2 * width + 4)),
         'outer_step': (lambda: outer(fresh, inner), inner.picks.size, 60 * count / sizes.inner_batch),
     }
     times = clock.interleaved({name: call for name, (call, *_) in calls.items()}, sizes.repeats)

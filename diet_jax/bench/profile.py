@@ -1,7 +1,7 @@
 """Where the time of one whole stage goes: a picture of the last stage of KuaiRand by part.
 
-The stage is the driver's, compiled as a whole and run warm on one core under XLA's profiler. The parts are the scopes
-that `stage` names; `trace` adds up their operations.
+The stage is the driver's, compiled as a whole and run warm on one core or one GPU, under XLA's profiler. The parts are
+the scopes that `stage` names; `trace` adds up their operations.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def config(sizes: str):
 def run(sizes: str, folder) -> dict:
     """Distills the log into `folder`, which is emptied before, and runs its last stage again under the profiler.
 
-    Returns: {'log', 'rows', 'plain' (seconds of the compiled stage without the profiler), 'parts' (seconds, by name)};
-    medians.
+    Returns: {'log', 'rows', 'device', 'plain' (seconds of the compiled stage without the profiler), 'parts' (seconds,
+    by name), 'busy' (`trace.BUSY`)}; medians.
     """
     from diet_jax import stream
 
@@ -73,9 +73,12 @@ def run(sizes: str, folder) -> dict:
         plain.append(time.perf_counter() - begun)
         traced.append(trace.measure(call, text, PARTS))
     parts = {name: float(np.median([one[name] for one in traced])) for name in traced[0]}
+    busy = parts.pop(trace.BUSY)
     lines = [line['seconds'] for line in stream.read_metrics(folder)[1:]]  # the first compiles what saving needs
     parts |= {name: float(np.median([s[name] for s in lines])) for name in ('read', 'save')}
-    return {'log': log, 'rows': len(block.label), 'plain': float(np.median(plain)), 'parts': parts}
+    device = 'one core' if jax.default_backend() == 'cpu' else jax.devices()[0].device_kind
+    found = {'log': log, 'rows': len(block.label), 'device': device}
+    return found | {'plain': float(np.median(plain)), 'parts': parts, 'busy': busy}
 
 
 def picture(found: Mapping) -> bytes:
@@ -96,7 +99,7 @@ def picture(found: Mapping) -> bytes:
         ax.invert_yaxis()
         ax.grid(axis='y', visible=False)
         ax.set_xlim(0, 1.25 * max(milliseconds))
-        ax.set_xlabel('milliseconds, one core; blue: the compiled stage, grey: the driver around it')
+        ax.set_xlabel(f'milliseconds, {found["device"]}; blue: the compiled stage, grey: the driver around it')
         ax.set_title(
             f'One stage of {found["log"]}: {found["rows"]:,} rows in {1e3 * whole:,.0f} ms', loc='left', fontsize=11
         )
@@ -106,7 +109,7 @@ def picture(found: Mapping) -> bytes:
 
 def figures_of(found: Mapping) -> dict:
     """`stage_part_<name>`: ms, the ratio is the share of the whole; `stage_traced`: all compiled parts against a run
-    without the profiler."""
+    without the profiler; `stage_busy`: share of the compiled stage in which the device was at work."""
     parts = found['parts']
     whole = sum(parts.values())
     out = {
@@ -115,6 +118,7 @@ def figures_of(found: Mapping) -> dict:
     }
     compiled = sum(seconds for name, seconds in parts.items() if name not in ('read', 'save'))
     out['stage_traced'] = clock.figure(1e3 * compiled, 'ms', 'not traced', compiled / found['plain'])
+    out['stage_busy'] = clock.figure(found['busy'], 'of the stage')
     return out
 
 
@@ -122,7 +126,8 @@ def case(sizes: str, workdir: Path) -> dict:
     """`figures_of` a run in `workdir`/profile, in a process with one core; draws `workdir`/stage.png."""
     from diet_jax.bench import child
 
-    found = child.run('profile', sizes, threads=1, folder=workdir / 'profile')
+    threads = 1 if jax.default_backend() == 'cpu' else 0  # a GPU's programs are compiled by all cores
+    found = child.run('profile', sizes, threads, folder=workdir / 'profile')
     png = picture(found)
     write_bytes(workdir / 'stage.png', lambda file: file.write(png))
     return figures_of(found)

@@ -92,18 +92,19 @@ CASES: dict[str, Callable[[str, Path], dict]] = {  # (name of SIZES, workdir) ->
     'start': start,
     'torch': against_torch,
 }
+GPU = {'gpu': _here(gpu.case), 'profile': profile.case}
 LONG = {'devices': _here(devices.case), 'long': long.case, 'profile': profile.case}  # only where they are named
 
 
 def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool = False) -> dict:
     """Runs the cases and writes `workdir`/bench.json after each; figures of cases not run stay as they were.
 
-    Args: only: names of CASES or LONG, () for CASES; sizes: a name of SIZES; on_gpu: `gpu.case` in their place.
+    Args: only: names of CASES or LONG, () for CASES; sizes: a name of SIZES; on_gpu: those of GPU in their place.
     Returns: bench.json, {name: figure}.
     Raises: UserError: an unknown case; `on_gpu` without a GPU.
     """
-    cases = {'gpu': _here(gpu.case)} if on_gpu else CASES
-    known = cases if on_gpu else CASES | LONG
+    cases = GPU if on_gpu else CASES
+    known = GPU if on_gpu else CASES | LONG
     for name in only:
         if name not in known:
             raise UserError(f"--only={','.join(only)}: there is no case '{name}'{closest(name, known)}")

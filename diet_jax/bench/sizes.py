@@ -16,6 +16,7 @@ class Sizes(NamedTuple):
     dim: int = 8
     batch: int = 512  # rows of a reference step
     steps: int = 40  # of them, in a pass
+    batches: tuple[int, ...] = (512, 4096, 32_768)  # rows of a reference step on a GPU
     rows: int = 65_536  # whose influence is scored
     memory: int = 2304  # entries
     codes: int = 32  # a field
@@ -35,6 +36,7 @@ SMOKE = Sizes(
     dim=4,
     batch=32,
     steps=3,
+    batches=(16, 32),
     rows=256,
     memory=48,
     codes=8,

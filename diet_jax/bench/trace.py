@@ -1,6 +1,7 @@
 """Time of a compiled function's run by the `jax.named_scope` that its operations were traced in.
 
-XLA's profiler names every operation that the CPU runs, and the compiled text says in which scope each was traced.
+XLA's profiler names every operation that the device runs, and the compiled text says in which scope each was traced. On
+a GPU operations are kernels, named after the operation, and those that were recorded as one graph name the graph too.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 
 REST = 'rest'  # operations that belong to no scope, and the time between operations
+BUSY = 'busy'  # share of the time from the first operation to the last in which there was one
 WAITS = 'wait for completion'  # in the name of what is no work
+GPU, STREAM = '/device:GPU', 'Stream'  # planes of the profiler and their lines
 _INSTRUCTION = re.compile(r'^ +(?:ROOT )?%?([\w.\-]+) = ')
 _TRACED_IN = re.compile(r'op_name="([^"]*)"')
 
@@ -70,21 +74,46 @@ def by_scope(events: Sequence[Event], scope_of: Mapping[str, str]) -> dict[str, 
 
 
 def measure(call: Callable[[], object], compiled_text: str, names: Sequence[str]) -> dict[str, float]:
-    """Seconds of one `call` of a function that has run before, by scope and REST; on one core."""
+    """Seconds of one `call` of a function that has run before, by scope and REST, and BUSY; on one core or one GPU."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             jax.block_until_ready(call())
         (path,) = Path(folder).glob('**/*.xplane.pb')
         planes = jax.profiler.ProfileData.from_file(str(path)).planes
     scope_of, total = scopes(compiled_text, names), dict.fromkeys([*names, REST], 0.0)
+    kernels = {_kernel(name): scope for name, scope in scope_of.items()}
+    seen = []
+    planes = list(planes)
+    on_gpu = any(plane.name.startswith(GPU) for plane in planes)
     for plane in planes:
+        if on_gpu and not plane.name.startswith(GPU):
+            continue
         for line in plane.lines:
+            if on_gpu and not line.name.startswith(STREAM):
+                continue  # what the profiler made of the streams
             events = [
-                Event(e.start_ns, e.duration_ns, dict(e.stats).get('hlo_op', ''))
+                Event(e.start_ns, e.duration_ns, e.name if on_gpu else dict(e.stats).get('hlo_op', ''))
                 for e in line.events
                 if WAITS not in e.name
             ]
             if any(event.name for event in events):
-                for scope, seconds in by_scope(events, scope_of).items():
+                seen += events
+                for scope, seconds in by_scope(events, kernels if on_gpu else scope_of).items():
                     total[scope] += seconds
-    return total
+    whole, idle = span(seen)
+    if on_gpu:  # on a CPU the time between operations lies within the event around them
+        total[REST] += idle
+    return total | {BUSY: 1.0 - idle / whole}
+
+
+def span(events: Sequence[Event]) -> tuple[float, float]:
+    """Seconds from the first of the events to the end of the last, and those of them in which none ran."""
+    events = sorted(events)
+    ends = list(accumulate((e.start + e.duration for e in events), max))
+    idle = sum(max(later.start - end, 0.0) for later, end in zip(events[1:], ends))
+    return (ends[-1] - events[0].start) / 1e9, idle / 1e9
+
+
+def _kernel(operation: str) -> str:
+    """The name of an operation's kernel on a GPU."""
+    return re.sub(r'\W', '_', operation)
