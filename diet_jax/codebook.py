@@ -1,11 +1,11 @@
 """Per field, a learned map id -> code. Students train on codes, so a memory of 1 % of the rows trains every row of
 their tables, and a student step does not depend on the vocabulary.
 
-Codes are k-means clusters of the reference model's rows (embedding and first-order weight), one clustering a field,
-weighted by how often an id was seen. They live as long as the stream: centroids follow the reference model's
-embeddings, ids first seen in a block join the code they are nearest to, and a code without ids is given to the id
-that its field's codes describe worst. A field with no more slots than codes is not clustered: each of its ids keeps
-a code of its own, the same for as long as that lasts. The definition is ours.
+Codes are k-means clusters of what the reference model and its twins know of an id (embeddings and first-order weights,
+`stage.code_space`), one clustering a field, weighted by how often an id was seen. They live as long as the stream:
+centroids follow the models' embeddings, ids first seen in a block join the code they are nearest to, and a code without
+ids is given to the id that its field's codes describe worst. A field with no more slots than codes is not clustered:
+each of its ids keeps a code of its own, the same for as long as that lasts. The definition is ours.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from diet_jax.training import psum
 
 class Codebook(NamedTuple):
     code: jax.Array  # i32[V]      code of a slot, in [field * C, (field + 1) * C)
-    centroids: jax.Array  # f32[F, C, D]  D = 1 + d, in the reference model's embedding space
+    centroids: jax.Array  # f32[F, C, D]  in the space of `stage.code_space`
     counts: jax.Array  # f32[F, C]   how many id occurrences a code stands for; 0 = the code is free
     frequency: jax.Array  # f32[V]      occurrences of a slot so far
     field_of_slot: jax.Array  # i32[V]      set by the host as the vocabulary grows
@@ -59,7 +59,7 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     reference model knows about an id that it has not met.
 
     Args:
-      table: f32[V, D] rows of the reference model; ids: i32[n, F], weight: f32[n] this device's rows of the block.
+      table: f32[V, D] what is known of every id; ids: i32[n, F], weight: f32[n] this device's rows of the block.
       shards: the device axis where the rows of `table` are spread over it (`tables`): each device then assigns the
         slots that it holds, and sums their part of the means; the codebook itself is on every device.
     Returns: (codebook, moved): moved is the share of the block's id occurrences whose code changed.

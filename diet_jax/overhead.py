@@ -56,10 +56,11 @@ def measure(run) -> dict:
     if run.twins:
         twins = tuple((twin.candidate.model, twin.lr, 'twins') for twin in run.twins)
         _, c['twins'] = timed(lambda s, b: training.stream_passes(twins, s, b), state.twins, one)
+    models = [reference, *(twin.candidate.model for twin in run.twins)]
     _, c['codebook'] = timed(
-        lambda b, table, r: codebook.extend(b, table, r.ids, r.weight),
+        lambda b, streams, r: codebook.extend(b, stage.code_space(models, streams), r.ids, r.weight),
         state.codebook,
-        trained.params['table'],
+        [trained, *state.twins],
         rows,
     )
     (of_rows, of_entries), c['influence'] = timed(

@@ -72,6 +72,7 @@ def init_state(config, reference, students, capacity: int, num_fields: int, key:
     twins: their `Model`s.
     """
     model_key, pool_key, key = jax.random.split(key, 3)
+    wide = [m for m in (reference, *twins) if m.dim == reference.dim]  # `code_space`
     num_codes = num_fields * config.codebook.codes
     memory = mem.init_memory(config.memory.capacity, num_fields)
     pools = tuple(
@@ -80,7 +81,7 @@ def init_state(config, reference, students, capacity: int, num_fields: int, key:
     )
     return StageState(
         memory,
-        cb.init_codebook(capacity, num_fields, config.codebook.codes, 1 + reference.dim),
+        cb.init_codebook(capacity, num_fields, config.codebook.codes, sum(1 + m.dim for m in wide)),
         tr.init_stream(reference, model_key, capacity, num_fields),
         tuple(
             tr.init_stream(m, jax.random.fold_in(model_key, i + 1), capacity, num_fields) for i, m in enumerate(twins)
@@ -119,7 +120,8 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
         (trained, *beside), logits = tr.stream_passes(models, (state.reference, *state.twins), block, axis, shards)
         table, head = trained.params['table'], trained.params['head']
         with jax.named_scope('codebook'):
-            book, moved = cb.extend(state.codebook, table, rows.ids, rows.weight, axis, shards)
+            points = code_space([m for m, *_ in models], [trained, *beside])
+            book, moved = cb.extend(state.codebook, points, rows.ids, rows.weight, axis, shards)
         of_rows, of_entries = score_influence(config, reference, trained, state.memory, rows, address_key, axis, shards)
         memory, addressed, addressing = address_and_fuse(
             config,
@@ -175,6 +177,18 @@ def make_stage_update(config, reference, students, axis: str | None = None, twin
         return state, metrics
 
     return stage_update
+
+
+def code_space(models, streams) -> jax.Array:
+    """What codes are clusters of: rows of the reference model and of the twins as wide as it, side by side. f32[V, D].
+
+    A twin without a strong field has to learn from the others what that field tells the reference model, so the codes
+    keep it for candidates that do without the field too (docs/results/fidelity.md).
+
+    Args: models: the reference model first, then the twins; streams: their `StreamState`s.
+    """
+    wide = [s for m, s in zip(models, streams, strict=True) if m.dim == models[0].dim]
+    return jnp.concatenate([s.params['table'] for s in wide], -1)
 
 
 def entry_logits(reference, stream: tr.StreamState, memory: mem.Memory, shards=None) -> jax.Array:

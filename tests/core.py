@@ -43,9 +43,9 @@ def clicks(rows: int, seed: int):
     return ids, label, logit
 
 
-def empty_book(capacity: int = CAPACITY) -> codebook.Codebook:
+def empty_book(capacity: int = CAPACITY, width: int = 1 + DIM) -> codebook.Codebook:
     """A codebook that knows the vocabulary and has seen nothing."""
-    book = codebook.init_codebook(capacity, FIELDS, CODES, 1 + DIM)
+    book = codebook.init_codebook(capacity, FIELDS, CODES, width)
     field, position = np.zeros(capacity, np.int32), np.full(capacity, -1, np.int32)
     field[:SLOTS], position[:SLOTS] = OWNER, np.arange(SLOTS) - START[OWNER]
     return book._replace(field_of_slot=jnp.asarray(field), position=jnp.asarray(position))
@@ -58,7 +58,7 @@ REFERENCE, STUDENTS, TWINS = tiny_model('fm'), (tiny_model('fm'),), ((tiny_model
 def initial_state(seed: int = 0) -> stage.StageState:
     key = jax.random.key_data(jax.random.key(seed))
     state = stage.init_state(tiny_config(), REFERENCE, STUDENTS, CAPACITY, FIELDS, key, [m for m, _ in TWINS])
-    return state._replace(codebook=empty_book())
+    return state._replace(codebook=empty_book(width=state.codebook.centroids.shape[-1]))
 
 
 def daily(day: int, devices: int = 1, steps: int = STEPS):

@@ -99,6 +99,12 @@ def test_an_event_within_another_is_not_counted_twice():
     assert trace.by_scope(events[::-1], of) == {trace.REST: 3.0, 'a': 5.0, 'b': 2.0}
 
 
+def test_kernels_side_by_side_count_each():
+    e = trace.Event
+    events = [e(0, 2e9, 'dot_1'), e(1e9, 2e9, 'dot_1'), e(1e9, 1e9, 'memcpy')]
+    assert trace.by_kernel(events, {trace._kernel('dot.1'): 'b'}) == {'b': 4.0, trace.REST: 1.0}
+
+
 def test_time_without_an_event_is_idle():
     e = trace.Event
     assert trace.span([e(9e9, 1e9, 'c'), e(1e9, 4e9, 'a'), e(2e9, 1e9, 'b')]) == (9.0, 4.0)

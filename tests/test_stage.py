@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 
 from diet_jax import codebook as cb
 from diet_jax import memory as mem
-from diet_jax import parallel, stage
+from diet_jax import models, parallel, stage
 from diet_jax import training as tr
 from diet_jax.tiling import Tiling
 
@@ -336,3 +336,14 @@ def test_how_much_a_device_is_given_at_once_changes_nothing_but_rounding(history
     assert_near(other.memory.soft_logit, after.memory.soft_logit)
     assert_near(other.reference.params, after.reference.params)
     assert_near(measured.refinement['loss_after'], metrics.refinement['loss_after'])
+
+
+def test_codes_are_clusters_of_all_models_as_wide_as_the_reference():
+    narrow = models.build('lr', dim=1)
+    streams = [tr.init_stream(m, jax.random.key(i), CAPACITY, FIELDS) for i, m in enumerate((REFERENCE, DEEP, narrow))]
+    points = stage.code_space((REFERENCE, DEEP, narrow), streams)
+    assert_same(points, np.concatenate([s.params['table'] for s in streams[:2]], 1))
+    state = stage.init_state(
+        tiny_config(), REFERENCE, (), CAPACITY, FIELDS, jax.random.key_data(jax.random.key(0)), (narrow, DEEP)
+    )
+    assert state.codebook.centroids.shape == (FIELDS, CODES, points.shape[1])

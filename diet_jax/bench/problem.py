@@ -23,7 +23,7 @@ class Inner(NamedTuple):
     ids: jax.Array  # i32[M, F]
     outer_ids: jax.Array  # i32[Q, F]
     outer_label: jax.Array  # f32[Q]
-    learnable: dict  # {'soft_logit': f32[M], 'log_weight': f32[M]}
+    learnable: dict  # {'soft_logit': f32[M]}
     picks: jax.Array  # i32[T, b]
 
 
@@ -60,7 +60,7 @@ def inner_problem(sizes, steps: int, codes: bool) -> Inner:
         jnp.asarray(draw_ids(fields, sizes.memory, 3)),
         jnp.asarray(draw_ids(fields, sizes.outer_rows, 4)),
         jnp.asarray(draw_labels(sizes.outer_rows, 5)),
-        {'soft_logit': soft, 'log_weight': jnp.zeros(sizes.memory)},
+        {'soft_logit': soft},
         jnp.asarray(rng.integers(0, sizes.memory, (steps, sizes.inner_batch)), jnp.int32),
     )
 

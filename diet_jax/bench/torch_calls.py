@@ -13,7 +13,7 @@ from diet_jax.training import B1, B2, EPS, EPS_ROOT
 
 
 def meta_gradient(module, inner, rate: float) -> Callable:
-    """() -> gradient of the outer loss by the learnable labels and weights, through Adam steps on dense tables."""
+    """() -> gradient of the outer loss by the learnable labels, through Adam steps on dense tables."""
     params = {name: p.detach() for name, p in module.named_parameters()}
     ids, outer_ids, outer_label, picks = (
         tensor(x) for x in (inner.ids, inner.outer_ids, inner.outer_label, inner.picks)
@@ -21,15 +21,13 @@ def meta_gradient(module, inner, rate: float) -> Callable:
     learnable = {name: tensor(x) for name, x in inner.learnable.items()}
     zeros = {name: torch.zeros_like(p) for name, p in params.items()}
 
-    def inner_loss(params, ids, target, weight):
-        losses = F.binary_cross_entropy_with_logits(functional_call(module, params, (ids,)), target, reduction='none')
-        return (weight * losses).sum() / weight.sum()
+    def inner_loss(params, ids, target):
+        return F.binary_cross_entropy_with_logits(functional_call(module, params, (ids,)), target)
 
     def outer_loss(learnable):
         w, mu, nu = params, zeros, zeros
         for t, pick in enumerate(picks, 1):
-            target, weight = learnable['soft_logit'][pick].sigmoid(), learnable['log_weight'][pick].exp()
-            g = grad(inner_loss)(w, ids[pick], target, weight)
+            g = grad(inner_loss)(w, ids[pick], learnable['soft_logit'][pick].sigmoid())
             mu = {k: B1 * mu[k] + (1 - B1) * g[k] for k in g}
             nu = {k: B2 * nu[k] + (1 - B2) * g[k] * g[k] for k in g}
             w = {k: w[k] - rate * (mu[k] / (1 - B1**t)) / ((nu[k] / (1 - B2**t) + EPS_ROOT).sqrt() + EPS) for k in g}

@@ -73,6 +73,15 @@ def by_scope(events: Sequence[Event], scope_of: Mapping[str, str]) -> dict[str, 
     return seconds
 
 
+def by_kernel(events: Sequence[Event], scope_of: Mapping[str, str]) -> dict[str, float]:
+    """Seconds of each scope on a GPU, where events side by side are work side by side: their own times, added up."""
+    seconds: dict[str, float] = {}
+    for event in events:
+        scope = scope_of.get(event.name, REST)
+        seconds[scope] = seconds.get(scope, 0.0) + event.duration / 1e9
+    return seconds
+
+
 def measure(call: Callable[[], object], compiled_text: str, names: Sequence[str]) -> dict[str, float]:
     """Seconds of one `call` of a function that has run before, by scope and REST, and BUSY; on one core or one GPU."""
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +107,8 @@ def measure(call: Callable[[], object], compiled_text: str, names: Sequence[str]
             ]
             if any(event.name for event in events):
                 seen += events
-                for scope, seconds in by_scope(events, kernels if on_gpu else scope_of).items():
+                found = by_kernel(events, kernels) if on_gpu else by_scope(events, scope_of)
+                for scope, seconds in found.items():
                     total[scope] += seconds
     whole, idle = span(seen)
     if on_gpu:  # on a CPU the time between operations lies within the event around them

@@ -18,8 +18,8 @@ def meta(model, inner: problem.Inner, remat: bool | None = None):
     """(params, learnable) -> what `meta_gradient` gives, from a fresh student with those parameters."""
 
     def train(learnable, student, pick):
-        target, weight = jax.nn.sigmoid(learnable['soft_logit'][pick]), jnp.exp(learnable['log_weight'][pick])
-        return tr.inner_step(model, student, inner.ids[pick], target, weight, RATE)
+        target = jax.nn.sigmoid(learnable['soft_logit'][pick])
+        return tr.inner_step(model, student, inner.ids[pick], target, jnp.ones_like(target), RATE)
 
     def outer(student, _):
         return jnp.mean(tr.row_losses(model.apply(student.params, inner.outer_ids), inner.outer_label))

@@ -29,10 +29,13 @@ def tables(result: Mapping) -> list[tuple]:
                 page.DASH if full is None or math.isnan(full) else f'{full:.2f}',
             ]
         )
+    counts = [f'{n:,}' for n in result['memory_rows']]
+    each = len(counts) > 1 and len(set(counts)) == 1
+    entries = f'{counts[0]} rows of each of' if each else f'{" and ".join(counts)} rows of'
     caption = (
         f'Expected AUC on block {result["scored_on"]} of training on the full log up to stage {result["stage"]} '
         f'({result["full_pass_rows"]:,} rows), told by the '
-        f'{" and ".join(f"{n:,}" for n in result["memory_rows"])} rows of {", ".join(result["memories"])}; '
+        f'{entries} {", ".join(result["memories"])}; '
         f'learning rates chosen on {result["tuned_on"]}'
     )
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']
