@@ -23,6 +23,9 @@ from diet_jax import training as tr
 from diet_jax.unroll import meta_gradient
 
 
+TWIN_SIZE = 0.5  # of a twin's embeddings beside the reference model's, where distances decide on codes
+
+
 class Pool(NamedTuple):
     """Students of one architecture, of staggered age, that the outer loop draws from (FRePo, arXiv:2206.00719)."""
 
@@ -183,12 +186,13 @@ def code_space(models, streams) -> jax.Array:
     """What codes are clusters of: rows of the reference model and of the twins as wide as it, side by side. f32[V, D].
 
     A twin without a strong field has to learn from the others what that field tells the reference model, so the codes
-    keep it for candidates that do without the field too (docs/results/fidelity.md).
+    keep it for candidates that do without the field too. At half its size a twin costs the order of the strong ones
+    nothing (docs/results/fidelity.md).
 
     Args: models: the reference model first, then the twins; streams: their `StreamState`s.
     """
-    wide = [s for m, s in zip(models, streams, strict=True) if m.dim == models[0].dim]
-    return jnp.concatenate([s.params['table'] for s in wide], -1)
+    first, *wide = [s.params['table'] for m, s in zip(models, streams, strict=True) if m.dim == models[0].dim]
+    return jnp.concatenate([first, *(TWIN_SIZE * table for table in wide)], -1)
 
 
 def entry_logits(reference, stream: tr.StreamState, memory: mem.Memory, shards=None) -> jax.Array:
