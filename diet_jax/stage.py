@@ -22,7 +22,6 @@ from diet_jax import tables
 from diet_jax import training as tr
 from diet_jax.unroll import meta_gradient
 
-
 TWIN_SIZE = 0.5  # of a twin's embeddings beside the reference model's, where distances decide on codes
 
 
