@@ -123,7 +123,7 @@ def _workdir(folder, distillations: int = 1):
         "full_pass_rows": {"7": 105_000},
         "stages": stages,
     }
-    seconds = {"reference": 0.5, "codebook": 0.2, "influence": 0.3, "addressing": 0.15, "refinement": 0.9}
+    seconds = {"reference": 0.5, "twins": 1.1, "codebook": 0.2, "influence": 0.3, "addressing": 0.15, "refinement": 0.9}
     overhead = {
         "block": DAYS[-1],
         "rows": 15_000,
@@ -203,6 +203,13 @@ def test_headline_numbers_equal_the_raw_scores(written):
     assert tiles["Overhead"] == f"{(17.5 - 4.0) / 4.0:.2f}"
     floor = statistics.fmean(_retention(candidate, FLOORS[0]) for candidate in last)
     assert f"our labels and codebook keep {floor:.3f}" in markup
+
+
+def test_every_component_of_the_overhead_is_shown(written):
+    rows = _rows(written[2], "Distilling overhead")
+    names = ["reference model", "twins", "codebook", "influence", "addressing", "refinement", "do-no-harm check"]
+    assert [row[0] for row in rows] == [*names, "the whole stage, in one call"]
+    assert rows[1] == ["twins", "1.100", "2.20"]
 
 
 def test_gap_between_lr_and_deepfm(tmp_path):

@@ -18,14 +18,7 @@ from diet_jax.report import figures, page
 from diet_jax.report.page import number, share, size, span
 
 _PACKAGES = ("diet-jax", "jax", "jaxlib", "flax", "optax", "numpy", "pyarrow", "matplotlib")
-_COMPONENTS = {
-    "reference": "reference model",
-    "codebook": "codebook",
-    "influence": "influence",
-    "addressing": "addressing",
-    "refinement": "refinement",
-    "check": "do-no-harm check",
-}
+_COMPONENTS = {"reference": "reference model", "check": "do-no-harm check"}  # the others are named as they are
 
 
 def subtitle(metrics: Sequence[Mapping], config: Any) -> str:
@@ -173,9 +166,8 @@ def overhead(found: Any, command: str) -> list[str]:
         return [*html, page.missing("overhead.json", "the cost of distilling by component", command)]
     parts = found["components"]
     base = parts.get("reference") or math.nan
-    rows = [
-        [_COMPONENTS[k], number(parts[k], ".3f"), number(parts[k] / base, ".2f")] for k in _COMPONENTS if k in parts
-    ]
+    named = {_COMPONENTS.get(name, name): seconds for name, seconds in parts.items() if name != "stage"}
+    rows = [[name, number(seconds, ".3f"), number(seconds / base, ".2f")] for name, seconds in named.items()]
     if "stage" in parts:
         rows.append(
             [
@@ -193,7 +185,7 @@ def overhead(found: Any, command: str) -> list[str]:
         ["device", str(found.get("device", page.DASH))],
     ]
     picture = page.picture(
-        figures.overhead({_COMPONENTS[k]: parts[k] for k in _COMPONENTS if k in parts}, _COMPONENTS["reference"]),
+        figures.overhead(named, _COMPONENTS["reference"]),
         "Seconds by component",
         f"Each component timed alone on block {found['block']} ({found['rows']:,} rows).",
     )
