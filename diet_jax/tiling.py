@@ -20,7 +20,7 @@ class Tiling(NamedTuple):
     abreast: bool  # students of one grid step side by side (vmap) and not one after another
 
 
-CPU = Tiling(rows=256, ids=2048, points=256, entries=32, slots=256, abreast=False)
+CPU = Tiling(rows=1024, ids=2048, points=256, entries=32, slots=256, abreast=False)
 ACCELERATOR = Tiling(rows=1 << 17, ids=1 << 30, points=8192, entries=2048, slots=8192, abreast=True)
 
 
