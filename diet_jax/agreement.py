@@ -117,14 +117,41 @@ def retention(full: np.ndarray, memory: np.ndarray, chance: float = 0.5) -> np.n
     return np.where(full > chance, (memory - chance) / np.where(full > chance, full - chance, 1), np.nan)
 
 
-def figures(full, memory, metric: str = "auc", floor: float = FLOOR) -> dict[str, np.ndarray]:
-    """All of `FIGURES`, distillation by distillation: f64[R]; nan where undefined. LogLoss has no retention."""
+def reading(scores: Mapping, metric: str = "auc") -> list:
+    """What orders the candidates, of one side's scores: [[per student seed] per distillation].
+
+    Students on codes are scored under the name of the metric. Codes lift weak models towards the teacher that learned
+    them; on the rows' own ids every model is worse, but weak ones are not lifted. Where there are such students
+    (`by_ids`), their score is added with its weight w: (1 - w) codes + w ids. Its level is no model's: see `readings`.
+    """
+    beside = scores.get("by_ids")
+    if beside is None:
+        return scores[metric]
+    codes, ids = np.asarray(scores[metric], np.float64), np.asarray(beside[metric], np.float64)
+    return ((1 - beside["weight"]) * codes + beside["weight"] * ids).tolist()
+
+
+def readings(sides: Sequence[Mapping], metric: str = "auc") -> np.ndarray:
+    """`reading` of C candidates, f64[C, R, S], in every distillation brought to the mean of their scores on codes."""
+    order = np.array([reading(scores, metric) for scores in sides], np.float64)
+    level = np.array([scores[metric] for scores in sides], np.float64)
+    return order + (level - order).mean((0, 2), keepdims=True)
+
+
+def figures(full, memory, metric: str = "auc", floor: float = FLOOR, order=None) -> dict[str, np.ndarray]:
+    """All of `FIGURES`, distillation by distillation: f64[R]; nan where undefined. LogLoss has no retention.
+
+    Args: order: what orders the candidates (`reading`) where it is not what says their level, of the same shape.
+    """
     sign, chance = METRICS[metric]
     full = sign * _full(full)
-    return _figures(_mean(full), sign * _per_distillation(memory, len(full)).T, threshold(full, floor), chance)
+    memory, order = (x if x is None else sign * _per_distillation(x, len(full)).T for x in (memory, order))
+    return _figures(_mean(full), memory, threshold(full, floor), chance, order)
 
 
-def bootstrap(full, memory, metric="auc", resamples=1000, seed=0, users=None, floor=FLOOR) -> dict[str, np.ndarray]:
+def bootstrap(
+    full, memory, metric="auc", resamples=1000, seed=0, users=None, floor=FLOOR, order=None
+) -> dict[str, np.ndarray]:
     """Draws f64[B] of every figure (its mean over distillations): full seeds and distillations redrawn, pool fixed.
 
     Full seeds are redrawn candidate by candidate, they are separate trainings; distillations for all together, they
@@ -135,10 +162,12 @@ def bootstrap(full, memory, metric="auc", resamples=1000, seed=0, users=None, fl
     Args:
         users: None, or raw scores (full f64[B, C, n], memory f64[B, C, R, S]) under B redraws of the test users, the
             same for both (`auc_user_bootstrap`): then the draws cover test users as well, and `resamples` is B.
+        order: as of `figures`; what it differs by from `memory` is taken to be the same for all users.
     """
     sign, chance = METRICS[metric]
     full = sign * _full(full)
     limit, memory = threshold(full, floor), sign * _per_distillation(memory, len(full))
+    apart = 0.0 if order is None else sign * _per_distillation(order, len(full)) - memory
     (c, n), r, b = full.shape, memory.shape[1], resamples if users is None else len(users[0])
     if users is not None:
         full, memory = sign * np.asarray(users[0]), sign * _mean(np.asarray(users[1]))
@@ -147,8 +176,11 @@ def bootstrap(full, memory, metric="auc", resamples=1000, seed=0, users=None, fl
     rng = np.random.default_rng(seed)
     seeds, runs = rng.integers(n, size=(b, c, n)), rng.integers(r, size=(b, 1, r))
     full = _mean(np.take_along_axis(np.broadcast_to(full, (b, c, n)), seeds, 2))[:, None]
-    memory = np.take_along_axis(np.broadcast_to(memory, (b, c, r)), runs, 2).swapaxes(1, 2)
-    parts = [_figures(full[k : k + 200], memory[k : k + 200], limit, chance) for k in range(0, b, 200)]  # a few MB
+    memory, order = (
+        np.take_along_axis(np.broadcast_to(x, (b, c, r)), runs, 2).swapaxes(1, 2) for x in (memory, memory + apart)
+    )
+    parts = [slice(k, k + 200) for k in range(0, b, 200)]  # a few MB
+    parts = [_figures(full[at], memory[at], limit, chance, order[at]) for at in parts]
     return {name: np.concatenate([part[name].mean(1) for part in parts]) for name in FIGURES}
 
 
@@ -253,11 +285,12 @@ def summary(candidates: Sequence[Mapping], metric="auc", resamples=1000, seed=0,
     sides, draws = {}, {}
     for kind in ["memory", *sorted({rival for c in candidates for rival in c.get("rivals", {})})]:
         found = [c.get("memory") if kind == "memory" else c.get("rivals", {}).get(kind) for c in candidates]
-        raw = [scores[metric] for scores in found if scores and metric in scores]
-        sides[kind] = {"text": f"undefined: scores of {len(raw)} of {len(names)} candidates"}
-        if len(raw) == len(names):
-            draws[kind] = bootstrap(full, raw, metric, resamples, seed, users and users[kind], floor)
-            sides[kind] = _side(names, full, raw, metric, draws[kind], floor)
+        found = [scores for scores in found if scores and metric in scores]
+        sides[kind] = {"text": f"undefined: scores of {len(found)} of {len(names)} candidates"}
+        if len(found) == len(names):
+            raw, order = [scores[metric] for scores in found], [reading(scores, metric) for scores in found]
+            draws[kind] = bootstrap(full, raw, metric, resamples, seed, users and users[kind], floor, order)
+            sides[kind] = _side(names, full, raw, metric, draws[kind], floor, order)
     paired = {}
     for name in FIGURES if "memory" in draws else ():
         replicates = {kind: sides[kind][name]["replicates"] for kind in draws}
@@ -274,13 +307,14 @@ def summary(candidates: Sequence[Mapping], metric="auc", resamples=1000, seed=0,
     return result | {"memory": sides.pop("memory"), "rivals": sides, "paired": paired}
 
 
-def _side(names, full, raw, metric, draws, floor) -> dict:
+def _side(names, full, raw, metric, draws, floor, order) -> dict:
     """The figures of one kind of training rows: name -> mean, sd, replicates, of_mean, interval, text."""
     chance, runs = METRICS[metric][1], _mean(_per_distillation(raw, len(names)))
-    each, whole = figures(full, raw, metric, floor), figures(full, runs, metric, floor)
+    together = _mean(_per_distillation(order, len(names)))
+    each, whole = figures(full, raw, metric, floor, order), figures(full, runs, metric, floor, together)
     kept = retention(_mean(_full(full)), runs, chance or np.inf)  # nan without a chance level
     lost = ", ".join(name for name, value in zip(names, kept) if np.isnan(value))
-    text = {n: tau_sig(full, raw, n != "tau_sig", floor).text.split(" over ")[-1] for n in FIGURES[:2]}
+    text = {n: tau_sig(full, order, n != "tau_sig", floor).text.split(" over ")[-1] for n in FIGURES[:2]}
     if np.isnan(each["spearman"]).any():
         text["spearman"] = "undefined: all scores of one side are equal"
     words = (
@@ -296,9 +330,10 @@ def _side(names, full, raw, metric, draws, floor) -> dict:
     return result
 
 
-def _figures(full, memory, limit: float, chance: float | None) -> dict[str, np.ndarray]:
-    """The kernel of it all: means, higher better, f64[..., C] twice -> name -> f64[...]; nan where undefined."""
+def _figures(full, memory, limit: float, chance: float | None, order=None) -> dict[str, np.ndarray]:
+    """The kernel of it all: means, higher better, f64[..., C] each -> name -> f64[...]; nan where undefined."""
     kept = retention(full, memory, chance or np.inf)  # nan without a chance level
+    memory = memory if order is None else order
     known = np.isfinite(kept)
     least = np.where(known.any(-1), np.where(known, kept, np.inf).min(-1), np.nan)
     mean = np.where(known, kept, 0).sum(-1) / np.where(known.any(-1), known.sum(-1), np.nan)

@@ -54,7 +54,7 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
     out = {}
     for kind, predicted in logits.items():
         found = [c['memory'] if kind == 'memory' else c['rivals'][kind] for c in candidates]
-        raw = np.array([side['auc'] for side in found])  # [C, R, S]
+        raw = agreement.readings(found)  # [C, R, S]
         if raw.shape[2] < 2:
             continue
         replicates, stated = [], []

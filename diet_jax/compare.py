@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax import answers, correction, full, models, protocol, stream, twins
+from diet_jax import agreement, answers, correction, full, models, protocol, stream, twins
 from diet_jax import candidates as cd
 from diet_jax.artifact import read_manifest
 from diet_jax.config import default_config
@@ -43,7 +43,8 @@ def compare(
       memories: folders of artifacts, each inside the folder of its run, each a distillation with its own seed; what
         they say is averaged. candidates: a pool file.
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
-      workdir: where to write; None: compare/<name of the candidates' file> in the folder of the run.
+      workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
+        several memories are asked with '-<how many>-memories' behind it.
     Raises:
       UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
     """
@@ -55,7 +56,8 @@ def compare(
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     names = [field.name for field in encoded.fields]
     pool = Pool(candidates, plain(config.roles), e.dim, names)
-    workdir = Path(workdir) if workdir else run / 'compare' / Path(candidates).stem
+    several = f'-{len(memories)}-memories' if len(memories) > 1 else ''
+    workdir = Path(workdir) if workdir else run / 'compare' / f'{Path(candidates).stem}{several}'
     for part in ('candidates', 'predictions'):
         (workdir / part).mkdir(parents=True, exist_ok=True)
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots), first=t)
@@ -92,7 +94,7 @@ def compare(
             progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(entry["auc"]):.4f}')
     order = [entry['name'] for entry in trained]
     answer = correction.correct(
-        [entry['auc'] for entry in trained], np.stack(logits), {order.index(n): auc for n, auc in known.items()}
+        agreement.readings(trained), np.stack(logits), {order.index(n): auc for n, auc in known.items()}
     )
     whole = data.rows_of_pass(t)
     result = {
@@ -122,7 +124,9 @@ def compare(
 def _opened(memory: Path, log):
     """(folder of the run, stage t, its config, its stream) of a memory."""
     manifest = read_manifest(memory)
-    run, config = _run_of(memory), ConfigDict({**default_config().to_dict(), **_config(memory)})
+    run, defaults, theirs = _run_of(memory), default_config().to_dict(), _config(memory)
+    theirs['evaluate'] = defaults['evaluate'] | dict(theirs.get('evaluate', {}))  # a run that is older than a key of it
+    config = ConfigDict(defaults | theirs)
     encoded = open_stream(config.data, run, log)
     count, stage = len(encoded.blocks), manifest['stage']
     t = min(stage, count - 2)
@@ -213,7 +217,7 @@ def _trained(candidate, sides, data, t, grid, workdir, shared) -> tuple[dict, np
     start = time.perf_counter()
     found = protocol.row_side(candidate, data, [side.memory(t) for side in sides], t, grid)
     entry = {'name': candidate.name, 'config': candidate.config, 'digest': digest, 'chosen': found.chosen}
-    entry |= {k: found.scores[k] for k in ('auc', 'logloss', 'gauc')}
+    entry |= {k: found.scores[k] for k in ('auc', 'logloss', 'gauc', 'by_ids') if k in found.scores}
     entry |= {k: found.scores[k] * n for k, n in (('row_visits', len(sides)), ('cost_ratio', 1 / len(sides)))}
     entry |= {'training_seconds': found.scores['seconds'], 'seconds': time.perf_counter() - start}
     logits = found.logits.mean((0, 1))

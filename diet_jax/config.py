@@ -94,7 +94,9 @@ def default_config() -> ConfigDict:
             learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 3e-2, 1e-1),  # full side
             student_batch=32,
             student_learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 2e-2, 4e-2),  # memory side
-            epochs=(2,),  # few: weak students catch up with the teacher, and the order is gone (docs/results/trends.md)
+            epochs=(1,),  # few: weak students catch up with the teacher, and the order is gone (docs/results/trends.md)
+            by_ids=0.2,  # weight of students on the rows' own ids beside those on codes in what orders; 0: codes alone
+            id_epochs=1,
             seeds=3,
             first_stage=3,
             full_cache='',  # folder of the passes over the log; '' = full-side/ beside the workdir
@@ -109,7 +111,6 @@ def default_config() -> ConfigDict:
             full_seeds=6,
             distillations=5,  # seeds: config.seed and those that follow; three mislead (docs/results/fidelity.md)
             view='blend',  # label of the memory: 'blend' | 'soft' | 'mean' | 'hard'
-            codebook=True,  # students on codes, or on the ids of the representative rows
             rivals=STRONGEST,
             visit_batch=64,  # of early_stop and subsample, which train on few rows
             visit_learning_rates=(1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2),

@@ -34,11 +34,14 @@ class Grid(NamedTuple):
     lrs: tuple[float, ...]
     batch: int
     seeds: tuple[int, ...]
+    id_epochs: int  # of the students on ids
+    by_ids: float  # their weight in what orders (`agreement.reading`); 0: there are none
 
 
 def grid_of(e) -> Grid:
     """From a config's section `evaluate`."""
-    return Grid(tuple(e.epochs), tuple(e.student_learning_rates), e.student_batch, tuple(range(e.seeds)))
+    lrs, seeds = tuple(e.student_learning_rates), tuple(range(e.seeds))
+    return Grid(tuple(e.epochs), lrs, e.student_batch, seeds, e.id_epochs, e.by_ids)
 
 
 class Rows(NamedTuple):
@@ -48,6 +51,7 @@ class Rows(NamedTuple):
     num_codes: int
     encode: Callable[[np.ndarray], np.ndarray]  # i32[N, F] slots -> i32[N, F]
     lazy: bool = False  # a large table, of which a step updates the rows that it touches, as on the full side
+    by_ids: Rows | None = None  # of coded rows: the same rows by their own ids, with soft labels
 
 
 def memory_of_stage(folder, t: int, stream) -> Artifact:
@@ -104,13 +108,12 @@ class Distillation:
         """Rows of the memory of stage t."""
         return len(self.artifacts[t].codes)
 
-    def memory(self, t: int, view: str = DEFAULT_VIEW, codebook: bool = True) -> Rows:
-        """The memory of stage t through one view; without the codebook, by the ids of its representative rows."""
+    def memory(self, t: int, view: str = DEFAULT_VIEW) -> Rows:
+        """The memory of stage t through one view."""
         artifact = self.artifacts[t]
-        target, weight = artifact.label(view), artifact.columns['weight']
-        if not codebook:
-            return self._raw(artifact.slots(self.stream), target, weight)
-        return self._coded(self.code[t], artifact.codes + artifact.offsets(), target, weight)
+        ids, weight = artifact.slots(self.stream), artifact.columns['weight']
+        coded = self._coded(self.code[t], artifact.codes + artifact.offsets(), artifact.label(view), weight)
+        return coded._replace(by_ids=self._raw(ids, artifact.label('soft'), weight))
 
     def rival(self, kind: str, t: int) -> Rows:
         """Rows of D_1..D_t that a rival chooses, as many as the memory has.
@@ -130,7 +133,8 @@ class Distillation:
         ids, chosen = self._chosen[key]
         ones = np.ones(len(ids))
         if ours:
-            return self._coded(self.code[t], self.code[t][ids], chosen.soft, ones)
+            coded = self._coded(self.code[t], self.code[t][ids], chosen.soft, ones)
+            return coded._replace(by_ids=self._raw(ids, chosen.soft, ones))
         return self._raw(ids, chosen.own, ones)
 
     def seen(self, t: int) -> rivals.Seen:
@@ -148,8 +152,9 @@ class Distillation:
         book = stream.with_vocabulary(book, self.stream, t - 1)
         made = afresh.distilled(config, self.reference, students, trained, book, *self.log.until(t), self.size(t), t)
         data = mem.student_data(made.memory, made.book.code)
-        codes, target, weight = map(np.asarray, data[:3])
-        return self._coded(np.asarray(made.book.code), codes, target, weight)
+        codes, soft, weight, mean = map(np.asarray, (*data[:3], made.memory.mean_label))
+        coded = self._coded(np.asarray(made.book.code), codes, (soft + mean) / 2, weight)
+        return coded._replace(by_ids=self._raw(np.asarray(made.memory.ids), soft, weight))
 
     def _reference(self, t: int):
         if not self._references:
@@ -198,10 +203,30 @@ def full_side(passes, lrs: Sequence[float], log: cd.Log, t: int) -> Side:
 def row_side(candidate: cd.Candidate, log: cd.Log, rows: Sequence[Rows], t: int, grid: Grid, frontier=False) -> Side:
     """Students on one kind of rows, one entry of `rows` a distillation; chosen on D_{t+1}, scored once on D_{t+2}.
 
+    Where the rows have their own ids beside the codes, students are trained on those too, chosen and scored the same
+    way: `scores['by_ids']`, and their visits and seconds are among those of all. Rows without codes get the visits of
+    both.
+
     Args:
       frontier: `scores['frontier']` also gets the best learning rate of every number of epochs, chosen and scored so.
     """
-    known, epochs, lrs, seeds = log.num_slots[t - 1], grid.epochs, grid.lrs, grid.seeds
+    if not grid.by_ids:
+        return _students(candidate, log, rows, t, grid, grid.epochs, frontier)
+    if rows[0].by_ids is None:
+        return _students(candidate, log, rows, t, grid, [n + grid.id_epochs for n in grid.epochs], frontier)
+    side = _students(candidate, log, rows, t, grid, grid.epochs, frontier)
+    beside = _students(candidate, log, [r.by_ids for r in rows], t, grid, (grid.id_epochs,), False)
+    by_ids = {'weight': grid.by_ids, **{metric: beside.scores[metric] for metric in ('auc', 'logloss', 'gauc')}}
+    for scores in (side.scores, *side.scores.get('frontier', ())):
+        scores['by_ids'] = by_ids
+        for total in ('row_visits', 'seconds'):
+            scores[total] += beside.scores[total]
+        scores['cost_ratio'] = log.rows_of_pass(t) / scores['row_visits']
+    return side._replace(chosen={**side.chosen, 'by_ids': beside.chosen})
+
+
+def _students(candidate, log: cd.Log, rows: Sequence[Rows], t: int, grid: Grid, epochs, frontier: bool) -> Side:
+    known, lrs, seeds = log.num_slots[t - 1], grid.lrs, grid.seeds
     trained = [cd.train_grid(candidate, r.data, r.num_codes, grid.batch, epochs, lrs, seeds, r.lazy) for r in rows]
 
     encoded = functools.cache(lambda i, block: jnp.asarray(rows[i].encode(log.ids(block, known))))

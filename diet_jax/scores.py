@@ -124,7 +124,7 @@ def stage_order(stage: Mapping, kind: str) -> Score | None:
     raw = [side["auc"] for side in found]
     if any(value is None for scores in (*full, *raw) for value in np.ravel(np.asarray(scores, object))):
         return None  # a block with a single class has no AUC
-    tau = agreement.figures(full, raw)["tau_sig"]
+    tau = agreement.figures(full, raw, order=[agreement.reading(side) for side in found])["tau_sig"]
     return score(tau.tolist()) if np.isfinite(tau).all() else None
 
 

@@ -248,16 +248,17 @@ def _distilled(config, workdir, name, seed, stages, row_budget, log) -> Path:
 
 def _rows(kind, section, sides, static, t) -> list[protocol.Rows]:
     if kind == 'memory':
-        return [side.memory(t, section.view, section.codebook) for side in sides]
+        return [side.memory(t, section.view) for side in sides]
     if kind == 'static':
-        return [side.memory(1, section.view, section.codebook) for side in static]
+        return [side.memory(1, section.view) for side in static]
     return [side.rival(kind, t) for side in sides]
 
 
 def _protocol(config, encoded, data, t, sides, index) -> dict:
     e, section = config.evaluate, config.trends
     rows, whole = [side.size(t) for side in sides], data.rows_of_pass(t)
-    visits = int(np.mean(rows)) * max(e.epochs) * len(e.student_learning_rates) * e.seeds
+    epochs = max(e.epochs) + (e.id_epochs if e.by_ids else 0)
+    visits = int(np.mean(rows)) * epochs * len(e.student_learning_rates) * e.seeds
     return {
         'stage': t,
         'tuned_on': data.keys[t],
@@ -273,7 +274,12 @@ def _protocol(config, encoded, data, t, sides, index) -> dict:
         'distillation_seeds': [side.config.seed for side in sides],
         'grid': {
             'full': {'lr': list(e.learning_rates)},
-            'memory': {'lr': list(e.student_learning_rates), 'epochs': list(e.epochs)},
+            'memory': {
+                'lr': list(e.student_learning_rates),
+                'epochs': list(e.epochs),
+                'id_epochs': e.id_epochs,
+                'by_ids': e.by_ids,
+            },
         },
         'tuning_row_visits': {
             'full': whole * len(e.learning_rates) * section.full_seeds,
@@ -301,7 +307,7 @@ def _digests(config, data: cd.Log, t: int, sides, static) -> dict[str, str]:
             return list(e.learning_rates), section.full_seeds
         if kind in ('memory', 'static'):
             of = sides if kind == 'memory' else static
-            return students, section.view, section.codebook, [_checksums(side) for side in of]
+            return students, section.view, [_checksums(side) for side in of]
         if kind in COSTED:
             return students, sizes, section.visit_batch, list(section.visit_learning_rates)
         if kind == protocol.AFRESH:

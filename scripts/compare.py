@@ -17,7 +17,7 @@ flags.DEFINE_list(
 flags.DEFINE_string('candidates', None, 'A file with sweep(add), a line a candidate.')
 flags.DEFINE_string('anchors', None, 'JSON lines of past full runs: name, auc on the block scored here.')
 flags.DEFINE_string(
-    'workdir', None, 'Where to write; by default compare/<file of candidates> in the folder of the run.'
+    'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
 )
 flags.mark_flags_as_required(['memory', 'candidates'])
 

@@ -8,7 +8,6 @@ Studies of development blocks only (docs/results/fidelity.md): what is chosen he
 import itertools
 from pathlib import Path
 
-import numpy as np
 from absl import app
 
 SHIFTS, SCALES, WIDTHS = (0.003, 0.01, 0.03), (0.004, 0.006, 0.008, 0.012), (0.05, 0.1, 0.2, 0.4)
@@ -16,7 +15,7 @@ NEAR, OWN = (0.0005, 0.001, 0.002, 0.005, 1.0), (0.7, 1.0, 1.4, 2.0, 2.8)  # 1: 
 
 
 def main(argv):
-    from diet_jax import correction, predictions, trends
+    from diet_jax import agreement, correction, predictions, trends
 
     total = {}
     for path in argv[1:]:
@@ -24,7 +23,7 @@ def main(argv):
         logits = predictions.mean_logits(result, Path(path).parent)['memory']
         names = [c['name'] for c in result['candidates']]
         full = [c['full']['auc'] for c in result['candidates']]
-        raw = np.array([c['memory']['auc'] for c in result['candidates']])  # [C, R, S]
+        raw = agreement.readings([c['memory'] for c in result['candidates']])  # [C, R, S]
         for values in itertools.product(SHIFTS, SCALES, WIDTHS, NEAR, OWN):
             constants, found[values] = correction.Constants(*values), 0.0
             for r in range(raw.shape[1]):

@@ -372,3 +372,26 @@ def test_bad_scores_are_refused():
             ag.tau_sig(full, bad)
     with pytest.raises(KeyError):
         ag.figures(full, [0.5] * 14, "f1")
+
+
+def test_what_orders_candidates_may_be_another_score_than_what_says_their_level():
+    full = [[0.6 + 0.01 * c + 0.0001 * s for s in range(2)] for c in range(10)]
+    codes = [[[0.7 - 0.001 * c] * 2, [0.7 + 0.001 * c] * 2] for c in range(10)]  # the first turned round
+    ids = [[[0.5 + 0.02 * c] * 2] * 2 for c in range(10)]
+    sides = [{'auc': a, 'by_ids': {'weight': 0.2, 'auc': b}} for a, b in zip(codes, ids)]
+    order = [ag.reading(side) for side in sides]
+    each, level = ag.figures(full, codes, order=order), ag.figures(full, codes)
+    assert each['tau_sig'].tolist() == [1.0, 1.0] and level['tau_sig'].tolist() == [-1.0, 1.0]
+    np.testing.assert_array_equal(each['retention_mean'], level['retention_mean'])
+    found = ag.readings(sides)
+    assert found.shape == (10, 2, 2)
+    np.testing.assert_allclose(found.mean((0, 2)), np.mean(codes, (0, 2)))
+    np.testing.assert_allclose(found - found[0], np.array(order) - np.array(order)[0], atol=1e-12)
+    named = [{'name': str(c), 'full': {'auc': full[c]}, 'memory': sides[c]} for c in range(10)]
+    side = ag.summary(named, resamples=20)['memory']
+    assert side['tau_sig']['mean'] == 1.0 and side['tau_sig']['of_mean'] == 1.0 and side['tau_sig']['interval'][0] > 0.9
+    users = np.repeat(np.array(full)[None], 20, 0), np.repeat(np.array(codes)[None], 20, 0)
+    draws = ag.bootstrap(full, codes, users=users, order=order)
+    assert draws['tau_sig'].min() > 0.9 and np.allclose(
+        draws['retention_mean'], level['retention_mean'].mean(), atol=0.05
+    )

@@ -83,7 +83,8 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
     config.seed = 1
     other = tiny.distill(tmp_path_factory.mktemp('compare') / 'other', config)
     both = [r.workdir / 'memory' for r in (run, other)]
-    result = compare.compare(both, pool, workdir=other.workdir / 'both', log=lambda line: None)
+    result = compare.compare(both, pool, log=lambda line: None)
+    assert result['workdir'].endswith('compare/mine-2-memories')  # what one memory said stays as it is
     alone = compare.compare(both[1:], pool, log=lambda line: None)
     for together, first, second in zip(result['candidates'], answered[0]['candidates'], alone['candidates']):
         assert np.shape(together['auc']) == (2, 2) and together['row_visits'] == 2 * first['row_visits']

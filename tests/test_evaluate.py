@@ -102,9 +102,12 @@ def test_numbers_follow_from_the_raw_values(evaluated):
                 if side == 'full':
                     assert scores['row_visits'] == s['stage'] * ROWS
                 else:
-                    assert chosen['epochs'] in e.epochs and len(scores['auc']) == 1
-                    assert scores['row_visits'] == s['memory_rows'] * chosen['epochs']
-                    assert scores['cost_ratio'] == s['stage'] * ROWS / (s['memory_rows'] * chosen['epochs'])
+                    on_codes = side != 'random_rows'
+                    assert ('by_ids' in scores) == on_codes and len(scores['auc']) == 1
+                    assert chosen['epochs'] - (0 if on_codes else e.id_epochs) in e.epochs
+                    epochs = chosen['epochs'] + (e.id_epochs if on_codes else 0)
+                    assert scores['row_visits'] == s['memory_rows'] * epochs
+                    assert scores['cost_ratio'] == s['stage'] * ROWS / scores['row_visits']
 
 
 def test_the_choice_is_made_before_the_scored_block_is_looked_at(evaluated, workdir, tmp_path, monkeypatch):
@@ -126,8 +129,8 @@ def test_the_choice_is_made_before_the_scored_block_is_looked_at(evaluated, work
             (chosen, scores), (chosen2, scores2) = _side(old, side), _side(new, side)
             assert chosen == chosen2
             np.testing.assert_allclose(np.array(scores2['auc']), 1 - np.array(scores['auc']), atol=1e-12)
-    # the chosen ones only: 2 candidates x 4 sides x 2 seeds, and the truth of the simulation
-    assert sum(scored) == 2 * 4 * 2 + 1
+    # the chosen ones only: 2 candidates x (4 sides, two of them on ids too) x 2 seeds, and the truth of the simulation
+    assert sum(scored) == 2 * (4 + 2) * 2 + 1
 
 
 def test_the_choice_is_the_best_on_the_tuning_block(evaluated, workdir, tmp_path):

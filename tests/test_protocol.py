@@ -84,8 +84,7 @@ def test_a_row_of_the_memory_is_encoded_as_the_log_is(sides, log):
     """What students train on is what the same row of the log would be to them: with the codebook and without."""
     for side in sides:
         slots = side.artifacts[T].slots(side.stream)
-        for codebook in (True, False):
-            rows = side.memory(T, 'soft', codebook)
+        for rows in (side.memory(T, 'soft'), side.memory(T, 'soft').by_ids):
             n = int(rows.data.rows)
             assert n == len(slots) == side.size(T)
             np.testing.assert_array_equal(rows.data.ids[:n], rows.encode(slots))
@@ -98,7 +97,7 @@ def test_a_row_of_the_memory_is_encoded_as_the_log_is(sides, log):
 def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillations(sides, log, monkeypatch):
     used, functions = [], cd._functions
     monkeypatch.setattr(cd, '_functions', lambda *args: used.append(functions(*args)) or used[-1])
-    fm, grid = candidate(dim=3), protocol.Grid((1, 2), (3e-3, 1e-2), 16, (0, 1))
+    fm, grid = candidate(dim=3), protocol.Grid((1, 2), (3e-3, 1e-2), 16, (0, 1), 1, 0.0)
     rows = [[side.memory(T, view) for side in sides] for view in ('soft', 'mean')]
     rows += [[side.rival(f'{name}_rows_our_labels', T) for side in sides] for name in ('random', 'recent', 'el2n')]
     rows += [[side.memory(1) for side in sides]]
@@ -203,7 +202,7 @@ def test_the_cost_of_visits_is_their_number(log):
 
 
 def test_the_cost_of_rows_is_their_number_times_the_epochs(sides, log):
-    grid, rows = protocol.Grid((1, 2, 5), (3e-3, 1e-2), 16, (0, 1)), [side.memory(T) for side in sides]
+    grid, rows = protocol.Grid((1, 2, 5), (3e-3, 1e-2), 16, (0, 1), 1, 0.0), [side.memory(T) for side in sides]
     side = protocol.row_side(candidate(), log, rows, T, grid, frontier=True)
     points, n = side.scores['frontier'], sides[0].size(T)
     assert n == 32 and [p['chosen']['epochs'] for p in points] == [1, 2, 5]
@@ -216,10 +215,30 @@ def test_the_cost_of_rows_is_their_number_times_the_epochs(sides, log):
     np.testing.assert_array_equal(side.predict(T + 1), side.logits[0])
 
 
+def test_students_on_ids_stand_beside_those_on_codes_and_cost_what_they_cost(sides, log):
+    grid, rows = protocol.Grid((1, 2), (3e-3, 1e-2), 16, (0, 1), 3, 0.25), [side.memory(T) for side in sides]
+    codes = protocol.row_side(candidate(), log, rows, T, grid._replace(by_ids=0.0), frontier=True)
+    both = protocol.row_side(candidate(), log, rows, T, grid, frontier=True)
+    n, ids = sides[0].size(T), grid._replace(epochs=(3,), by_ids=0.0)
+    alone = protocol.row_side(candidate(), log, [each.by_ids for each in rows], T, ids)
+    assert 'by_ids' not in codes.scores and both.scores['auc'] == codes.scores['auc']
+    assert both.scores['by_ids']['auc'] == alone.scores['auc'] and both.chosen['by_ids'] == alone.chosen
+    np.testing.assert_array_equal(both.logits, codes.logits)
+    assert [p['row_visits'] for p in both.scores['frontier']] == [4 * n, 5 * n]
+    assert both.scores['cost_ratio'] == T * ROWS / both.scores['row_visits']
+    mixed = agreement.reading(both.scores)
+    np.testing.assert_allclose(
+        mixed, 0.75 * np.array(codes.scores['auc']) + 0.25 * np.array(alone.scores['auc']), atol=1e-12
+    )
+    assert agreement.reading(codes.scores) == codes.scores['auc']
+    own = protocol.row_side(candidate(), log, [side.rival('random_rows', T) for side in sides], T, grid, frontier=True)
+    assert [p['row_visits'] for p in own.scores['frontier']] == [4 * n, 5 * n], 'as much as both, at the same rows'
+
+
 def test_nothing_is_chosen_on_the_scored_block(sides, log):
     """Its clicks turned round: the same choices at every point of the frontier, and every AUC one minus what it was."""
     turned = log._replace(labels=[1 - y if t == T + 1 else y for t, y in enumerate(log.labels)])
-    grid, fm = protocol.Grid((1, 2, 5), (3e-3, 1e-2), 16, (0, 1)), candidate()
+    grid, fm = protocol.Grid((1, 2, 5), (3e-3, 1e-2), 16, (0, 1), 1, 0.2), candidate()
     for side in (
         lambda log: protocol.row_side(fm, log, [s.memory(T) for s in sides], T, grid, frontier=True),
         lambda log: protocol.visit_side('early_stop', candidate('lr'), log, T, [32, 64], section(), 2, 2),
@@ -227,6 +246,8 @@ def test_nothing_is_chosen_on_the_scored_block(sides, log):
         for a, b in zip(*(side(each).scores['frontier'] for each in (log, turned))):
             assert a['chosen'] == b['chosen']
             np.testing.assert_allclose(b['auc'], 1 - np.array(a['auc']), atol=1e-12)
+            if 'by_ids' in a:
+                np.testing.assert_allclose(b['by_ids']['auc'], 1 - np.array(a['by_ids']['auc']), atol=1e-12)
 
 
 # A pool whose order is known, and a memory that gives the teacher away.
@@ -279,7 +300,7 @@ def pool():
     teacher = lambda rows: np.asarray(predict(state.params, rows))  # noqa: E731
     edges = np.quantile(teacher(ids[:total]), np.linspace(0, 1, 33)[1:-1])
     pick = np.sort(np.random.default_rng(1).choice(total, 600, replace=False))
-    soft, grid, out = 1 / (1 + np.exp(-teacher(ids[pick]))), protocol.Grid((8,), (1e-2, 3e-2), 32, (0, 1)), []
+    soft, grid, out = 1 / (1 + np.exp(-teacher(ids[pick]))), protocol.Grid((8,), (1e-2, 3e-2), 32, (0, 1), 1, 0.0), []
     for model, k in [(linear, k) for k in range(1, FIELDS + 1)] + [(strong, FIELDS)]:
         seen = planted_log(only(ids, k), label)
         passes = full.passes(model, seen, STRONG_LRS, 2, [T])

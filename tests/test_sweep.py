@@ -30,7 +30,7 @@ flags.DEFINE_string('workdir', None, '')
 def main(_):
     c, workdir = flags.FLAGS.config, flags.FLAGS.workdir
     with open(os.path.join(workdir, 'ran.txt'), 'a') as f:
-        print(c.memory.row_budget, c.names, c.word, c.trends.codebook, c.steps, file=f)
+        print(c.memory.row_budget, c.names, c.word, c.trends.confirmation, c.steps, file=f)
     if c.fail:
         print('first line')
         sys.exit('error: the log lies elsewhere')
@@ -60,7 +60,7 @@ SCRIPT = {script!r}
 def get_config(arg=''):
     c = ConfigDict(dict(fail=False, nap=0.0, pool=9, steps=3, word='w', names=('lr', 'fm'), data=dict(root='here')))
     c.memory = ConfigDict(dict(row_budget=0.01, capacity=0))
-    c.trends = ConfigDict(dict(codebook=True))
+    c.trends = ConfigDict(dict(confirmation=True))
     c.pool = 3 if arg == 'smoke' else 9
     return c
 
@@ -69,7 +69,7 @@ def sweep(add):
 """
 BUDGET = "    for b in (0.02, 0.001, 0.005):\n        add(f'budget={b}', **{'memory.row_budget': b})"
 MIXED = """    add('all of it')
-    add('names', **{'names': ('lr',), 'word': "it's $HOME", 'trends.codebook': False, 'steps': 0})
+    add('names', **{'names': ('lr',), 'word': "it's $HOME", 'trends.confirmation': False, 'steps': 0})
     add('small|pool', pool=3)"""
 
 
@@ -211,7 +211,7 @@ CASES = [
     ("    add('a', **{'memory.row_budget': '0.1'})", "memory.row_budget cannot be '0.1' (str)"),
     ("    add('a', names='lr')", "names cannot be 'lr' (str): the config has ('lr', 'fm') (tuple)"),
     ("    add('a', word=None)", 'word cannot be None'),
-    ("    add('a', **{'trends.codebook': 'maybe'})", "trends.codebook cannot be 'maybe'"),
+    ("    add('a', **{'trends.confirmation': 'maybe'})", "trends.confirmation cannot be 'maybe'"),
     ("    add('a')\n    add('a', steps=1)", "'a' is named twice"),
     ("    add('../a')", "point '../a': a name becomes a folder"),
     ("    add(steps=1)", 'study.py line 14: TypeError: '),
@@ -274,7 +274,7 @@ def test_the_studies_of_the_repository():
         points, scope = {}, {}
         exec(source[source.index('def sweep(') :], scope)
         scope['sweep'](lambda name, /, **overrides: points.update({name: overrides}))
-        assert len(points) == {'budget': 5, 'ablation': 8}[name]
+        assert len(points) == {'budget': 4, 'ablation': 9}[name]
         for key in {key for overrides in points.values() for key in overrides if not key.startswith('trends.')}:
             section, _, last = key.partition('.')
             assert last in default_config()[section], key

@@ -151,7 +151,8 @@ def test_the_files_and_what_they_say(workdir, result):
     assert (said['stage'], said['tuned_on'], said['scored_on']) == (T, DAYS[2], DAYS[3])
     assert (said['full_pass_rows'], said['memory_rows'], said['row_budget']) == (T * ROWS, [32, 32], 0.05)
     assert said['distillation_seeds'] == [0, 1] and (said['full_seeds'], said['student_seeds']) == (2, 2)
-    visits = {'full': T * ROWS * 1 * 2, 'memory': 32 * 2 * 2 * 2 * 2}  # rows, epochs, learning rates, seeds, memories
+    # rows, epochs on codes and on ids, learning rates, seeds, memories
+    visits = {'full': T * ROWS * 1 * 2, 'memory': 32 * (2 + 1) * 2 * 2 * 2}
     assert said['tuning_row_visits'] == visits and said['evaluation_row_visits'] == 2 * ROWS
     for candidate, name in zip(result['candidates'], NAMES, strict=True):
         assert candidate == json.loads((workdir / 'candidates' / f'{name}.json').read_text())
@@ -162,8 +163,8 @@ def test_the_files_and_what_they_say(workdir, result):
     assert said['cost_ratio'] == pytest.approx(np.mean(ratios))
     for kind in ('early_stop', 'subsample'):
         for c in result['candidates']:
-            assert [p['row_visits'] for p in c['rivals'][kind]['frontier']] == [32, 64]
-            assert [p['cost_ratio'] for p in c['memory']['frontier']] == [20.0, 10.0]
+            assert [p['row_visits'] for p in c['rivals'][kind]['frontier']] == [64, 96]
+            assert [p['cost_ratio'] for p in c['memory']['frontier']] == [10.0, 20 / 3]
 
 
 def test_predictions_give_the_raw_scores_in_the_order_that_is_said(workdir, result, runs):
@@ -306,7 +307,7 @@ def test_what_a_score_depends_on_is_done_again_and_nothing_else(copy, pool, resu
     changes = [
         lambda c: c.trends.update(full_seeds=3),
         lambda c: c.trends.update(view='mean'),
-        lambda c: c.trends.update(codebook=False),
+        lambda c: c.evaluate.update(by_ids=0.5),
         lambda c: c.trends.update(visit_batch=32),
         lambda c: c.evaluate.update(seeds=3),
         lambda c: c.evaluate.update(epochs=(1, 3)),

@@ -24,4 +24,5 @@ def sweep(add):
     add('soft labels', **{'trends.view': 'soft'})
     add('mean labels', **{'trends.view': 'mean'})
     add('own labels', **{'trends.view': 'hard'})
-    add('no codebook', **{'trends.codebook': False})
+    add('codes alone', **{'evaluate.by_ids': 0.0})
+    add('ids alone', **{'evaluate.by_ids': 1.0})

@@ -1,4 +1,4 @@
-"""How small may the memory be? The trend study of configs/trends/kuairand.py at five row budgets, one cost ratio: 50.
+"""How small may the memory be? The trend study of configs/trends/kuairand.py at four row budgets, one cost ratio: 50.
 
     python scripts/sweep.py --config=configs/sweeps/budget.py --workdir=runs/sweep-budget
 
@@ -17,5 +17,6 @@ def get_config(arg: str = ''):
 
 
 def sweep(add):
-    for budget, epochs in ((0.001, 20), (0.002, 10), (0.005, 4), (0.01, 2), (0.02, 1)):
-        add(f'row_budget={budget:g}', **{'memory.row_budget': budget, 'evaluate.epochs': (epochs,)})
+    for budget, epochs in ((0.001, 10), (0.002, 5), (0.005, 2), (0.01, 1)):
+        visits = {'evaluate.epochs': (epochs,), 'evaluate.id_epochs': epochs}
+        add(f'row_budget={budget:g}', **{'memory.row_budget': budget, **visits})

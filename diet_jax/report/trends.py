@@ -261,7 +261,8 @@ def _readings(candidates: Sequence[Mapping], kind: str) -> dict[str, np.ndarray]
     rows = {figure: [] for figure in agreement.FIGURES}
     for point in [found, *([side['frontier'][k] for side in found] for k in range(depth))]:
         cost = np.mean([reading['cost_ratio'] for reading in point])
-        for figure, x in agreement.figures(full, [reading['auc'] for reading in point]).items():
+        auc, order = [side['auc'] for side in point], [agreement.reading(side) for side in point]
+        for figure, x in agreement.figures(full, auc, order=order).items():
             rows[figure].append([cost, x.mean(), x.std(ddof=1) if x.size > 1 else math.nan])
     return {figure: np.array(values) for figure, values in rows.items()}
 
