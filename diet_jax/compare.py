@@ -77,7 +77,7 @@ def compare(
         )
     reference = models.build(config.reference.model, dim=config.reference.dim)
     capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
-    sides = [protocol.Distillation(config, reference, {t: a}, encoded, data, capacity) for a in artifacts]
+    rows = [protocol.Distillation(config, reference, {t: a}, encoded, data, capacity).memory(t) for a in artifacts]
     shared = [
         full.code_version(),
         [a.manifest['checksums'] for a in artifacts],
@@ -88,7 +88,7 @@ def compare(
     trained, logits = [], []
     with Progress('comparing', len(asked), workdir / 'log.txt', log) as progress:
         for candidate in asked:
-            entry, predicted = _trained(candidate, sides, data, t, protocol.grid_of(e), workdir, shared)
+            entry, predicted = _trained(candidate, rows, data, t, protocol.grid_of(e), workdir, shared)
             trained.append(entry)
             logits.append(predicted)
             progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(entry["auc"]):.4f}')
@@ -204,7 +204,7 @@ def _anchors(path, names) -> dict[str, float]:
     return found
 
 
-def _trained(candidate, sides, data, t, grid, workdir, shared) -> tuple[dict, np.ndarray]:
+def _trained(candidate, rows, data, t, grid, workdir, shared) -> tuple[dict, np.ndarray]:
     """A candidate's entry and its students' mean predictions f32[N], kept from an earlier run where they are right."""
     path = workdir / 'candidates' / f'{candidate.name}.json'
     predictions = workdir / 'predictions' / f'{candidate.name}.npy'
@@ -215,10 +215,10 @@ def _trained(candidate, sides, data, t, grid, workdir, shared) -> tuple[dict, np
         if entry['digest'] == digest:
             return entry, np.load(predictions, allow_pickle=False).astype(np.float32)
     start = time.perf_counter()
-    found = protocol.row_side(candidate, data, [side.memory(t) for side in sides], t, grid)
+    found = protocol.row_side(candidate, data, rows, t, grid)
     entry = {'name': candidate.name, 'config': candidate.config, 'digest': digest, 'chosen': found.chosen}
     entry |= {k: found.scores[k] for k in ('auc', 'logloss', 'gauc', 'by_ids') if k in found.scores}
-    entry |= {k: found.scores[k] * n for k, n in (('row_visits', len(sides)), ('cost_ratio', 1 / len(sides)))}
+    entry |= {k: found.scores[k] * n for k, n in (('row_visits', len(rows)), ('cost_ratio', 1 / len(rows)))}
     entry |= {'training_seconds': found.scores['seconds'], 'seconds': time.perf_counter() - start}
     logits = found.logits.mean((0, 1))
     write_bytes(predictions, lambda file: np.save(file, logits.astype(np.float16)))

@@ -45,6 +45,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
     grid = protocol.grid_of(e)
     runs = [run, *replicates]
     sources = distillations(runs, stages, data)
+    memories = {t: [source.memory(t) for source in sources] for t in stages}
     out = {
         t: {
             'stage': t,
@@ -65,7 +66,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', log: Cal
             pictured = candidate.name == _pictured([c.name for c in pool])
             for t in stages:
                 whole = protocol.full_side(passes, e.learning_rates, data, t)
-                memory = protocol.row_side(candidate, data, [s.memory(t) for s in sources], t, grid)
+                memory = protocol.row_side(candidate, data, memories[t], t, grid)
                 entry = {
                     'name': candidate.name,
                     'config': candidate.config,
