@@ -31,7 +31,7 @@ class Constants(NamedTuple):
     own: float  # in standard deviations of a student's score over seeds: a log that is noisy is so to models too
 
 
-CONSTANTS = Constants(shift=0.01, scale=0.004, width=0.2, near=0.001, own=2.0)
+CONSTANTS = Constants(shift=0.01, scale=0.003, width=0.2, near=0.001, own=1.0)
 
 
 class Answer(NamedTuple):
