@@ -114,7 +114,7 @@ def frontier_table(result: Mapping, of: str) -> list[Table]:
 
 
 def _auc(side: Mapping) -> float:
-    return scores.score(side['auc']).mean
+    return scores.score(agreement.reading(side)).mean
 
 
 def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:

@@ -17,7 +17,8 @@ WORDS = (
     'tau_sig: (agreeing − disagreeing) / significant pairs; hard: those less than 0.005 apart on the log. Ceiling: one '
     'half of the full-log seeds against the other. Regret: what the log loses by taking the first of this ranking. '
     'Cost ratio: row visits of one pass over the log / of one training here, mean over the candidates. Rivals: best '
-    'first.'
+    'first. Where students were trained on the rows’ own ids beside codes, candidates are ordered by both AUCs, '
+    'weighted (evaluate.by_ids); retention is that on codes.'
 )
 
 
