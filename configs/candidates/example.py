@@ -1,4 +1,4 @@
-"""A dozen ideas, compared on a memory in two minutes:
+"""A dozen ideas, compared on a memory in a minute, in two the first time:
 
     python scripts/compare.py --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
 
