@@ -129,8 +129,8 @@ def stage_order(stage: Mapping, kind: str) -> Score | None:
 
 
 def gaps(stage: Mapping, weak: str = "lr", strong: str = "deepfm") -> dict[str, float] | None:
-    """AUC of `strong` minus AUC of `weak` on "full" and on every kind that both have; None without the two
-    candidates.
+    """What orders `strong` minus what orders `weak` (`agreement.reading`) on "full" and on every kind that both have;
+    None without the two candidates.
 
     A memory that lifts the weak model to the strong one has a fine retention and no order.
     """
@@ -141,7 +141,7 @@ def gaps(stage: Mapping, weak: str = "lr", strong: str = "deepfm") -> dict[str, 
     result = {"full": score(named[strong]["full"]["auc"]).mean - score(named[weak]["full"]["auc"]).mean}
     for kind in high:
         if kind in low:
-            result[kind] = score(high[kind]["auc"]).mean - score(low[kind]["auc"]).mean
+            result[kind] = score(agreement.reading(high[kind])).mean - score(agreement.reading(low[kind])).mean
     return result
 
 
