@@ -127,7 +127,7 @@ class Students(NamedTuple):
         return np.asarray(self.predict(jax.tree.map(lambda x: x[e, lr], self.params), ids))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=tr.PROGRAMS_KEPT)
 def _functions(model, num_codes, batch, epochs, decay, lazy):
     train = parallel.Timed(tr.train_students(model, num_codes, batch, epochs, decay, lazy))
     one = lambda params, ids: tr.predict(model, params, ids)  # noqa: E731

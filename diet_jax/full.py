@@ -30,7 +30,7 @@ class Passes(NamedTuple):
     seconds: np.ndarray  # f64[L, S, last stage]: training time of each block, compilation apart
 
 
-@functools.cache
+@functools.lru_cache(maxsize=tr.PROGRAMS_KEPT)
 def functions(model, decay: float):
     """(train one block: (state, Batches, lr, key) -> state, timed; predict: (params, i32[n, F]) -> f32[n])."""
     step = parallel.Timed(

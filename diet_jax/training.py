@@ -24,6 +24,9 @@ B1, B2, EPS = 0.9, 0.999, 1e-8
 # sqrt at zero has an infinite derivative: without eps_root the meta-gradient of an embedding row that saw no
 # gradient is NaN (DESIGN, section 6).
 EPS_ROOT = 1e-12
+# Compiled functions of a candidate that are kept. Each takes hundreds of the 65,530 memory maps that Linux grants a
+# process: a study of thirty candidates on a dozen kinds of rows would run out of them.
+PROGRAMS_KEPT = 8
 
 
 def psum(x, axis: str | None):

@@ -107,6 +107,6 @@ def _said(twins: Sequence[Twin]) -> str:
     return json.dumps([[twin.name, twin.candidate.config, twin.lr] for twin in twins])
 
 
-@functools.cache
+@functools.lru_cache(maxsize=tr.PROGRAMS_KEPT)
 def _predict(model):
     return jax.jit(lambda params, ids: tr.predict(model, params, ids))

@@ -1,5 +1,8 @@
 """The protocol of stage t on rows: what each side visits and is charged for, and a pool whose order is known."""
 
+import gc
+import weakref
+
 import jax
 import numpy as np
 import pytest
@@ -92,6 +95,20 @@ def test_a_row_of_the_memory_is_encoded_as_the_log_is(sides, log):
         targets = [side.memory(T, view).data.target[:n] for view in ('soft', 'mean', 'hard', 'blend')]
         assert not np.array_equal(targets[0], targets[1]) and set(np.unique(targets[2])) <= {0, 1}
         np.testing.assert_allclose(targets[3], (targets[0] + targets[1]) / 2, atol=1e-7)
+
+
+def test_a_long_study_does_not_keep_the_programs_of_candidates_long_done():
+    """A process may hold 65,530 memory maps on Linux, a compiled program takes hundreds; a study has hundreds."""
+    for functions in (
+        lambda model: cd._functions(model, 128, 16, (1,), 0.0, False),
+        lambda model: full.functions(model, 0.0),
+    ):
+        first = weakref.ref(functions(candidate(dim=2).model)[0])
+        assert functions(candidate(dim=2).model)[0] is first()
+        for dim in range(3, 3 + tr.PROGRAMS_KEPT):
+            functions(candidate(dim=dim).model)
+        gc.collect()
+        assert first() is None
 
 
 def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillations(sides, log, monkeypatch):
