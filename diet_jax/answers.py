@@ -61,7 +61,13 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
         for r in range(raw.shape[1]):
             known = {i: known_scores[name]['auc'][r] for i, name in at.items()}
             answer = correction.correct(raw[:, r : r + 1], predicted[:, r], known)
-            replicates.append({**_figures(full, raw[:, r].mean(1), answer, at), 'said': answer.text})
+            replicates.append(
+                {
+                    **_figures(full, raw[:, r].mean(1), answer, at),
+                    'by_functions': answer.by_functions,
+                    'said': answer.text,
+                }
+            )
             stated.append(_stated(full.mean(1), answer, at))
         out[kind] = {'twins': list(at.values()), 'replicates': replicates, 'reliability': _reliability(stated)}
         known = {i: float(np.mean(known_scores[name]['auc'])) for i, name in at.items()}

@@ -110,7 +110,7 @@ def compare(
         'grid': {'lr': list(e.student_learning_rates), 'epochs': list(e.epochs), 'seeds': e.seeds},
         'twins': list(told),
         'anchors': past,
-        'correction': {'text': answer.text, 'held_out': answer.held_out},
+        'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
         'candidates': _told(
             trained, answer, known, len(pool.candidates), _pace(run, trained, _called(beside[0].candidate, pool), whole)
         ),

@@ -12,6 +12,10 @@ it: without the second a model that computes on codes what a weak twin does, and
 error. A candidate's own error is N(0, (OWN s)^2), s the standard deviation of a student over seeds. A handful of twins
 cannot find the constants: they are where, of whole pools on development blocks of KuaiRand and MovieLens, the others'
 scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/fidelity.md).
+
+Not every memory errs so. Each twin is foretold by the others: where the mean of their deltas does that as well,
+functions tell nothing, and what is corrected is the shift common to all; the order of the others is then the memory's
+own, and the intervals are as wide as the twins' deltas are apart.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ class Constants(NamedTuple):
 
 
 CONSTANTS = Constants(shift=0.01, scale=0.003, width=0.2, near=0.001, own=1.0)
+ENOUGH = 4  # known scores from which on a check of held-out ones decides: below, a spread says nothing
 
 
 class Answer(NamedTuple):
@@ -41,6 +46,7 @@ class Answer(NamedTuple):
     cov: np.ndarray  # f64[C, C]  of what many runs on the log would come to, on average
     noise: float  # variance of a single run about that
     held_out: dict  # rms error of a twin foretold by the others: 'corrected', and by their mean, 'shift'; nan with one
+    by_functions: bool  # or by the shift alone, as held-out twins decided
     text: str
 
 
@@ -69,12 +75,17 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
         errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
     off = np.sqrt(np.mean(np.square(errors), 0)) if errors else np.full(2, np.nan)
     held_out = {'corrected': float(off[0]), 'shift': float(off[1])}
+    by_functions = len(twins) < ENOUGH or held_out['corrected'] < held_out['shift']
+    if not by_functions:
+        mean, cov = _shifted(len(memory), twins, delta, noise + measured)
     count = '1 twin' if len(twins) == 1 else f'{len(twins)} twins'
     text = f'{count}; the memory is off by {delta.min():+.4f} to {delta.max():+.4f} AUC about them'
     if errors:
         text += f'; one left out is foretold to within {off[0]:.4f}, by the mean of the others {off[1]:.4f}'
+    if not by_functions:
+        text += ': so what is common to all is corrected alone, and the order is that of the memory'
     cov = cov + measured * np.eye(len(memory))
-    return Answer(memory + mean, cov, noise, held_out, text)
+    return Answer(memory + mean, cov, noise, held_out, by_functions, text)
 
 
 def function_distance(logits) -> np.ndarray:
@@ -147,3 +158,12 @@ def _posterior(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarr
     across = kernel[twins]  # [K, C]
     weights = np.linalg.solve(across[:, twins] + noise * np.eye(len(twins)), across)  # [K, C]
     return weights.T @ delta, kernel - across.T @ weights
+
+
+def _shifted(count: int, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same where candidates err apart from each other: about the twins' mean, by a variance that is that of
+    Student's t with as many degrees of freedom as K twins leave (Gelman et al., Bayesian Data Analysis, 3.2)."""
+    centre, degrees = delta.mean(), len(twins) - 1
+    spread = max(float(np.sum((delta - centre) ** 2)) / (degrees - 2), 1e-10)
+    mean, cov = _posterior(spread * np.eye(count), twins, delta - centre, noise)
+    return centre + mean, cov + spread / len(twins)

@@ -58,8 +58,30 @@ def test_an_error_that_follows_the_function_is_found_where_a_shift_is_not():
     others = [i for i in range(12) if i not in twins]
     shift = np.mean(error[list(twins)])
     assert np.abs(answer.mean - truth)[others].mean() < 0.4 * np.abs(error - shift)[others].mean()
-    assert answer.held_out['corrected'] < answer.held_out['shift']
+    assert answer.by_functions and answer.held_out['corrected'] < answer.held_out['shift']
     assert (np.abs(answer.mean - truth) < 1.645 * np.sqrt(np.diag(answer.cov))).all()
+
+
+def test_where_held_out_twins_say_that_functions_tell_nothing_the_order_is_that_of_the_memory():
+    """Neighbours err the opposite way: worse than a shift. Intervals are Student's t of the twins' own deltas."""
+    scores, logits = pool(12)
+    memory, delta = scores.mean(1), {0: 0.03, 1: -0.01, 10: 0.05, 11: 0.01}
+    known = {i: memory[i] + d for i, d in delta.items()}
+    answer = correction.correct(scores[:, None], logits, known)
+    assert not answer.by_functions and answer.held_out['corrected'] >= answer.held_out['shift']
+    assert answer.text.endswith('the order is that of the memory')
+    others = [i for i in range(12) if i not in known]
+    np.testing.assert_allclose((answer.mean - memory)[others], np.mean([*delta.values()]), atol=1e-12)
+    assert np.abs(answer.mean - memory - [delta.get(i, 0.02) for i in range(12)]).max() < 1e-4, 'twins are known'
+    noise = np.mean([np.var(s, ddof=1) for s in scores])
+    foretold = np.var([*delta.values()], ddof=1) * stats.t(3).var()  # about their mean, itself uncertain by a quarter
+    np.testing.assert_allclose(np.diag(answer.cov)[others], 1.25 * foretold + noise / 2, rtol=1e-6)
+    odds = correction.beats(answer)[others[-1], others[0]]
+    assert odds == pytest.approx(
+        stats.norm.cdf((memory[others[-1]] - memory[others[0]]) / np.sqrt(2 * foretold)), abs=1e-3
+    )
+    three = correction.correct(scores[:, None], logits, {i: known[i] for i in (0, 1, 10)})
+    assert three.by_functions, 'three say nothing of how far deltas are apart'
 
 
 def test_one_twin_and_no_spread():
@@ -85,7 +107,7 @@ def test_odds_are_those_of_the_joint():
 def test_a_run_is_worth_its_expected_gain():
     """Two candidates, one known for certain: E max(0, d) of a normal d has a closed form."""
     mean, sd, noise = np.array([0.7, 0.699]), 0.004, 0.001**2
-    answer = correction.Answer(mean, np.diag([1e-18, sd**2]), noise, {}, '')
+    answer = correction.Answer(mean, np.diag([1e-18, sd**2]), noise, {}, True, '')
     slope = sd**2 / np.sqrt(sd**2 + noise)
     z = (mean[1] - mean[0]) / slope
     expected = slope * (stats.norm.pdf(z) + z * stats.norm.cdf(z))
