@@ -13,9 +13,9 @@ error. A candidate's own error is N(0, (OWN s)^2), s the standard deviation of a
 cannot find the constants: they are where, of whole pools on development blocks of KuaiRand and MovieLens, the others'
 scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/fidelity.md).
 
-Not every memory errs so. Each twin is foretold by the others: where the mean of their deltas does that as well,
-functions tell nothing, and what is corrected is the shift common to all; the order of the others is then the memory's
-own, and the intervals are as wide as the twins' deltas are apart.
+Not every memory errs so. Each twin is foretold by the others: where the mean of their deltas does that as well, or
+where deltas are of another size altogether, what is corrected is the shift common to all; the order of the others is
+then the memory's own, and the intervals are as wide as the twins' deltas are apart.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ class Constants(NamedTuple):
 
 CONSTANTS = Constants(shift=0.01, scale=0.003, width=0.2, near=0.001, own=1.0)
 ENOUGH = 4  # known scores from which on a check of held-out ones decides: below, a spread says nothing
+SURPRISE = 10.0  # mean square of the twins' deltas, whitened by the prior: below 7 on every development block
 
 
 class Answer(NamedTuple):
@@ -67,24 +68,21 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     kernel = prior(memory, logits, noise)
     twins = sorted(known)
     delta = np.array([known[i] - memory[i] for i in twins])
-    mean, cov = _posterior(kernel, twins, delta, noise + measured)
-    errors = []
-    for i in range(len(twins)) if len(twins) > 1 else ():
-        rest = [j for j in range(len(twins)) if j != i]
-        told, _ = _posterior(kernel, [twins[j] for j in rest], delta[rest], noise + measured)
-        errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
-    off = np.sqrt(np.mean(np.square(errors), 0)) if errors else np.full(2, np.nan)
-    held_out = {'corrected': float(off[0]), 'shift': float(off[1])}
-    by_functions = len(twins) < ENOUGH or held_out['corrected'] < held_out['shift']
-    if not by_functions:
-        mean, cov = _shifted(len(memory), twins, delta, noise + measured)
+    seen = noise + measured
+    functions, shift = _held_out(kernel, twins, delta, seen)
+    whitened = np.linalg.solve(kernel[np.ix_(twins, twins)] + seen * np.eye(len(twins)), delta)
+    surprise = float(delta @ whitened) / len(twins)
+    by_functions = len(twins) < ENOUGH or (functions < shift and surprise < SURPRISE)
+    mean, cov = (_posterior if by_functions else _shifted)(kernel, twins, delta, seen)
     count = '1 twin' if len(twins) == 1 else f'{len(twins)} twins'
     text = f'{count}; the memory is off by {delta.min():+.4f} to {delta.max():+.4f} AUC about them'
-    if errors:
-        text += f'; one left out is foretold to within {off[0]:.4f}, by the mean of the others {off[1]:.4f}'
+    if len(twins) > 1:
+        text += f'; one left out is foretold to within {functions:.4f}, by the mean of the others {shift:.4f}'
     if not by_functions:
-        text += ': so what is common to all is corrected alone, and the order is that of the memory'
+        why = '' if surprise < SURPRISE else ' (and they err by far more than functions explain)'
+        text += f'{why}: so what is common to all is corrected alone, and the order is that of the memory'
     cov = cov + measured * np.eye(len(memory))
+    held_out = {'corrected': functions, 'shift': shift}
     return Answer(memory + mean, cov, noise, held_out, by_functions, text)
 
 
@@ -160,10 +158,23 @@ def _posterior(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarr
     return weights.T @ delta, kernel - across.T @ weights
 
 
-def _shifted(count: int, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
+def _shifted(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """The same where candidates err apart from each other: about the twins' mean, by a variance that is that of
     Student's t with as many degrees of freedom as K twins leave (Gelman et al., Bayesian Data Analysis, 3.2)."""
     centre, degrees = delta.mean(), len(twins) - 1
     spread = max(float(np.sum((delta - centre) ** 2)) / (degrees - 2), 1e-10)
-    mean, cov = _posterior(spread * np.eye(count), twins, delta - centre, noise)
+    mean, cov = _posterior(spread * np.eye(len(kernel)), twins, delta - centre, noise)
     return centre + mean, cov + spread / len(twins)
+
+
+def _held_out(kernel, twins, delta, noise: float) -> tuple[float, float]:
+    """Root mean square error of a twin's delta foretold by the others': by functions, by their mean; nan of one."""
+    if len(twins) == 1:
+        return math.nan, math.nan
+    errors = []
+    for i in range(len(twins)):
+        rest = [j for j in range(len(twins)) if j != i]
+        told, _ = _posterior(kernel, [twins[j] for j in rest], delta[rest], noise)
+        errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
+    functions, shift = np.sqrt(np.mean(np.square(errors), 0))
+    return float(functions), float(shift)

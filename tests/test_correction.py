@@ -84,6 +84,17 @@ def test_where_held_out_twins_say_that_functions_tell_nothing_the_order_is_that_
     assert three.by_functions, 'three say nothing of how far deltas are apart'
 
 
+def test_deltas_of_another_size_are_no_matter_of_functions():
+    """The same errors along functions, ten times as large: intervals follow the twins, not the constants."""
+    scores, logits = pool(12)
+    error = np.linspace(-0.12, 0.12, 12)
+    truth = scores.mean(1) + error
+    answer = correction.correct(scores[:, None], logits, {i: truth[i] for i in (0, 4, 7, 11)})
+    assert answer.held_out['corrected'] < answer.held_out['shift'] and not answer.by_functions
+    assert 'far more than functions explain' in answer.text
+    assert (np.abs(answer.mean - truth) < 1.645 * np.sqrt(np.diag(answer.cov))).all()
+
+
 def test_one_twin_and_no_spread():
     scores, logits = pool(3)
     answer = correction.correct(np.full((3, 1, 2), 0.7), logits, {0: 0.72})
