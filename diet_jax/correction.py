@@ -161,10 +161,9 @@ def _posterior(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarr
 def _shifted(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """The same where candidates err apart from each other: about the twins' mean, by a variance that is that of
     Student's t with as many degrees of freedom as K twins leave (Gelman et al., Bayesian Data Analysis, 3.2)."""
-    centre, degrees = delta.mean(), len(twins) - 1
-    spread = max(float(np.sum((delta - centre) ** 2)) / (degrees - 2), 1e-10)
-    mean, cov = _posterior(spread * np.eye(len(kernel)), twins, delta - centre, noise)
-    return centre + mean, cov + spread / len(twins)
+    spread = max(float(np.sum((delta - delta.mean()) ** 2)) / (len(twins) - 3), 1e-10)
+    anywhere = 1e4 * spread  # of the shift: it is what the twins' mean says
+    return _posterior(anywhere + spread * np.eye(len(kernel)), twins, delta, noise)
 
 
 def _held_out(kernel, twins, delta, noise: float) -> tuple[float, float]:
