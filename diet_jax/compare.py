@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax import agreement, answers, correction, full, models, protocol, stream, twins
+from diet_jax import agreement, answers, correction, full, models, protocol, scores, stream, twins
 from diet_jax import candidates as cd
 from diet_jax.artifact import read_manifest
 from diet_jax.config import default_config
@@ -96,7 +96,8 @@ def compare(
     answer = correction.correct(
         agreement.readings(trained), np.stack(logits), {order.index(n): auc for n, auc in known.items()}
     )
-    whole = data.rows_of_pass(t)
+    whole, overhead = data.rows_of_pass(t), _overhead(run)
+    ratio, reference = trained[0]['cost_ratio'], _called(beside[0].candidate, pool)
     result = {
         'command': command,
         'memories': [str(folder) for folder in folders],
@@ -112,8 +113,9 @@ def compare(
         'anchors': past,
         'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
         'candidates': _told(
-            trained, answer, known, len(pool.candidates), _pace(run, trained, _called(beside[0].candidate, pool), whole)
+            trained, answer, known, len(pool.candidates), _pace(overhead, run, trained, reference, whole)
         ),
+        'distilling': scores.paid(overhead, ratio, len(e.student_learning_rates), len(folders)) if overhead else '',
         'beats': correction.beats(answer)[: len(pool.candidates), : len(pool.candidates)].tolist(),
         'seconds': time.perf_counter() - start,
     }
@@ -226,15 +228,18 @@ def _trained(candidate, rows, data, t, grid, workdir, shared) -> tuple[dict, np.
     return entry, logits.astype(np.float16).astype(np.float32)
 
 
-def _pace(run: Path, trained, reference: str, rows: int) -> float:
-    """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
+def _overhead(run: Path) -> dict | None:
     path = run / 'overhead.json'
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _pace(overhead, run: Path, trained, reference: str, rows: int) -> float:
+    """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
     by_name = {entry['name']: entry for entry in trained}
-    if not path.exists() or reference not in by_name:
+    if overhead is None or reference not in by_name:
         return math.nan
-    found = json.loads(path.read_text())
     seen = sum(line['rows'] for line in stream.read_metrics(run))
-    return found['reference_seconds'] * rows / max(seen, 1) / by_name[reference]['training_seconds']
+    return overhead['reference_seconds'] * rows / max(seen, 1) / by_name[reference]['training_seconds']
 
 
 def _told(trained, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:

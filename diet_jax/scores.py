@@ -4,6 +4,7 @@ A *stage* is one object of `evaluate["stages"]`, a *candidate* one of its `candi
 candidate was trained on beside the log: "memory", or the name of a rival (a floor such as random rows).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -143,6 +144,25 @@ def gaps(stage: Mapping, weak: str = "lr", strong: str = "deepfm") -> dict[str, 
         if kind in low:
             result[kind] = score(agreement.reading(high[kind])).mean - score(agreement.reading(low[kind])).mean
     return result
+
+
+def paid(overhead: Mapping, cost_ratio: float, rates: int, distillations: int = 1) -> str:
+    """From which candidate on distilling was cheaper than training on the log, in a sentence.
+
+    Args:
+      overhead: what overhead.json holds; cost_ratio: of a candidate on the memory; rates: learning rates it is
+        tuned on; distillations: memories that are asked. Passes are those of the reference model.
+    """
+    passes = distillations * overhead["distill_seconds"] / overhead["reference_seconds"]
+    cost = f"Distilling cost {passes:.1f} passes of the reference model over the log: "
+    if cost_ratio <= 1:
+        return cost + "it never pays for itself, for training on the memory costs as much as a pass."
+    trainings = passes / (1 - 1 / cost_ratio)
+    return (
+        f"{cost}it has paid for itself with "
+        f"training {math.ceil(trainings)} of a candidate, or, tuned on {rates} learning rates, with candidate "
+        f"{math.ceil(trainings / rates)}."
+    )
 
 
 def cost_ratios(stage: Mapping) -> list[float]:

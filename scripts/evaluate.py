@@ -23,7 +23,7 @@ def main(_):
     args = flags.FLAGS
     run = stream.opened(args.config, args.workdir)
     result = evaluate(args.config, run, [stream.replicate(run, w) for w in args.replicates], cli.command())
-    print(report.summary_table(result))
+    print(report.summary_table(result, report.read_overhead(args.workdir)))
     print(f'report: {report.write_report(args.workdir, cli.command())}')
 
 

@@ -114,7 +114,7 @@ def _workdir(folder, distillations: int = 1):
     stages[-1]["calibration"] = {"candidate": "deepfm", "full": bins, "memory": [*bins[:8], empty, empty]}
     evaluate = {
         "command": COMMAND.replace("distill", "evaluate"),
-        "config": {},
+        "config": {"evaluate": {"learning_rates": [0.001, 0.01, 0.1]}},
         "data": {
             "label": "is_click",
             "fields": ["user_id", "tab"],
@@ -224,14 +224,16 @@ def test_gap_between_lr_and_deepfm(tmp_path):
 
 def test_text_tables_agree_with_the_raw_scores(tmp_path):
     evaluate = _workdir(tmp_path / "x")
-    for text in (report.summary_table(evaluate), report.markdown_table(evaluate)):
-        for candidate in evaluate["stages"][-1]["candidates"]:
-            line = next(row for row in text.splitlines() if re.match(rf"\W*{candidate['name']} ", row))
-            assert f"{_mean(candidate['full']['auc']):.4f} ±" in line
-            assert all(f"{_retention(candidate, kind):.3f}" in line for kind in ("memory", *FLOORS))
-        for stage in evaluate["stages"]:
-            line = next(r for r in text.splitlines() if stage["scored_on"] in r and "scored once" not in r)
-            assert f"{statistics.fmean(_retention(c, 'memory') for c in stage['candidates']):.3f}" in line
+    text = report.summary_table(evaluate, report.read_overhead(tmp_path / "x"))
+    for candidate in evaluate["stages"][-1]["candidates"]:
+        line = next(row for row in text.splitlines() if re.match(rf"\W*{candidate['name']} ", row))
+        assert f"{_mean(candidate['full']['auc']):.4f} ±" in line
+        assert all(f"{_retention(candidate, kind):.3f}" in line for kind in ("memory", *FLOORS))
+    for stage in evaluate["stages"]:
+        line = next(r for r in text.splitlines() if stage["scored_on"] in r and "scored once" not in r)
+        assert f"{statistics.fmean(_retention(c, 'memory') for c in stage['candidates']):.3f}" in line
+    assert "Distilling cost 4.4 passes of the reference model over the log" in text
+    assert report.read_overhead(tmp_path) is None and "Distilling cost" not in report.summary_table(evaluate)
     assert report.summary_table({"stages": []}).strip() == ""
 
 
@@ -301,6 +303,24 @@ def test_bad_files_are_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"metrics\.jsonl: line 10 "):
         report.write_report(tmp_path / "x", COMMAND)
     assert _text(tmp_path / "x" / "report.html") == before
+
+
+@pytest.mark.parametrize(
+    "cost_ratio, rates, distillations, said",
+    [
+        (50.0, 6, 1, "training 5 of a candidate, or, tuned on 6 learning rates, with candidate 1."),
+        (10.0, 1, 5, "training 25 of a candidate, or, tuned on 1 learning rates, with candidate 25."),
+        (0.9, 6, 1, "it never pays for itself"),
+    ],
+)
+def test_from_which_candidate_on_distilling_has_paid_for_itself(cost_ratio, rates, distillations, said):
+    """By counting: what n trainings cost on the log, and n on the memory with the distilling before them."""
+    overhead = {"distill_seconds": 17.5, "reference_seconds": 4.0}
+    assert said in scores.paid(overhead, cost_ratio, rates, distillations)
+    if cost_ratio > 1:
+        spent = 17.5 / 4.0 * distillations
+        first = next(n for n in range(1, 100) if n >= spent + n / cost_ratio)
+        assert f"with training {first} of" in scores.paid(overhead, cost_ratio, rates, distillations)
 
 
 def test_runs_are_distillations_where_there_are_several():

@@ -21,18 +21,13 @@ from diet_jax.errors import UserError
 from diet_jax.report import compare, evaluation, page, sections, trends, trends_page
 
 
-def summary_table(evaluate: Mapping) -> str:
+def summary_table(evaluate: Mapping, overhead: Mapping | None = None) -> str:
     """The last stage's candidates and every stage's mean retention, as plain text for a terminal.
 
     Args:
-        evaluate: what evaluate.json holds.
+        evaluate, overhead: what evaluate.json and overhead.json hold.
     """
-    return _terminal(_text_tables(evaluate))
-
-
-def markdown_table(evaluate: Mapping) -> str:
-    """What `summary_table` says, as Markdown."""
-    return _markdown(_text_tables(evaluate))
+    return _terminal(_text_tables(evaluate, overhead))
 
 
 def trends_table(result: Mapping) -> str:
@@ -42,11 +37,6 @@ def trends_table(result: Mapping) -> str:
         result: what trends.json holds.
     """
     return _terminal(trends.tables(result))
-
-
-def markdown_trends(result: Mapping) -> str:
-    """What `trends_table` says, as Markdown."""
-    return _markdown(trends.tables(result))
 
 
 def write_report(workdir: str, command: str) -> str:
@@ -67,7 +57,7 @@ def write_report(workdir: str, command: str) -> str:
         raise UserError(f"{workdir}: no such workdir; scripts/distill.py makes it")
     metrics = _read_lines(os.path.join(workdir, "metrics.jsonl"))
     evaluate = _read(os.path.join(workdir, "evaluate.json"))
-    overhead = _read(os.path.join(workdir, "overhead.json"))
+    overhead = read_overhead(workdir)
     config = _read(os.path.join(workdir, "config.json"))
     manifest = _read(os.path.join(workdir, "memory", "manifest.json"))
     name = os.path.basename(os.path.abspath(workdir))
@@ -139,18 +129,8 @@ def _terminal(tables: Sequence[Sequence]) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def _markdown(tables: Sequence[Sequence]) -> str:
-    parts = []
-    for caption, header, rows, *below in tables:
-        ruler = ["---", *["---:"] * (len(header) - 1)]
-        lines = ["| " + " | ".join(cells) + " |" for cells in (header, ruler, *rows)]
-        parts.append(f"{caption}:\n\n" + "\n".join(lines) + "\n")
-        parts += [f"{line}\n" for part in below for line in part]
-    return "\n".join(parts)
-
-
-def _text_tables(evaluate: Mapping) -> list[tuple[str, list[str], list[list[str]]]]:
-    """(caption, header, rows) of the last stage's candidates and of every stage's retention."""
+def _text_tables(evaluate: Mapping, overhead: Mapping | None = None) -> list[tuple]:
+    """(caption, header, rows, lines below) of the last stage's candidates and of every stage's retention."""
     stages = evaluate["stages"]
     if not stages:
         return []
@@ -176,7 +156,12 @@ def _text_tables(evaluate: Mapping) -> list[tuple[str, list[str], list[list[str]
         per_stage.append([str(stage["stage"]), str(stage["scored_on"]), f"{stage['memory_rows']:,}", *means, least])
     stage_header = ["stage", "scored on", "memory rows", *(f"mean retention: {n}" for n in names.values())]
     return [
-        (f"{evaluation.protocol(last)}, {last['memory_rows']:,} memory rows", header, rows),
+        (
+            f"{evaluation.protocol(last)}, {last['memory_rows']:,} memory rows",
+            header,
+            rows,
+            sections.paid(evaluate, overhead),
+        ),
         ("Retention, mean over the candidates", [*stage_header, "least: memory"], per_stage),
         *evaluation.orders(stages),
     ]
@@ -191,6 +176,11 @@ def _read(path: str) -> Any:
             return json.load(f)
         except json.JSONDecodeError as e:
             raise UserError(f"{path}: not valid JSON (line {e.lineno}: {e.msg}); delete it and run again") from e
+
+
+def read_overhead(workdir: str) -> Any:
+    """What overhead.json of a run holds; None where distilling was not timed."""
+    return _read(os.path.join(workdir, "overhead.json"))
 
 
 def _read_lines(path: str) -> list[dict]:

@@ -69,7 +69,7 @@ def said(result: Mapping) -> list[str]:
         )
     else:
         lines.append(f'{spent}.')
-    return lines
+    return lines + [result['distilling']] * bool(result['distilling'])
 
 
 def sections(result: Mapping, command: str) -> list[str]:

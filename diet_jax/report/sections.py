@@ -95,7 +95,16 @@ def summary(metrics: Sequence[Mapping], evaluate: Any, overhead: Any) -> list[st
             f"over the same blocks took {overhead['reference_seconds']:.1f} s: an overhead of {ratio:.2f}, "
             "compile time apart."
         )
+        text += paid(evaluate, overhead)
     return [page.tiles(tiles), *(page.paragraph(sentence) for sentence in text)]
+
+
+def paid(evaluate: Any, overhead: Any) -> list[str]:
+    """From which candidate on the memory has paid for itself; nothing where nothing was evaluated or timed."""
+    if overhead is None or evaluate is None or not evaluate["stages"]:
+        return []
+    ratios, rates = scores.cost_ratios(evaluate["stages"][-1]), _get(evaluate, "config", "evaluate", "learning_rates")
+    return [scores.paid(overhead, ratios[0], len(rates))] if ratios and rates else []
 
 
 def stages(metrics: Sequence[Mapping], command: str) -> list[str]:
