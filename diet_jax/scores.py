@@ -158,11 +158,9 @@ def paid(overhead: Mapping, cost_ratio: float, rates: int, distillations: int = 
     if cost_ratio <= 1:
         return cost + "it never pays for itself, for training on the memory costs as much as a pass."
     trainings = passes / (1 - 1 / cost_ratio)
-    return (
-        f"{cost}it has paid for itself with "
-        f"training {math.ceil(trainings)} of a candidate, or, tuned on {rates} learning rates, with candidate "
-        f"{math.ceil(trainings / rates)}."
-    )
+    counts = [(math.ceil(trainings), "training"), (math.ceil(trainings / rates), "candidate"), (rates, "learning rate")]
+    many, candidates, tuned = (f"{n} {name}{'s' * (n > 1)}" for n, name in counts)
+    return f"{cost}it has paid for itself after {many} on the memory, or {candidates} tuned on {tuned}."
 
 
 def cost_ratios(stage: Mapping) -> list[float]:

@@ -308,8 +308,8 @@ def test_bad_files_are_one_clear_line(tmp_path):
 @pytest.mark.parametrize(
     "cost_ratio, rates, distillations, said",
     [
-        (50.0, 6, 1, "training 5 of a candidate, or, tuned on 6 learning rates, with candidate 1."),
-        (10.0, 1, 5, "training 25 of a candidate, or, tuned on 1 learning rates, with candidate 25."),
+        (50.0, 6, 1, "after 5 trainings on the memory, or 1 candidate tuned on 6 learning rates."),
+        (10.0, 1, 5, "after 25 trainings on the memory, or 25 candidates tuned on 1 learning rate."),
         (0.9, 6, 1, "it never pays for itself"),
     ],
 )
@@ -320,7 +320,7 @@ def test_from_which_candidate_on_distilling_has_paid_for_itself(cost_ratio, rate
     if cost_ratio > 1:
         spent = 17.5 / 4.0 * distillations
         first = next(n for n in range(1, 100) if n >= spent + n / cost_ratio)
-        assert f"with training {first} of" in scores.paid(overhead, cost_ratio, rates, distillations)
+        assert f"after {first} trainings" in scores.paid(overhead, cost_ratio, rates, distillations)
 
 
 def test_runs_are_distillations_where_there_are_several():
