@@ -26,12 +26,16 @@ def twin_scores(config, encoded, data: cd.Log, t: int, folders: Sequence[Path]) 
     """
     names = [field.name for field in encoded.fields]
     beside = twins.of(config, names)
-    files = [folder.parent.parent / 'twins' / f'{t:05d}.npz' for folder in folders]
-    found = [twins.logits(path, beside, data, t, t + 1) for path in files]
+    found = [twins.logits(path, beside, data, t, t + 1) for path in twin_files(t, folders)]
     if any(one is None for one in found):
         return {}
     scored = protocol.scored(np.stack(found, 1), data, t + 1)  # metric -> [twin][distillation]
     return {twin.name: {metric: rows[i] for metric, rows in scored.items()} for i, twin in enumerate(beside)}
+
+
+def twin_files(t: int, folders: Sequence[Path]) -> list[Path]:
+    """Where the twins of the memories of stage t are kept, in the folders of their runs; some may be gone."""
+    return [folder.parent.parent / 'twins' / f'{t:05d}.npz' for folder in folders]
 
 
 def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping) -> dict:

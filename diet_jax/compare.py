@@ -6,7 +6,7 @@ learning rates are chosen on block t (blocks count from 0). Where the log holds 
 the memory of two stages before the end of the log, out of the same run's history/, answers.
 
     compare.json               what was asked, every candidate's answer, all pairs' odds
-    candidates/<name>.json     one candidate, .npy its predictions: a run that was stopped goes on
+    candidates/<name>.json     one candidate, predictions/<name>.npy its predictions: a run that was stopped goes on
     report.html
 """
 
@@ -27,7 +27,7 @@ from diet_jax import candidates as cd
 from diet_jax.artifact import read_manifest
 from diet_jax.config import default_config
 from diet_jax.data.stream import open_stream
-from diet_jax.disk import write_bytes, write_json
+from diet_jax.disk import read_json, write_bytes, write_json
 from diet_jax.errors import UserError, closest
 from diet_jax.pool import Pool
 from diet_jax.progress import Progress
@@ -52,6 +52,9 @@ def compare(
     memories = [Path(memory) for memory in memories]
     run, t, config, encoded = _opened(memories[0], log)
     e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
+    if e.seeds < 2:
+        raise UserError(f'the run of {memories[0]} has evaluate.seeds={e.seeds}: odds need the spread over two or more')
+    overhead = read_json(run / 'overhead.json')
     artifacts = [protocol.memory_of_stage(folder, t, encoded) for folder in folders]
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     names = [field.name for field in encoded.fields]
@@ -62,19 +65,20 @@ def compare(
         (workdir / part).mkdir(parents=True, exist_ok=True)
     data = cd.read_log(encoded, e.batch, stream.table_capacity(encoded.num_slots), first=t)
     beside, told = twins.of(config, names), answers.twin_scores(config, encoded, data, t, folders)
-    known = {_called(twin.candidate, pool): float(np.mean(told[twin.name]['auc'])) for twin in beside if told}
-    asked = pool.candidates + [
-        twin.candidate._replace(name=name)
-        for twin, name in zip(beside, known)
-        if name not in map(_name, pool.candidates)
-    ]
-    past = _anchors(anchors, [c.name for c in pool.candidates]) if anchors else {}
+    named = [(_called(twin.candidate, pool), twin) for twin in beside if told]
+    known = {name: float(np.mean(told[twin.name]['auc'])) for name, twin in named}
+    own = list(map(_name, pool.candidates))
+    asked = pool.candidates + [twin.candidate._replace(name=name) for name, twin in named if name not in own]
+    past = _anchors(anchors, own) if anchors else {}
     known |= past
+    gone = [str(path) for path in answers.twin_files(t, folders) if not path.exists()]
     if not known:
         raise UserError(
-            f'{run / "twins"} has none of stage {t} and no --anchors are given: without a score on the log there are '
+            f'{" and ".join(gone)}: not there, and no --anchors are given: without a score on the log there are '
             'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
         )
+    if gone:
+        log(f'{" and ".join(gone)}: not there, so the anchors alone correct')
     reference = models.build(config.reference.model, dim=config.reference.dim)
     capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
     rows = [protocol.Distillation(config, reference, {t: a}, encoded, data, capacity).memory(t) for a in artifacts]
@@ -96,8 +100,7 @@ def compare(
     answer = correction.correct(
         agreement.readings(trained), np.stack(logits), {order.index(n): auc for n, auc in known.items()}
     )
-    whole, overhead = data.rows_of_pass(t), _overhead(run)
-    ratio, reference = trained[0]['cost_ratio'], _called(beside[0].candidate, pool)
+    whole, ratio, reference = data.rows_of_pass(t), trained[0]['cost_ratio'], _called(beside[0].candidate, pool)
     result = {
         'command': command,
         'memories': [str(folder) for folder in folders],
@@ -226,11 +229,6 @@ def _trained(candidate, rows, data, t, grid, workdir, shared) -> tuple[dict, np.
     write_bytes(predictions, lambda file: np.save(file, logits.astype(np.float16)))
     write_json(path, entry)
     return entry, logits.astype(np.float16).astype(np.float32)
-
-
-def _overhead(run: Path) -> dict | None:
-    path = run / 'overhead.json'
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def _pace(overhead, run: Path, trained, reference: str, rows: int) -> float:

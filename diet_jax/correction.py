@@ -13,9 +13,9 @@ error. A candidate's own error is N(0, (OWN s)^2), s the standard deviation of a
 cannot find the constants: they are where, of whole pools on development blocks of KuaiRand and MovieLens, the others'
 scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/fidelity.md).
 
-Not every memory errs so. Each twin is foretold by the others: where the mean of their deltas does that as well, or
-where deltas are of another size altogether, what is corrected is the shift common to all; the order of the others is
-then the memory's own, and the intervals are as wide as the twins' deltas are apart.
+Not every memory errs so. With four known scores or more each is foretold by the others: where the mean of their deltas
+does that as well, or where deltas are apart by another size altogether, what is corrected is the shift common to all;
+the order of the others is then the memory's own, and the intervals are as wide as the twins' deltas are apart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 
 
 class Constants(NamedTuple):
-    shift: float  # AUC, as all but the width
+    shift: float  # AUC, as scale and near
     scale: float
     width: float  # alike models differ by 0.005 in d, a model without a strong field by 0.1
     near: float
@@ -37,7 +37,8 @@ class Constants(NamedTuple):
 
 CONSTANTS = Constants(shift=0.01, scale=0.003, width=0.2, near=0.001, own=1.0)
 ENOUGH = 4  # known scores from which on a check of held-out ones decides: below, a spread says nothing
-SURPRISE = 10.0  # mean square of the twins' deltas, whitened by the prior: below 7 on every development block
+SURPRISE = 10.0  # mean square of deltas in units of what is expected: at most 9.1 on development blocks
+ANYWHERE = 1.0  # AUC^2: variance of a shift of which nothing is expected
 
 
 class Answer(NamedTuple):
@@ -46,7 +47,7 @@ class Answer(NamedTuple):
     mean: np.ndarray  # f64[C]
     cov: np.ndarray  # f64[C, C]  of what many runs on the log would come to, on average
     noise: float  # variance of a single run about that
-    held_out: dict  # rms error of a twin foretold by the others: 'corrected', and by their mean, 'shift'; nan with one
+    held_out: dict  # rms error of a twin foretold by the others: 'functions', and by their mean, 'shift'; nan with one
     by_functions: bool  # or by the shift alone, as held-out twins decided
     text: str
 
@@ -70,19 +71,23 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     delta = np.array([known[i] - memory[i] for i in twins])
     seen = noise + measured
     functions, shift = _held_out(kernel, twins, delta, seen)
-    whitened = np.linalg.solve(kernel[np.ix_(twins, twins)] + seen * np.eye(len(twins)), delta)
-    surprise = float(delta @ whitened) / len(twins)
-    by_functions = len(twins) < ENOUGH or (functions < shift and surprise < SURPRISE)
+    surprise, few = _surprise(kernel, twins, delta, seen), len(twins) < ENOUGH
+    by_functions = few or (functions < shift and surprise < SURPRISE)
+    if few and surprise >= SURPRISE:
+        kernel = kernel * surprise
     mean, cov = (_posterior if by_functions else _shifted)(kernel, twins, delta, seen)
-    count = '1 twin' if len(twins) == 1 else f'{len(twins)} twins'
-    text = f'{count}; the memory is off by {delta.min():+.4f} to {delta.max():+.4f} AUC about them'
+    count = '1 known score' if len(twins) == 1 else f'{len(twins)} known scores'
+    text = f'{count}: on the log {"it is" if len(twins) == 1 else "they are"} {_span(delta)} AUC above the memory'
     if len(twins) > 1:
         text += f'; one left out is foretold to within {functions:.4f}, by the mean of the others {shift:.4f}'
-    if not by_functions:
-        why = '' if surprise < SURPRISE else ' (and they err by far more than functions explain)'
-        text += f'{why}: so what is common to all is corrected alone, and the order is that of the memory'
+    if surprise >= SURPRISE:
+        text += '; they are apart by far more than functions explain'
+    if few:
+        text += f'; {ENOUGH} are needed to check by which to correct'
+    elif not by_functions:
+        text += ': so what is common to all is corrected alone, and the order of the others is that of the memory'
     cov = cov + measured * np.eye(len(memory))
-    held_out = {'corrected': functions, 'shift': shift}
+    held_out = {'functions': functions, 'shift': shift}
     return Answer(memory + mean, cov, noise, held_out, by_functions, text)
 
 
@@ -137,7 +142,7 @@ def prior(memory, logits, noise: float, constants: Constants = CONSTANTS) -> np.
 def log_likelihood(scores, logits, known: Mapping[int, float], full, constants: Constants) -> float:
     """Of the others' scores on the log, given the twins': what chose the constants.
 
-    Args: scores, logits, known: as in `correct`; full: f64[C, n], scores of n runs on the log each.
+    Args: scores: f64[C, S]; logits, known: as in `correct`; full: f64[C, n], scores of n runs on the log each.
     """
     scores, full = np.asarray(scores, np.float64), np.asarray(full, np.float64)
     memory, run = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
@@ -160,10 +165,20 @@ def _posterior(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarr
 
 def _shifted(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """The same where candidates err apart from each other: about the twins' mean, by a variance that is that of
-    Student's t with as many degrees of freedom as K twins leave (Gelman et al., Bayesian Data Analysis, 3.2)."""
-    spread = max(float(np.sum((delta - delta.mean()) ** 2)) / (len(twins) - 3), 1e-10)
-    anywhere = 1e4 * spread  # of the shift: it is what the twins' mean says
-    return _posterior(anywhere + spread * np.eye(len(kernel)), twins, delta, noise)
+    Student's t with K - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, 3.2)."""
+    spread = max(float(np.sum((delta - delta.mean()) ** 2)) / (len(twins) - 3), noise)
+    return _posterior(ANYWHERE + spread * np.eye(len(kernel)), twins, delta, noise)
+
+
+def _surprise(kernel, twins, delta, noise: float) -> float:
+    """Mean square of the twins' deltas, whitened by what was expected of them; what is common to all is expected."""
+    expected = kernel[np.ix_(twins, twins)] + noise * np.eye(len(twins)) + ANYWHERE
+    return float(delta @ np.linalg.solve(expected, delta)) / max(len(twins) - 1, 1)
+
+
+def _span(delta) -> str:
+    low, high = delta.min(), delta.max()
+    return f'{low:+.4f}' if len(delta) == 1 else f'{low:+.4f} to {high:+.4f}'
 
 
 def _held_out(kernel, twins, delta, noise: float) -> tuple[float, float]:

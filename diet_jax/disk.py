@@ -10,10 +10,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from diet_jax.errors import UserError
+
 
 def write_json(path: Path, value, indent: int | None = 1) -> None:
     """Writes a value as strict JSON: numbers that are not finite become null."""
     write_text(path, json.dumps(_strict(value), indent=indent, allow_nan=False))
+
+
+def read_json(path: Path):
+    """The JSON in a file, None where there is no file. Raises UserError where it does not parse."""
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise UserError(f'{path}: not valid JSON ({error}); delete it and run again') from error
 
 
 def write_json_lines(path: Path, rows: list) -> None:

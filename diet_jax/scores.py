@@ -160,7 +160,8 @@ def paid(overhead: Mapping, cost_ratio: float, rates: int, distillations: int = 
     trainings = passes / (1 - 1 / cost_ratio)
     counts = [(math.ceil(trainings), "training"), (math.ceil(trainings / rates), "candidate"), (rates, "learning rate")]
     many, candidates, tuned = (f"{n} {name}{'s' * (n > 1)}" for n, name in counts)
-    return f"{cost}it has paid for itself after {many} on the memory, or {candidates} tuned on {tuned}."
+    where = "the memory" if distillations == 1 else "the memories"
+    return f"{cost}it has paid for itself after {many} on {where}, or {candidates} tuned on {tuned}."
 
 
 def cost_ratios(stage: Mapping) -> list[float]:

@@ -5,6 +5,8 @@
 --replicates=runs/a,runs/b adds memories of the same log that were distilled with other seeds (--config.seed=).
 """
 
+from pathlib import Path
+
 from absl import flags
 from ml_collections import config_flags
 
@@ -18,12 +20,13 @@ flags.mark_flags_as_required(['config', 'workdir'])
 
 def main(_):
     from diet_jax import report, stream
+    from diet_jax.disk import read_json
     from diet_jax.evaluate import evaluate
 
     args = flags.FLAGS
     run = stream.opened(args.config, args.workdir)
     result = evaluate(args.config, run, [stream.replicate(run, w) for w in args.replicates], cli.command())
-    print(report.summary_table(result, report.read_overhead(args.workdir)))
+    print(report.summary_table(result, read_json(Path(args.workdir) / 'overhead.json')))
     print(f'report: {report.write_report(args.workdir, cli.command())}')
 
 

@@ -1,6 +1,7 @@
 """scripts/compare.py: from a memory to odds, and what a user can get wrong."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -129,6 +130,27 @@ def test_what_is_missing_is_named(run, pool, tmp_path):
         compare.compare([tmp_path], pool, log=lambda line: None)
     with pytest.raises(UserError, match='there is no such file of candidates'):
         compare.compare([run.workdir / 'memory'], tmp_path / 'none.py', log=lambda line: None)
+
+
+def test_a_run_whose_twins_are_gone_is_named(run, pool, tmp_path):
+    moved = tmp_path / 'run'
+    shutil.copytree(run.workdir, moved, ignore=shutil.ignore_patterns('twins', 'compare'))
+    with pytest.raises(UserError, match=r'run/twins/00002.npz: not there, and no --anchors are given'):
+        compare.compare([moved / 'memory'], pool, log=lambda line: None)
+    said = []
+    (tmp_path / 'past.jsonl').write_text('{"name": "small", "auc": 0.8}')
+    (moved / 'overhead.json').write_text('{')
+    with pytest.raises(UserError, match=r'overhead.json: not valid JSON'):
+        compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', log=said.append)
+    (moved / 'overhead.json').write_text('{"distill_seconds": 6.0, "reference_seconds": 2.0}')
+    result = compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', log=said.append)
+    assert any('twins/00002.npz: not there, so the anchors alone correct' in line for line in said)
+    assert result['twins'] == [] and 'Distilling cost 3.0 passes' in report.compare_table(result)
+    config = json.loads((moved / 'config.json').read_text())
+    config['evaluate']['seeds'] = 1
+    (moved / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(UserError, match='evaluate.seeds=1: odds need the spread'):
+        compare.compare([moved / 'memory'], pool, log=said.append)
 
 
 def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):

@@ -16,7 +16,7 @@ import rich.console
 import rich.table
 
 from diet_jax import scores
-from diet_jax.disk import write_bytes, write_text
+from diet_jax.disk import read_json, write_bytes, write_text
 from diet_jax.errors import UserError
 from diet_jax.report import compare, evaluation, page, sections, trends, trends_page
 
@@ -56,10 +56,10 @@ def write_report(workdir: str, command: str) -> str:
     if not os.path.isdir(workdir):
         raise UserError(f"{workdir}: no such workdir; scripts/distill.py makes it")
     metrics = _read_lines(os.path.join(workdir, "metrics.jsonl"))
-    evaluate = _read(os.path.join(workdir, "evaluate.json"))
-    overhead = read_overhead(workdir)
-    config = _read(os.path.join(workdir, "config.json"))
-    manifest = _read(os.path.join(workdir, "memory", "manifest.json"))
+    evaluate = read_json(Path(workdir) / "evaluate.json")
+    overhead = read_json(Path(workdir) / "overhead.json")
+    config = read_json(Path(workdir) / "config.json")
+    manifest = read_json(Path(workdir) / "memory" / "manifest.json")
     name = os.path.basename(os.path.abspath(workdir))
     html = [
         page.title(f"Distilled memory: {name}", sections.subtitle(metrics, config)),
@@ -165,22 +165,6 @@ def _text_tables(evaluate: Mapping, overhead: Mapping | None = None) -> list[tup
         ("Retention, mean over the candidates", [*stage_header, "least: memory"], per_stage),
         *evaluation.orders(stages),
     ]
-
-
-def _read(path: str) -> Any:
-    """The JSON in a file, None where there is no file."""
-    if not os.path.exists(path):
-        return None
-    with open(path, encoding="utf-8") as f:
-        try:
-            return json.load(f)
-        except json.JSONDecodeError as e:
-            raise UserError(f"{path}: not valid JSON (line {e.lineno}: {e.msg}); delete it and run again") from e
-
-
-def read_overhead(workdir: str) -> Any:
-    """What overhead.json of a run holds; None where distilling was not timed."""
-    return _read(os.path.join(workdir, "overhead.json"))
 
 
 def _read_lines(path: str) -> list[dict]:

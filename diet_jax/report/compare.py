@@ -62,7 +62,8 @@ def said(result: Mapping) -> list[str]:
         )
     full = [c['estimated_full_seconds'] for c in result['candidates']]
     seeds, lrs = result['grid']['seeds'], len(result['grid']['lr'])
-    spent = f'{result["seconds"]:.0f} s were spent, compilation included'
+    spent = max(result['seconds'], sum(c['seconds'] for c in result['candidates']))  # kept ones by an earlier call
+    spent = f'{spent:.0f} s were spent, compilation included'
     if all(x is not None and math.isfinite(x) for x in full):
         lines.append(
             f'{spent}; training the same grid on the full log would take about {sum(full) * seeds * lrs:.0f} s.'
