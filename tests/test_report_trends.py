@@ -295,7 +295,8 @@ def test_the_answer_with_twins_is_shown_beside_the_memory_alone(result, markup, 
             joint = of_kind['together']
             assert row[5:] == [f'{joint["plain_error"]:.4f}', f'{joint["error"]:.4f}', f'{joint["covered"]:.2f}']
         said = found['memory']['replicates'][0]
-        assert 'the twins lr, fm, mlp, ' in table.caption and said['said'] in table.notes
+        assert 'the twins lr, fm, mlp, ' in table.caption and f'first: {said["said"]}' in table.notes
+        assert 'corrected by functions in 3 of 3 distillations, else by the shift common to all' in table.notes
         assert f'{said["pairs"]} significant, {said["hard"]} hard' in table.caption
     for picture in ('scatter', 'frontier'):  # as without twins, and slow
         monkeypatch.setattr(trends, picture, lambda _: b'picture')

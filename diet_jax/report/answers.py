@@ -36,11 +36,18 @@ def tables(found: Mapping, names: Mapping[str, str], of: str) -> list[tuple]:
     notes = [
         'error: mean absolute error of the AUC foretold for the full log; covered: share of candidates in their 90 % '
         'interval',
-        *dict.fromkeys(replicate['said'] for replicate in memory['replicates']),
+        *_decided(memory['replicates']),
     ]
     header, count = [*header, 'error with twins', 'covered'], len(memory['replicates'])
     several = f'AUC, {of}: the same, all {count} distillations asked together (their scores averaged)'
     return [(caption, header, rows, notes), *([(several, header, together, [])] * (count > 1))]
+
+
+def _decided(replicates) -> list[str]:
+    """What the check on held-out twins came to, and the answer's own words for the first distillation."""
+    by_functions = sum(replicate.get('by_functions', True) for replicate in replicates)
+    count = f'{by_functions} of {len(replicates)} distillation{"s" * (len(replicates) > 1)}'
+    return [f'corrected by functions in {count}, else by the shift common to all', f'first: {replicates[0]["said"]}']
 
 
 def section(image: bytes | None, of: str) -> list[str]:
