@@ -56,7 +56,8 @@ def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list
         for metric in ('gauc', 'logloss'):
             parts += _markup(trends.figure_table(result, of, metric))
     pool = result['pool']
-    sub = f'{len(result["candidates"])} candidates, memory and {rivals} rivals, pool {pool["digest"]}'
+    several = 'rival' if rivals == 1 else 'rivals'
+    sub = f'{len(result["candidates"])} candidates, memory and {rivals} {several}, pool {pool["digest"]}'
     return [page.title('Trend instrument', sub), _tiles(result), *parts, *_origin(result, command)]
 
 
