@@ -94,9 +94,7 @@ def default_config() -> ConfigDict:
             learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 3e-2, 1e-1),  # full side
             student_batch=32,
             student_learning_rates=(1e-3, 2e-3, 4e-3, 1e-2, 2e-2, 4e-2),  # memory side
-            epochs=(
-                1,
-            ),  # few: weak students catch up with the teacher, and the order is gone (docs/results/history.md)
+            epochs=(1,),  # few: else weak students catch up with the teacher (docs/results/history.md)
             by_ids=0.2,  # weight of students on the rows' own ids beside those on codes in what orders; 0: codes alone
             id_epochs=1,
             seeds=3,

@@ -76,16 +76,7 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     if few and surprise >= SURPRISE:
         kernel = kernel * surprise
     mean, cov = (_posterior if by_functions else _shifted)(kernel, twins, delta, seen)
-    count = '1 known score' if len(twins) == 1 else f'{len(twins)} known scores'
-    text = f'{count}: on the log {"it is" if len(twins) == 1 else "they are"} {_span(delta)} AUC above the memory'
-    if len(twins) > 1:
-        text += f'; one left out is foretold to within {functions:.4f}, by the mean of the others {shift:.4f}'
-    if surprise >= SURPRISE:
-        text += '; they are apart by far more than functions explain'
-    if few:
-        text += f'; {ENOUGH} are needed to check by which to correct'
-    elif not by_functions:
-        text += ': so what is common to all is corrected alone, and the order of the others is that of the memory'
+    text = _said(delta, functions, shift, surprise, by_functions)
     cov = cov + measured * np.eye(len(memory))
     held_out = {'functions': functions, 'shift': shift}
     return Answer(memory + mean, cov, noise, held_out, by_functions, text)
@@ -176,9 +167,20 @@ def _surprise(kernel, twins, delta, noise: float) -> float:
     return float(delta @ np.linalg.solve(expected, delta)) / max(len(twins) - 1, 1)
 
 
-def _span(delta) -> str:
-    low, high = delta.min(), delta.max()
-    return f'{low:+.4f}' if len(delta) == 1 else f'{low:+.4f} to {high:+.4f}'
+def _said(delta, functions: float, shift: float, surprise: float, by_functions: bool) -> str:
+    """What is known, how it was checked, and what the check decided: a sentence for the user."""
+    if len(delta) == 1:
+        text = f'1 known score: on the log it is {delta[0]:+.4f} AUC above the memory'
+    else:
+        text = f'{len(delta)} known scores: on the log they are {delta.min():+.4f} to {delta.max():+.4f} AUC above the '
+        text += f'memory; one left out is foretold to within {functions:.4f}, by the mean of the others {shift:.4f}'
+    if surprise >= SURPRISE:
+        text += '; they are apart by far more than functions explain'
+    if len(delta) < ENOUGH:
+        return text + f'; {ENOUGH} are needed to check by which to correct'
+    if by_functions:
+        return text
+    return text + ': so what is common to all is corrected alone, and the order of the others is that of the memory'
 
 
 def _held_out(kernel, twins, delta, noise: float) -> tuple[float, float]:

@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -243,6 +244,7 @@ def _distilled(config, workdir, name, seed, stages, row_budget, log) -> Path:
             config.memory.row_budget = row_budget
     log(f'distillation {name}: {folder}')
     stream.distill(config, folder, log)
+    jax.clear_caches()  # its programs: they take 3,000 of the process's memory maps (`training.PROGRAMS_KEPT`)
     return folder / 'history' / f'{stages:05d}'  # memory/ has seen more where an earlier run was of a later stage
 
 
@@ -251,7 +253,9 @@ def _rows(kind, section, sides, static, t) -> list[protocol.Rows]:
         return [side.memory(t, section.view) for side in sides]
     if kind == 'static':
         return [side.memory(1, section.view) for side in static]
-    return [side.rival(kind, t) for side in sides]
+    chosen = [side.rival(kind, t) for side in sides]
+    jax.clear_caches()  # as in `_distilled`: `afresh` distills too
+    return chosen
 
 
 def _protocol(config, encoded, data, t, sides, index) -> dict:
