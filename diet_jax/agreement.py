@@ -157,7 +157,7 @@ def bootstrap(
     Full seeds are redrawn candidate by candidate, they are separate trainings; distillations for all together, they
     share the memory. Significance is judged anew on every draw, with the s of the data: redrawn seeds make s too small.
     The same `seed` and shapes redraw the same: draws of two memories can be subtracted. R distillations make the draws
-    too narrow, by sqrt((R - 1) / R).
+    too narrow, by sqrt((R - 1) / R). Redrawn means are noisier than the means, which costs order: its draws lie low.
 
     Args:
         users: None, or raw scores (full f64[B, C, n], memory f64[B, C, R, S]) under B redraws of the test users, the
@@ -303,7 +303,10 @@ def summary(candidates: Sequence[Mapping], metric="auc", resamples=1000, seed=0,
     result |= {"full_seeds": len(full[0]), "pooled_sd": pooled_sd(full), "threshold": threshold(full, floor)}
     result["pairs"] = {"all": math.comb(len(names), 2), "significant": len(hard), "hard": sum(hard)}
     result["ceiling"] = {name: ceiling(full, name != "tau_sig", floor)._asdict() for name in FIGURES[:2]}
-    result["intervals"] = f"{words}; with R distillations too narrow by sqrt((R - 1) / R)"
+    result["intervals"] = (
+        f"{words}; with R distillations too narrow by sqrt((R - 1) / R); redrawing adds noise, so the interval of an "
+        "order lies low and may not hold its figure"
+    )
     return result | {"memory": sides.pop("memory"), "rivals": sides, "paired": paired}
 
 
