@@ -16,8 +16,8 @@ import numpy as np
 
 FLOOR, HARD = 0.001, 0.005  # differences of means: never significant; significant, but where decisions are made
 PAIRS_NEEDED, SEEDS_NEEDED = 30, 6  # for tau_sig, for a ceiling
-METRICS = {"auc": (1, 0.5), "gauc": (1, 0.5), "logloss": (-1, None)}  # sign that makes higher better, chance level
-FIGURES = ("tau_sig", "tau_sig_hard", "spearman", "regret", "top3_hit", "retention_mean", "retention_min")
+METRICS = {'auc': (1, 0.5), 'gauc': (1, 0.5), 'logloss': (-1, None)}  # sign that makes higher better, chance level
+FIGURES = ('tau_sig', 'tau_sig_hard', 'spearman', 'regret', 'top3_hit', 'retention_mean', 'retention_min')
 
 
 class Pair(NamedTuple):
@@ -62,10 +62,10 @@ def tau_sig(full, memory, hard: bool = False, floor: float = FLOOR) -> Tau:
     """
     means = _mean(_full(full)), _mean(_per_distillation(memory, len(full)))
     value, pairs = _tau(*means, threshold(full, floor), HARD if hard else np.inf)
-    words = f"{int(pairs)} {'hard' if hard else 'significant'} pairs"
+    words = f'{int(pairs)} {"hard" if hard else "significant"} pairs'
     if pairs < PAIRS_NEEDED:
-        return Tau(None, int(pairs), f"undefined: {words}, {PAIRS_NEEDED} needed")
-    return Tau(float(value), int(pairs), f"{value:.3f} over {words}")
+        return Tau(None, int(pairs), f'undefined: {words}, {PAIRS_NEEDED} needed')
+    return Tau(float(value), int(pairs), f'{value:.3f} over {words}')
 
 
 def ceiling(full, hard: bool = False, floor: float = FLOOR) -> Tau:
@@ -77,16 +77,16 @@ def ceiling(full, hard: bool = False, floor: float = FLOOR) -> Tau:
     full = _full(full)
     n = full.shape[1]
     if n < SEEDS_NEEDED:
-        return Tau(None, 0, f"undefined: {n} full-log seeds, {SEEDS_NEEDED} needed")
+        return Tau(None, 0, f'undefined: {n} full-log seeds, {SEEDS_NEEDED} needed')
     halves = [list(half) for size in {n // 2, n - n // 2} for half in combinations(range(n), size)]
     each = [tau_sig(full[:, half], np.delete(full, half, axis=1), hard, floor) for half in halves]
     values = [tau.value for tau in each if tau.value is not None]
     pairs = round(math.fsum(tau.pairs for tau in each) / len(each))
     if 2 * len(values) < len(each):
-        words = f"{pairs} {'hard' if hard else 'significant'} pairs in the mean split"
-        return Tau(None, pairs, f"undefined: {words}, {PAIRS_NEEDED} needed")
+        words = f'{pairs} {"hard" if hard else "significant"} pairs in the mean split'
+        return Tau(None, pairs, f'undefined: {words}, {PAIRS_NEEDED} needed')
     value = math.fsum(values) / len(values)
-    return Tau(value, pairs, f"{value:.3f} over {len(values)} of {len(each)} splits, {pairs} pairs in the mean split")
+    return Tau(value, pairs, f'{value:.3f} over {len(values)} of {len(each)} splits, {pairs} pairs in the mean split')
 
 
 def spearman(full: np.ndarray, memory: np.ndarray) -> np.ndarray:
@@ -117,28 +117,28 @@ def retention(full: np.ndarray, memory: np.ndarray, chance: float = 0.5) -> np.n
     return np.where(full > chance, (memory - chance) / np.where(full > chance, full - chance, 1), np.nan)
 
 
-def reading(scores: Mapping, metric: str = "auc") -> list:
+def reading(scores: Mapping, metric: str = 'auc') -> list:
     """What orders the candidates, of one side's scores: [[per student seed] per distillation].
 
     Students on codes are scored under the name of the metric. Codes lift weak models towards the teacher that learned
     them; on the rows' own ids every model is worse, but weak ones are not lifted. Where there are such students
     (`by_ids`), their score is added with its weight w: (1 - w) codes + w ids. Its level is no model's: see `readings`.
     """
-    beside = scores.get("by_ids")
+    beside = scores.get('by_ids')
     if beside is None:
         return scores[metric]
     codes, ids = np.asarray(scores[metric], np.float64), np.asarray(beside[metric], np.float64)
-    return ((1 - beside["weight"]) * codes + beside["weight"] * ids).tolist()
+    return ((1 - beside['weight']) * codes + beside['weight'] * ids).tolist()
 
 
-def readings(sides: Sequence[Mapping], metric: str = "auc") -> np.ndarray:
+def readings(sides: Sequence[Mapping], metric: str = 'auc') -> np.ndarray:
     """`reading` of C candidates, f64[C, R, S], in every distillation brought to the mean of their scores on codes."""
     order = np.array([reading(scores, metric) for scores in sides], np.float64)
     level = np.array([scores[metric] for scores in sides], np.float64)
     return order + (level - order).mean((0, 2), keepdims=True)
 
 
-def figures(full, memory, metric: str = "auc", floor: float = FLOOR, order=None) -> dict[str, np.ndarray]:
+def figures(full, memory, metric: str = 'auc', floor: float = FLOOR, order=None) -> dict[str, np.ndarray]:
     """All of `FIGURES`, distillation by distillation: f64[R]; nan where undefined. LogLoss has no retention.
 
     Args: order: what orders the candidates (`reading`) where it is not what says their level, of the same shape.
@@ -150,7 +150,7 @@ def figures(full, memory, metric: str = "auc", floor: float = FLOOR, order=None)
 
 
 def bootstrap(
-    full, memory, metric="auc", resamples=1000, seed=0, users=None, floor=FLOOR, order=None
+    full, memory, metric='auc', resamples=1000, seed=0, users=None, floor=FLOOR, order=None
 ) -> dict[str, np.ndarray]:
     """Draws f64[B] of every figure (its mean over distillations): full seeds and distillations redrawn, pool fixed.
 
@@ -172,7 +172,7 @@ def bootstrap(
     if users is not None:
         full, memory = sign * np.asarray(users[0]), sign * _mean(np.asarray(users[1]))
         if full.shape != (b, c, n) or memory.shape != (b, c, r):
-            raise ValueError(f"users: {full.shape} and {memory.shape} x seeds, not {(b, c, n)} and {(b, c, r)} x seeds")
+            raise ValueError(f'users: {full.shape} and {memory.shape} x seeds, not {(b, c, n)} and {(b, c, r)} x seeds')
     rng = np.random.default_rng(seed)
     seeds, runs = rng.integers(n, size=(b, c, n)), rng.integers(r, size=(b, 1, r))
     full = _mean(np.take_along_axis(np.broadcast_to(full, (b, c, n)), seeds, 2))[:, None]
@@ -208,11 +208,11 @@ def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200
         counts = np.stack([np.bincount(rng.integers(u, size=u), minlength=u) for _ in range(resamples)])
     counts = np.asarray(counts, np.float64)
     if np.isnan(logits).any() or not logits.shape[1] == positive.size == user.size or counts.shape[1] != names.size:
-        raise ValueError("auc_user_bootstrap: NaN logits, lengths that differ, or counts not [B, number of users]")
+        raise ValueError('auc_user_bootstrap: NaN logits, lengths that differ, or counts not [B, number of users]')
     area, total = np.full((len(counts), len(logits)), np.nan), np.zeros(np.sum(~positive) + 1)
     for r, z in enumerate(logits):
         order = np.flatnonzero(~positive)[np.argsort(z[~positive])]
-        below, upto = (np.searchsorted(z[order], z[positive], side) for side in ("left", "right"))
+        below, upto = (np.searchsorted(z[order], z[positive], side) for side in ('left', 'right'))
         negative_user, positive_user = user[order], user[positive]
         for b, count in enumerate(counts):
             np.cumsum(count[negative_user], out=total[1:])
@@ -234,31 +234,31 @@ def paired_differences(ours: Sequence[float], rivals: Mapping[str, Sequence[floa
     for rival, values in rivals.items():
         values = np.asarray(values, np.float64)
         d = ours - values if values.shape == ours.shape else np.empty(0)
-        rows.append({"rival": rival, "replicates": d.size})
+        rows.append({'rival': rival, 'replicates': d.size})
         if d.size < 2 or not np.isfinite(d).all():
-            rows[-1] |= dict.fromkeys(("difference", "sd", "t", "p", "p_holm", "sign_flip_p"))
-            rows[-1]["text"] = "undefined: needs 2 replicates at least, as many on both sides, all with the figure"
+            rows[-1] |= dict.fromkeys(('difference', 'sd', 't', 'p', 'p_holm', 'sign_flip_p'))
+            rows[-1]['text'] = 'undefined: needs 2 replicates at least, as many on both sides, all with the figure'
             continue
         sums = np.zeros(1)
         for x in d:
             sums = np.concatenate([sums + x, sums - x])  # in the end under all 2**R signs
         sd, t = float(d.std(ddof=1)), None
         p = flip = float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-12))
-        text = f"the same difference in all {d.size} replicates: sign-flip p"
+        text = f'the same difference in all {d.size} replicates: sign-flip p'
         if sd > 1e-12:
             t = float(d.mean()) / sd * math.sqrt(d.size)
             p = t_test_p(t, d.size - 1)
-            text = f"paired t test of {d.size} replicates; the sign-flip p is {2 / 2**d.size:.2g} at best"
-        rows[-1] |= {"difference": float(d.mean()), "sd": sd, "t": t, "p": p, "sign_flip_p": flip, "text": text}
-    tested = [row for row in rows if row["p"] is not None]
-    for row, adjusted in zip(tested, holm([row["p"] for row in tested])):
-        row["p_holm"] = adjusted
+            text = f'paired t test of {d.size} replicates; the sign-flip p is {2 / 2**d.size:.2g} at best'
+        rows[-1] |= {'difference': float(d.mean()), 'sd': sd, 't': t, 'p': p, 'sign_flip_p': flip, 'text': text}
+    tested = [row for row in rows if row['p'] is not None]
+    for row, adjusted in zip(tested, holm([row['p'] for row in tested])):
+        row['p_holm'] = adjusted
     return rows
 
 
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's (1979) adjusted p, in the order given: the k-th smallest of m times m - k + 1, made monotone, <= 1."""
-    order = np.argsort(p, kind="stable")
+    order = np.argsort(p, kind='stable')
     steps = np.minimum(1, np.arange(len(p), 0, -1) * np.asarray(p, np.float64)[order])
     return np.maximum.accumulate(steps)[np.argsort(order)].tolist()
 
@@ -274,40 +274,40 @@ def t_test_p(t: float, freedom: int) -> float:
     return max(0.0, 1 - (2 / math.pi * (math.acos(math.sqrt(cos2)) + inside) if odd else inside))
 
 
-def summary(candidates: Sequence[Mapping], metric="auc", resamples=1000, seed=0, users=None, floor=FLOOR) -> dict:
+def summary(candidates: Sequence[Mapping], metric='auc', resamples=1000, seed=0, users=None, floor=FLOOR) -> dict:
     """`summary` of trends.json for one metric: every figure from the raw scores, plain JSON, the same at every call.
 
     Args:
         candidates: dicts with `name`, `full`, `memory` and `rivals`, raw scores under the name of the metric in each.
         users: None, or for "memory" and each rival what `bootstrap` takes as `users`, all under the same redraws.
     """
-    names, full = [c["name"] for c in candidates], [c["full"][metric] for c in candidates]
+    names, full = [c['name'] for c in candidates], [c['full'][metric] for c in candidates]
     sides, draws = {}, {}
-    for kind in ["memory", *sorted({rival for c in candidates for rival in c.get("rivals", {})})]:
-        found = [c.get("memory") if kind == "memory" else c.get("rivals", {}).get(kind) for c in candidates]
+    for kind in ['memory', *sorted({rival for c in candidates for rival in c.get('rivals', {})})]:
+        found = [c.get('memory') if kind == 'memory' else c.get('rivals', {}).get(kind) for c in candidates]
         found = [scores for scores in found if scores and metric in scores]
-        sides[kind] = {"text": f"undefined: scores of {len(found)} of {len(names)} candidates"}
+        sides[kind] = {'text': f'undefined: scores of {len(found)} of {len(names)} candidates'}
         if len(found) == len(names):
             raw, order = [scores[metric] for scores in found], [reading(scores, metric) for scores in found]
             draws[kind] = bootstrap(full, raw, metric, resamples, seed, users and users[kind], floor, order)
             sides[kind] = _side(names, full, raw, metric, draws[kind], floor, order)
     paired = {}
-    for name in FIGURES if "memory" in draws else ():
-        replicates = {kind: sides[kind][name]["replicates"] for kind in draws}
-        paired[name] = paired_differences(replicates.pop("memory"), replicates)
+    for name in FIGURES if 'memory' in draws else ():
+        replicates = {kind: sides[kind][name]['replicates'] for kind in draws}
+        paired[name] = paired_differences(replicates.pop('memory'), replicates)
         for row in paired[name]:
-            row["interval"] = interval(draws["memory"][name] - draws[row["rival"]][name])
+            row['interval'] = interval(draws['memory'][name] - draws[row['rival']][name])
     hard, sign = [pair.hard for pair in significant_pairs(full, floor)], METRICS[metric][0]
-    words = f"95 %, full seeds, distillations{', test users' if users else ''} redrawn, pool fixed"
-    result = {"metric": metric, "better": "higher" if sign > 0 else "lower", "candidates": names}
-    result |= {"full_seeds": len(full[0]), "pooled_sd": pooled_sd(full), "threshold": threshold(full, floor)}
-    result["pairs"] = {"all": math.comb(len(names), 2), "significant": len(hard), "hard": sum(hard)}
-    result["ceiling"] = {name: ceiling(full, name != "tau_sig", floor)._asdict() for name in FIGURES[:2]}
-    result["intervals"] = (
-        f"{words}; with R distillations too narrow by sqrt((R - 1) / R); redrawing adds noise, so the interval of an "
-        "order lies low and may not hold its figure"
+    words = f'95 %, full seeds, distillations{", test users" if users else ""} redrawn, pool fixed'
+    result = {'metric': metric, 'better': 'higher' if sign > 0 else 'lower', 'candidates': names}
+    result |= {'full_seeds': len(full[0]), 'pooled_sd': pooled_sd(full), 'threshold': threshold(full, floor)}
+    result['pairs'] = {'all': math.comb(len(names), 2), 'significant': len(hard), 'hard': sum(hard)}
+    result['ceiling'] = {name: ceiling(full, name != 'tau_sig', floor)._asdict() for name in FIGURES[:2]}
+    result['intervals'] = (
+        f'{words}; with R distillations too narrow by sqrt((R - 1) / R); redrawing adds noise, so the interval of an '
+        'order lies low and may not hold its figure'
     )
-    return result | {"memory": sides.pop("memory"), "rivals": sides, "paired": paired}
+    return result | {'memory': sides.pop('memory'), 'rivals': sides, 'paired': paired}
 
 
 def _side(names, full, raw, metric, draws, floor, order) -> dict:
@@ -316,20 +316,20 @@ def _side(names, full, raw, metric, draws, floor, order) -> dict:
     together = _mean(_per_distillation(order, len(names)))
     each, whole = figures(full, raw, metric, floor, order), figures(full, runs, metric, floor, together)
     kept = retention(_mean(_full(full)), runs, chance or np.inf)  # nan without a chance level
-    lost = ", ".join(name for name, value in zip(names, kept) if np.isnan(value))
-    text = {n: tau_sig(full, order, n != "tau_sig", floor).text.split(" over ")[-1] for n in FIGURES[:2]}
-    if np.isnan(each["spearman"]).any():
-        text["spearman"] = "undefined: all scores of one side are equal"
+    lost = ', '.join(name for name, value in zip(names, kept) if np.isnan(value))
+    text = {n: tau_sig(full, order, n != 'tau_sig', floor).text.split(' over ')[-1] for n in FIGURES[:2]}
+    if np.isnan(each['spearman']).any():
+        text['spearman'] = 'undefined: all scores of one side are equal'
     words = (
-        f"without {lost}: no better than chance on the log" if chance else f"undefined: {metric} has no chance level"
+        f'without {lost}: no better than chance on the log' if chance else f'undefined: {metric} has no chance level'
     )
-    text |= dict.fromkeys(("retention_mean", "retention_min"), words if lost else "")
-    result = {"distillations": each["regret"].size, "retention": {n: _number(k) for n, k in zip(names, kept)}}
+    text |= dict.fromkeys(('retention_mean', 'retention_min'), words if lost else '')
+    result = {'distillations': each['regret'].size, 'retention': {n: _number(k) for n, k in zip(names, kept)}}
     for name, x in each.items():
         sd = _number(x.std(ddof=1)) if x.size > 1 else None
-        result[name] = {"mean": _number(x.mean()), "sd": sd, "replicates": [_number(v) for v in x]}
-        result[name] |= {"of_mean": _number(whole[name][0]), "text": text.get(name, "")}
-        result[name]["interval"] = interval(draws[name])
+        result[name] = {'mean': _number(x.mean()), 'sd': sd, 'replicates': [_number(v) for v in x]}
+        result[name] |= {'of_mean': _number(whole[name][0]), 'text': text.get(name, '')}
+        result[name]['interval'] = interval(draws[name])
     return result
 
 
@@ -369,7 +369,7 @@ def _full(full) -> np.ndarray:
     """f64[C, n], checked."""
     sizes = {len(seeds) for seeds in full}
     if len(sizes) != 1 or min(sizes) < 2 or not np.isfinite(np.asarray(full, np.float64)).all():
-        raise ValueError(f"full-log scores with {sorted(sizes)} seeds: the same number, 2 at least, all finite, needed")
+        raise ValueError(f'full-log scores with {sorted(sizes)} seeds: the same number, 2 at least, all finite, needed')
     return np.asarray(full, np.float64)
 
 
@@ -379,7 +379,7 @@ def _per_distillation(memory, candidates: int) -> np.ndarray:
     sizes = {len(row) for row in rows}
     if len(rows) != candidates or len(sizes) != 1 or 0 in sizes or not np.isfinite(np.concatenate(rows)).all():
         raise ValueError(
-            f"memory scores [{len(rows)}, {sorted(sizes)}]: [{candidates}, one number], all finite, needed"
+            f'memory scores [{len(rows)}, {sorted(sizes)}]: [{candidates}, one number], all finite, needed'
         )
     return np.asarray(rows)
 

@@ -12,7 +12,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str):
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(' '.join(str(message).split()))
 
 
 def closest(name: str, options: Iterable[str]) -> str:
@@ -25,5 +25,5 @@ def closest(name: str, options: Iterable[str]) -> str:
     match = difflib.get_close_matches(str(name), options, n=1, cutoff=0.5)
     if match:
         return f" (did you mean '{match[0]}'?)"
-    shown = ", ".join(options[:12]) + (", ..." if len(options) > 12 else "")
-    return f" (there are: {shown})" if options else ""
+    shown = ', '.join(options[:12]) + (', ...' if len(options) > 12 else '')
+    return f' (there are: {shown})' if options else ''

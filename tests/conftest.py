@@ -3,42 +3,42 @@
 import os
 import pathlib
 
-_DEVICES = "--xla_force_host_platform_device_count"
-if _DEVICES not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DEVICES}=8".strip()
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # JAX_PLATFORMS=cuda,cpu runs the same tests on a GPU
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's notes about the CPU at hand are not ours
+_DEVICES = '--xla_force_host_platform_device_count'
+if _DEVICES not in os.environ.get('XLA_FLAGS', ''):
+    os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_DEVICES}=8'.strip()
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda,cpu runs the same tests on a GPU
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # XLA's notes about the CPU at hand are not ours
 
 import pytest  # noqa: E402
 
 _REPO = pathlib.Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope='session')
 def data_root() -> pathlib.Path:
     """The folder of the real logs (`kuairand/`, ...); without one, a test that asks for it is skipped."""
-    root = pathlib.Path(os.environ.get("DIET_DATA", _REPO.parent / "shared" / "data"))
+    root = pathlib.Path(os.environ.get('DIET_DATA', _REPO.parent / 'shared' / 'data'))
     if not root.is_dir():
-        pytest.skip(f"no real logs at {root}: DIET_DATA names the folder that holds kuairand/")
+        pytest.skip(f'no real logs at {root}: DIET_DATA names the folder that holds kuairand/')
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope='session')
 def distilled(tmp_path_factory) -> pathlib.Path:
     """A finished workdir of the tiny run (tests/tiny.py): to be read, or copied."""
     import tiny
 
-    workdir = tmp_path_factory.mktemp("tiny") / "run"
+    workdir = tmp_path_factory.mktemp('tiny') / 'run'
     tiny.distill(workdir)
     return workdir
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope='module')
 def quick_compilation():
     """For small programs that run a few times: nearly all of the time is XLA's optimizer, so leave most of it out."""
     import jax
 
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    before = jax.config.read('jax_disable_most_optimizations')
+    jax.config.update('jax_disable_most_optimizations', True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update('jax_disable_most_optimizations', before)

@@ -38,14 +38,14 @@ def naive_tau(full, memory, below=np.inf, floor=0.001):
     return agree / pairs, pairs
 
 
-def as_candidates(full, memory, metric="auc", **rivals):
+def as_candidates(full, memory, metric='auc', **rivals):
     listed = [np.asarray(x).tolist() for x in (full, memory)]
     return [
         {
-            "name": f"c{k}",
-            "full": {metric: listed[0][k]},
-            "memory": {metric: listed[1][k]},
-            "rivals": {name: {metric: np.asarray(scores[k]).tolist()} for name, scores in rivals.items()},
+            'name': f'c{k}',
+            'full': {metric: listed[0][k]},
+            'memory': {metric: listed[1][k]},
+            'rivals': {name: {metric: np.asarray(scores[k]).tolist()} for name, scores in rivals.items()},
         }
         for k in range(len(full))
     ]
@@ -73,7 +73,7 @@ def test_pooled_sd_threshold_and_pairs_by_hand():
     assert len(ag.significant_pairs(quiet, floor=0.0045)) == 3
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize('seed', range(4))
 def test_tau_is_the_words_of_the_design(seed):
     full = pool(20, 6, 0.0012, 0.0006, seed)
     memory = memory_of(full, 0.004, seed=seed)
@@ -81,7 +81,7 @@ def test_tau_is_the_words_of_the_design(seed):
         tau = ag.tau_sig(full, memory, hard)
         expected, pairs = naive_tau(full, memory.mean((1, 2))[:, None], below)
         assert (tau.value, tau.pairs) == (pytest.approx(expected, abs=1e-12), pairs)
-        assert 30 <= pairs < 190 and tau.text.startswith(f"{expected:.3f} over {pairs} ")
+        assert 30 <= pairs < 190 and tau.text.startswith(f'{expected:.3f} over {pairs} ')
         flags = ag.significant_pairs(full)
         assert pairs == (sum(p.hard for p in flags) if hard else len(flags))
 
@@ -108,17 +108,17 @@ def test_known_order_reversed_copied_and_identical():
         assert ag.tau_sig(full, memory).value == 0.0
     same = np.full((14, 6), 0.73)
     tau = ag.tau_sig(same, memory_of(full, 0.001))
-    assert tau == (None, 0, "undefined: 0 significant pairs, 30 needed")
-    assert ag.tau_sig(same, memory_of(full, 0.001), hard=True).text == "undefined: 0 hard pairs, 30 needed"
-    assert ag.ceiling(same).value is None and ag.ceiling(same).text.startswith("undefined: 0 significant pairs")
+    assert tau == (None, 0, 'undefined: 0 significant pairs, 30 needed')
+    assert ag.tau_sig(same, memory_of(full, 0.001), hard=True).text == 'undefined: 0 hard pairs, 30 needed'
+    assert ag.ceiling(same).value is None and ag.ceiling(same).text.startswith('undefined: 0 significant pairs')
 
 
 def test_a_tie_counts_zero_and_stays_and_thirty_pairs_are_enough():
     full = np.repeat(0.7 + 0.01 * np.arange(9)[:, None], 2, axis=1)  # 36 pairs
     memory = [0, 0, 2, 3, 4, 5, 6, 7, 8]
-    assert ag.tau_sig(full, memory) == (35 / 36, 36, "0.972 over 36 significant pairs")
+    assert ag.tau_sig(full, memory) == (35 / 36, 36, '0.972 over 36 significant pairs')
     assert ag.tau_sig(full, [1, 0, 2, 3, 4, 5, 6, 7, 8]).value == 34 / 36
-    assert ag.tau_sig(full[:8], memory[:8]) == (None, 28, "undefined: 28 significant pairs, 30 needed")
+    assert ag.tau_sig(full[:8], memory[:8]) == (None, 28, 'undefined: 28 significant pairs, 30 needed')
     # Ties that float arithmetic would miss: (0.1 + 0.2) / 2 against 0.15.
     assert ag.tau_sig(full, [[[0.1, 0.2]], [[0.15, 0.15]], *([[k]] for k in range(2, 9))]).value == 35 / 36
 
@@ -135,11 +135,11 @@ def test_ceiling_is_the_mean_over_all_splits():
         tau = ag.ceiling(full, hard)
         assert 10 < len(values) and min(values) < 1
         assert tau.value == pytest.approx(np.mean(values), abs=1e-12) and tau.pairs == round(np.mean(counts))
-        assert f"over {len(values)} of 20 splits" in tau.text
-    assert ag.ceiling(full[:, :5]) == (None, 0, "undefined: 5 full-log seeds, 6 needed")
+        assert f'over {len(values)} of 20 splits' in tau.text
+    assert ag.ceiling(full[:, :5]) == (None, 0, 'undefined: 5 full-log seeds, 6 needed')
     assert ag.ceiling(pool(14, 7)).value == 1.0
-    assert "of 70 splits" in ag.ceiling(pool(14, 7)).text  # 35 halves of three seeds, either way round
-    assert ag.ceiling(pool(8)).text == "undefined: 28 significant pairs in the mean split, 30 needed"
+    assert 'of 70 splits' in ag.ceiling(pool(14, 7)).text  # 35 halves of three seeds, either way round
+    assert ag.ceiling(pool(8)).text == 'undefined: 28 significant pairs in the mean split, 30 needed'
 
 
 def test_spearman_is_scipys_with_ties():
@@ -163,20 +163,20 @@ def test_retention_and_the_side_of_chance():
     assert np.isnan(ag.retention(np.array([0.49]), np.array([0.6]))).all()
     full = np.full((3, 2), [[0.7], [0.6], [0.5]])
     found = ag.figures(full, [[0.6, 0.7], [0.6, 0.55], [0.9, 0.9]])
-    np.testing.assert_allclose(found["retention_mean"], [0.75, 0.75])
-    np.testing.assert_allclose(found["retention_min"], [0.5, 0.5])
+    np.testing.assert_allclose(found['retention_mean'], [0.75, 0.75])
+    np.testing.assert_allclose(found['retention_min'], [0.5, 0.5])
 
 
 def test_logloss_is_ranked_from_below():
     full = pool(step=0.002)
     memory = memory_of(full, 0.002)
-    auc, loss = ag.figures(full, memory), ag.figures(1 - full, 1 - memory, "logloss")
+    auc, loss = ag.figures(full, memory), ag.figures(1 - full, 1 - memory, 'logloss')
     for name in ag.FIGURES[:5]:
         np.testing.assert_allclose(auc[name], loss[name], atol=1e-11)
-    assert np.isnan(loss["retention_mean"]).all()
-    found = ag.summary(as_candidates(1 - full, 1 - memory, "logloss"), "logloss", 20)
-    assert found["memory"]["retention_min"]["text"] == "undefined: logloss has no chance level"
-    assert found["memory"]["retention_min"]["mean"] is None and found["better"] == "lower"
+    assert np.isnan(loss['retention_mean']).all()
+    found = ag.summary(as_candidates(1 - full, 1 - memory, 'logloss'), 'logloss', 20)
+    assert found['memory']['retention_min']['text'] == 'undefined: logloss has no chance level'
+    assert found['memory']['retention_min']['mean'] is None and found['better'] == 'lower'
 
 
 def test_figures_are_those_of_each_distillation_by_itself():
@@ -185,13 +185,13 @@ def test_figures_are_those_of_each_distillation_by_itself():
     found = ag.figures(full, memory)
     for r in range(3):
         alone = memory[:, r].mean(1)
-        assert found["tau_sig"][r] == ag.tau_sig(full, alone).value
-        assert found["tau_sig_hard"][r] == ag.tau_sig(full, alone, hard=True).value
-        assert found["spearman"][r] == pytest.approx(stats.spearmanr(full.mean(1), alone).statistic)
-        assert found["regret"][r] == pytest.approx(full.mean(1).max() - full.mean(1)[alone.argmax()])
+        assert found['tau_sig'][r] == ag.tau_sig(full, alone).value
+        assert found['tau_sig_hard'][r] == ag.tau_sig(full, alone, hard=True).value
+        assert found['spearman'][r] == pytest.approx(stats.spearmanr(full.mean(1), alone).statistic)
+        assert found['regret'][r] == pytest.approx(full.mean(1).max() - full.mean(1)[alone.argmax()])
         kept = (alone - 0.5) / (full.mean(1) - 0.5)
-        assert found["retention_mean"][r] == pytest.approx(kept.mean())
-        assert found["retention_min"][r] == pytest.approx(kept.min())
+        assert found['retention_mean'][r] == pytest.approx(kept.mean())
+        assert found['retention_min'][r] == pytest.approx(kept.min())
 
 
 def test_order_of_candidates_seeds_and_distillations_is_nothing():
@@ -225,11 +225,11 @@ def test_bootstrap_is_the_naive_loop():
             other = memory[:, r].mean(1)
             taus.append((np.sign(gap * np.subtract.outer(other, other)[np.triu_indices(10, 1)]) * counts).sum())
         expected = np.mean(taus) / counts.sum() if counts.sum() >= 30 else np.nan
-        np.testing.assert_allclose(draws["tau_sig"][b], expected, atol=1e-12)
+        np.testing.assert_allclose(draws['tau_sig'][b], expected, atol=1e-12)
         picks = [again.mean(1).max() - again.mean(1)[memory[:, r].mean(1).argmax()] for r in runs[b, 0]]
-        assert draws["regret"][b] == pytest.approx(np.mean(picks))
-    low, high = ag.interval(draws["retention_mean"])
-    assert low < ag.figures(full, memory)["retention_mean"].mean() < high
+        assert draws['regret'][b] == pytest.approx(np.mean(picks))
+    low, high = ag.interval(draws['retention_mean'])
+    assert low < ag.figures(full, memory)['retention_mean'].mean() < high
     assert ag.interval(np.array([1.0, np.nan, np.nan])) is None
 
 
@@ -241,14 +241,14 @@ def test_bootstrap_without_noise_is_a_point_and_users_widen_it():
     shift = np.random.default_rng(0).normal(0, 0.01, (50, 14))
     users = full + shift[:, :, None], memory + shift[:, :, None, None]
     draws = ag.bootstrap(full, memory, users=users)
-    assert draws["regret"].shape == (50,) and draws["retention_mean"].std() > 0
+    assert draws['regret'].shape == (50,) and draws['retention_mean'].std() > 0
     means = users[0].mean(2), users[1].mean((2, 3))
-    np.testing.assert_allclose(draws["retention_min"], ag.retention(*means).min(1), atol=1e-9)
-    with pytest.raises(ValueError, match=r"not \(50, 14, 6\)"):
+    np.testing.assert_allclose(draws['retention_min'], ag.retention(*means).min(1), atol=1e-9)
+    with pytest.raises(ValueError, match=r'not \(50, 14, 6\)'):
         ag.bootstrap(full, memory, users=(users[0][:, :3], users[1]))
 
 
-@pytest.mark.parametrize("decimals", [None, 0])
+@pytest.mark.parametrize('decimals', [None, 0])
 def test_auc_under_redrawn_users_is_scikit_learns_on_copied_rows(decimals):
     rng = np.random.default_rng(2)
     n, labels = 400, rng.random(400) < 0.3
@@ -283,7 +283,7 @@ def test_redrawn_users_are_the_same_in_every_call_and_have_the_right_spread():
     one_class = ag.auc_user_bootstrap(logits[:, :2], [0, 1], [0, 1], [[1, 0], [1, 1]])
     assert np.isnan(one_class[0]).all() and np.isfinite(one_class[1]).all()
     for bad in (logits[:, :5], np.full((1, 4000), np.nan)):
-        with pytest.raises(ValueError, match="NaN logits, lengths"):
+        with pytest.raises(ValueError, match='NaN logits, lengths'):
             ag.auc_user_bootstrap(bad, labels, groups, resamples=1)
 
 
@@ -301,24 +301,24 @@ def test_the_t_tail_is_scipys():
 
 def test_paired_differences():
     ours = [0.90, 0.92, 0.88]
-    rivals = {"far": [0.40, 0.44, 0.39], "near": [0.89, 0.93, 0.86], "shifted": [0.8, 0.82, 0.78], "same": ours}
-    rows = {row["rival"]: row for row in ag.paired_differences(ours, rivals)}
-    for name in ("far", "near"):
+    rivals = {'far': [0.40, 0.44, 0.39], 'near': [0.89, 0.93, 0.86], 'shifted': [0.8, 0.82, 0.78], 'same': ours}
+    rows = {row['rival']: row for row in ag.paired_differences(ours, rivals)}
+    for name in ('far', 'near'):
         expected = stats.ttest_rel(ours, rivals[name])
-        assert rows[name]["p"] == pytest.approx(expected.pvalue, abs=1e-10)
-        assert rows[name]["t"] == pytest.approx(expected.statistic)
-    assert rows["far"]["sign_flip_p"] == 0.25 and rows["far"]["p_holm"] == pytest.approx(4 * rows["far"]["p"])
-    assert "0.25 at best" in rows["far"]["text"]
+        assert rows[name]['p'] == pytest.approx(expected.pvalue, abs=1e-10)
+        assert rows[name]['t'] == pytest.approx(expected.statistic)
+    assert rows['far']['sign_flip_p'] == 0.25 and rows['far']['p_holm'] == pytest.approx(4 * rows['far']['p'])
+    assert '0.25 at best' in rows['far']['text']
     # 0.01, -0.01, 0.02: of the eight signs' sums all but +-0 reach 0.02.
-    assert rows["near"]["sign_flip_p"] == pytest.approx(0.75)
-    assert (rows["shifted"]["t"], rows["shifted"]["p"]) == (None, 0.25) and rows["same"]["p"] == 1.0
-    undefined = ag.paired_differences([0.9, 0.8], {"none": [None, 0.3], "more": [1, 2, 3], "ok": [0.1, 0.2]})
-    assert [row["p"] is None for row in undefined] == [True, True, False]
-    assert undefined[0]["text"].startswith("undefined") and undefined[2]["p_holm"] == undefined[2]["p"]
-    assert ag.paired_differences([0.9], {"one": [0.3]})[0]["p"] is None
+    assert rows['near']['sign_flip_p'] == pytest.approx(0.75)
+    assert (rows['shifted']['t'], rows['shifted']['p']) == (None, 0.25) and rows['same']['p'] == 1.0
+    undefined = ag.paired_differences([0.9, 0.8], {'none': [None, 0.3], 'more': [1, 2, 3], 'ok': [0.1, 0.2]})
+    assert [row['p'] is None for row in undefined] == [True, True, False]
+    assert undefined[0]['text'].startswith('undefined') and undefined[2]['p_holm'] == undefined[2]['p']
+    assert ag.paired_differences([0.9], {'one': [0.3]})[0]['p'] is None
     d = np.random.default_rng(0).normal(0.5, 1, (1, 9))
-    exact = stats.permutation_test(d, lambda x: np.sum(x), permutation_type="samples", n_resamples=np.inf).pvalue
-    assert ag.paired_differences(d[0], {"zero": np.zeros(9)})[0]["sign_flip_p"] == pytest.approx(exact)
+    exact = stats.permutation_test(d, lambda x: np.sum(x), permutation_type='samples', n_resamples=np.inf).pvalue
+    assert ag.paired_differences(d[0], {'zero': np.zeros(9)})[0]['sign_flip_p'] == pytest.approx(exact)
 
 
 def test_summary_is_json_recomputable_and_says_what_it_cannot():
@@ -326,52 +326,52 @@ def test_summary_is_json_recomputable_and_says_what_it_cannot():
     memory, random = memory_of(full, 0.002), memory_of(full, 0.02, seed=9)
     copied = np.full((14, 3, 2), 0.75)
     candidates = as_candidates(full, memory, random=random, copied=copied, early=memory[:, :, 0])
-    candidates[3]["rivals"]["some"] = {"auc": [[0.7]]}
+    candidates[3]['rivals']['some'] = {'auc': [[0.7]]}
     found = ag.summary(candidates, resamples=200)
     text = json.dumps(found, allow_nan=False)
     assert json.dumps(ag.summary(json.loads(json.dumps(candidates)), resamples=200)) == text
-    side = found["memory"]
+    side = found['memory']
     expected = ag.figures(full, memory)
     for name in ag.FIGURES:
-        assert side[name]["mean"] == pytest.approx(expected[name].mean())
-        assert side[name]["sd"] == pytest.approx(expected[name].std(ddof=1))
-        np.testing.assert_allclose(side[name]["replicates"], expected[name])
-    assert side["tau_sig"]["of_mean"] == ag.tau_sig(full, memory).value
-    assert side["tau_sig"]["text"] == "91 significant pairs"
-    assert found["ceiling"]["tau_sig"]["value"] == ag.ceiling(full).value
-    assert found["pairs"] == {"all": 91, "significant": 91, "hard": 36} and found["full_seeds"] == 6
-    assert found["rivals"]["copied"]["tau_sig"]["mean"] == 0.0
-    assert found["rivals"]["copied"]["spearman"]["mean"] is None
-    assert "equal" in found["rivals"]["copied"]["spearman"]["text"]
-    assert found["rivals"]["some"] == {"text": "undefined: scores of 1 of 14 candidates"}
-    assert found["rivals"]["early"]["distillations"] == 3
-    rows = {row["rival"]: row for row in found["paired"]["tau_sig"]}
-    assert set(rows) == {"random", "copied", "early"}
-    low, high = rows["copied"]["interval"]
-    assert 0 < low <= rows["copied"]["difference"] <= high and rows["copied"]["p_holm"] >= rows["copied"]["p"]
-    assert found["memory"]["retention"]["c0"] == pytest.approx(0.9, abs=0.02)
+        assert side[name]['mean'] == pytest.approx(expected[name].mean())
+        assert side[name]['sd'] == pytest.approx(expected[name].std(ddof=1))
+        np.testing.assert_allclose(side[name]['replicates'], expected[name])
+    assert side['tau_sig']['of_mean'] == ag.tau_sig(full, memory).value
+    assert side['tau_sig']['text'] == '91 significant pairs'
+    assert found['ceiling']['tau_sig']['value'] == ag.ceiling(full).value
+    assert found['pairs'] == {'all': 91, 'significant': 91, 'hard': 36} and found['full_seeds'] == 6
+    assert found['rivals']['copied']['tau_sig']['mean'] == 0.0
+    assert found['rivals']['copied']['spearman']['mean'] is None
+    assert 'equal' in found['rivals']['copied']['spearman']['text']
+    assert found['rivals']['some'] == {'text': 'undefined: scores of 1 of 14 candidates'}
+    assert found['rivals']['early']['distillations'] == 3
+    rows = {row['rival']: row for row in found['paired']['tau_sig']}
+    assert set(rows) == {'random', 'copied', 'early'}
+    low, high = rows['copied']['interval']
+    assert 0 < low <= rows['copied']['difference'] <= high and rows['copied']['p_holm'] >= rows['copied']['p']
+    assert found['memory']['retention']['c0'] == pytest.approx(0.9, abs=0.02)
 
 
 def test_one_distillation_and_ragged_students():
     full = pool(step=0.002)
     memory = [[[m, m + 0.002], [m]] for m in full.mean(1)]
     assert ag.tau_sig(full, memory).value == 1.0
-    single = ag.summary(as_candidates(full, memory_of(full, 0.0001, distillations=1)), resamples=20)["memory"]
-    assert single["distillations"] == 1 and single["tau_sig"]["sd"] is None and single["tau_sig"]["mean"] == 1.0
+    single = ag.summary(as_candidates(full, memory_of(full, 0.0001, distillations=1)), resamples=20)['memory']
+    assert single['distillations'] == 1 and single['tau_sig']['sd'] is None and single['tau_sig']['mean'] == 1.0
 
 
 def test_bad_scores_are_refused():
     full = pool()
-    for bad, words in ((full[:, :1], r"\[1\] seeds"), ([[0.7, 0.8], [0.7]], r"\[1, 2\] seeds")):
+    for bad, words in ((full[:, :1], r'\[1\] seeds'), ([[0.7, 0.8], [0.7]], r'\[1, 2\] seeds')):
         with pytest.raises(ValueError, match=words):
             ag.pooled_sd(bad)
-    with pytest.raises(ValueError, match="finite"):
+    with pytest.raises(ValueError, match='finite'):
         ag.pooled_sd([[0.7, np.nan], [0.7, 0.8]])
     for bad in ([0.5] * 13, [[0.5]] * 13 + [[0.5, 0.6]], [[0.5]] * 13 + [[None]], [[]] * 14):
-        with pytest.raises(ValueError, match="memory scores"):
+        with pytest.raises(ValueError, match='memory scores'):
             ag.tau_sig(full, bad)
     with pytest.raises(KeyError):
-        ag.figures(full, [0.5] * 14, "f1")
+        ag.figures(full, [0.5] * 14, 'f1')
 
 
 def test_what_orders_candidates_may_be_another_score_than_what_says_their_level():

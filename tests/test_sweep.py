@@ -214,8 +214,8 @@ CASES = [
     ("    add('a', **{'trends.confirmation': 'maybe'})", "trends.confirmation cannot be 'maybe'"),
     ("    add('a')\n    add('a', steps=1)", "'a' is named twice"),
     ("    add('../a')", "point '../a': a name becomes a folder"),
-    ("    add(steps=1)", 'study.py line 14: TypeError: '),
-    ("    1 / 0", 'study.py line 14: ZeroDivisionError'),
+    ('    add(steps=1)', 'study.py line 14: TypeError: '),
+    ('    1 / 0', 'study.py line 14: ZeroDivisionError'),
     ('    pass', 'adds no point'),
 ]
 

@@ -2,4 +2,4 @@
 
 from diet_jax.data.stream import Block, BlockInfo, EncodedStream, open_stream
 
-__all__ = ["Block", "BlockInfo", "EncodedStream", "open_stream"]
+__all__ = ['Block', 'BlockInfo', 'EncodedStream', 'open_stream']

@@ -39,25 +39,25 @@ class GeneratedStream(EncodedStream):
             counts = value_counts(p, t)
             self.vocabulary.grow(
                 [
-                    first.columns[field.name] if field.kind == "numeric" else pa.array(np.arange(counts[field.name]))
+                    first.columns[field.name] if field.kind == 'numeric' else pa.array(np.arange(counts[field.name]))
                     for field in self.vocabulary.fields
                 ],
                 block_key(t),
             )
             blocks.append(dict(key=block_key(t), rows=p.rows_per_block, num_slots=self.vocabulary.num_slots))
         encoded = io.BytesIO()
-        pq.write_table(self._encoded(first), encoded, compression="zstd")
+        pq.write_table(self._encoded(first), encoded, compression='zstd')
         like_first = dict(
             positives=int(first.label.sum()), encoded_bytes=encoded.getbuffer().nbytes, raw_bytes=first.raw_bytes
         )
         manifest = dict(
             fields=[dict(name=f.name, kind=f.kind, bounds=f.bounds) for f in self.vocabulary.fields],
-            label=data["label"]["column"],
-            group=data["group"],
-            notes=[*self._source.notes(), "made when read, never stored; the bytes of a block are those of the first"],
+            label=data['label']['column'],
+            group=data['group'],
+            notes=[*self._source.notes(), 'made when read, never stored; the bytes of a block are those of the first'],
             blocks=[block | like_first for block in blocks],
         )
-        super().__init__(Path(), manifest, data["until"])
+        super().__init__(Path(), manifest, data['until'])
 
     def _piece(self, t: int) -> prepare.Piece:
         return next(self._source.new_pieces(range(t), None, None, None))
@@ -68,7 +68,7 @@ class GeneratedStream(EncodedStream):
             field.name: self.vocabulary.encode(f, columns[field.name], piece.key)
             for f, field in enumerate(self.vocabulary.fields)
         }
-        own = {"__label": piece.label.astype(np.int8), "__time": piece.time, "__bayes": piece.bayes}
+        own = {'__label': piece.label.astype(np.int8), '__time': piece.time, '__bayes': piece.bayes}
         return pa.table(encoded | own)
 
     def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:

@@ -23,13 +23,13 @@ def hash_rows(columns: list[pa.Array]) -> np.ndarray:
     total = None
     for column in columns:
         try:
-            numeric = files.categories(column, "")
+            numeric = files.categories(column, '')
         except UserError:
             numeric = column
         if pa.types.is_integer(numeric.type):
             bits = numeric.fill_null(-(2**63) + 1).to_numpy(zero_copy_only=False).view(np.uint64)
         elif pa.types.is_floating(numeric.type):
-            bits = numeric.cast(pa.float64()).fill_null(float("nan")).to_numpy(zero_copy_only=False).view(np.uint64)
+            bits = numeric.cast(pa.float64()).fill_null(float('nan')).to_numpy(zero_copy_only=False).view(np.uint64)
         else:
             bits = _hash_strings(numeric)
         total = mix(bits) if total is None else mix(total * np.uint64(3) ^ mix(bits))
@@ -39,5 +39,5 @@ def hash_rows(columns: list[pa.Array]) -> np.ndarray:
 def _hash_strings(column: pa.Array) -> np.ndarray:
     coded = column.cast(pa.string()).dictionary_encode()
     words = [hashlib.blake2b(word.encode(), digest_size=8).digest() for word in coded.dictionary.to_pylist()]
-    table = np.frombuffer(b"".join(words) + b"\0" * 8, np.uint64)
+    table = np.frombuffer(b''.join(words) + b'\0' * 8, np.uint64)
     return table[coded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)]

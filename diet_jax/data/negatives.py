@@ -22,7 +22,7 @@ from diet_jax.errors import UserError
 
 ATTEMPTS = 64  # at drawing one item that is not excluded, before all that are left are listed
 PAIRS = 1_000_000  # of a click and an item, listed at once
-LIKELY = {"items": "uniform over those clicked", "clicks": "in proportion to its clicks"}
+LIKELY = {'items': 'uniform over those clicked', 'clicks': 'in proportion to its clicks'}
 STEP = np.uint64(0x9E3779B97F4A7C15)  # odd: successive words of a click's own random sequence
 
 
@@ -34,14 +34,14 @@ class Clicks(NamedTuple):
     columns: dict[str, pa.Array]  # each [K]: the item first, then the columns that go with it
 
     def write(self, path: Path) -> None:
-        table = pa.table({"__time": self.time, "__user": self.user, **self.columns})
-        pq.write_table(table, path, compression="zstd")
+        table = pa.table({'__time': self.time, '__user': self.user, **self.columns})
+        pq.write_table(table, path, compression='zstd')
 
     @classmethod
-    def read(cls, path: Path) -> "Clicks":
+    def read(cls, path: Path) -> 'Clicks':
         """Reads what `write` wrote; UserError where the file is gone."""
         if not path.exists():
-            raise UserError(f"{path} is missing: delete the folder {path.parent} to prepare the log again")
+            raise UserError(f'{path} is missing: delete the folder {path.parent} to prepare the log again')
         table = pq.read_table(path)
         time, user, *rest = (files.one_array(column) for column in table.columns)
         return cls(time.to_numpy(), user, dict(zip(table.column_names[2:], rest, strict=True)))
@@ -65,16 +65,16 @@ class Drawn(NamedTuple):
 
 def window_ticks(data: dict) -> int:
     """The window in ticks of the log's time; UserError where it is shorter than one."""
-    hours = data["negatives"]["window_hours"]
-    ticks = round(hours * 3600 * files.time_ticks(data["time"]))
+    hours = data['negatives']['window_hours']
+    ticks = round(hours * 3600 * files.time_ticks(data['time']))
     if ticks < 1:
-        raise UserError(f"data.negatives.window_hours {hours} is shorter than data.time.unit: make it longer")
+        raise UserError(f'data.negatives.window_hours {hours} is shorter than data.time.unit: make it longer')
     return ticks
 
 
 def names(data: dict) -> list[str]:
     """The item's column, and those that go with it."""
-    return [data["negatives"]["item"], *data["negatives"]["item_columns"]]
+    return [data['negatives']['item'], *data['negatives']['item_columns']]
 
 
 def clicks_of(columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray, data: dict, where: str) -> Clicks:
@@ -82,13 +82,13 @@ def clicks_of(columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray,
     rows = np.flatnonzero(label > 0)
     index = pa.array(rows)
     taken = {name: columns[name].take(index) for name in names(data)}
-    item = data["negatives"]["item"]
+    item = data['negatives']['item']
     if taken[item].null_count:
         raise UserError(
             f"{where}: column '{item}' is null in {taken[item].null_count} clicks, but data.negatives.item redraws "
-            "it: drop those rows, or fill it in"
+            'it: drop those rows, or fill it in'
         )
-    return Clicks(time[rows], columns[data["negatives"]["user"]].take(index), taken)
+    return Clicks(time[rows], columns[data['negatives']['user']].take(index), taken)
 
 
 def join_clicks(earlier: Clicks | None, later: Clicks) -> Clicks:
@@ -126,12 +126,12 @@ def draw(columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray, rece
     Raises:
       UserError: a click without an item.
     """
-    per_click, window = data["negatives"]["per_click"], window_ticks(data)
+    per_click, window = data['negatives']['per_click'], window_ticks(data)
     fresh = clicks_of(columns, time, label, data, where)
     clicks = join_clicks(recent, fresh)
     old, new = len(clicks.time) - len(fresh.time), len(fresh.time)
-    pools = Pools(clicks, np.arange(old, old + new), window, data["negatives"]["by"])
-    picked = pools.sample(per_click, data["negatives"]["seed"])  # int64 [new, per_click], -1: none
+    pools = Pools(clicks, np.arange(old, old + new), window, data['negatives']['by'])
+    picked = pools.sample(per_click, data['negatives']['seed'])  # int64 [new, per_click], -1: none
     click_rows = np.flatnonzero(label > 0)
     click, rank = np.nonzero(picked >= 0)
     size = len(time)
@@ -154,17 +154,17 @@ def draw(columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray, rece
 
 def notes(data: dict, blocks: list[dict]) -> list[str]:
     """How the negatives of some prepared blocks were drawn, in words."""
-    facts = [block["negatives"] for block in blocks]
-    clicks, drawn, lacking = (sum(fact[key] for fact in facts) for key in ("clicks", "drawn", "lacking"))
-    pool = sum(fact["clicks"] * fact["pool"] for fact in facts) / max(clicks, 1)
-    how = data["negatives"]
+    facts = [block['negatives'] for block in blocks]
+    clicks, drawn, lacking = (sum(fact[key] for fact in facts) for key in ('clicks', 'drawn', 'lacking'))
+    pool = sum(fact['clicks'] * fact['pool'] for fact in facts) / max(clicks, 1)
+    how = data['negatives']
     said = [
-        f"{drawn} negatives drawn for {clicks} clicks ({how['per_click']} a click, seed {how['seed']}): another "
+        f'{drawn} negatives drawn for {clicks} clicks ({how["per_click"]} a click, seed {how["seed"]}): another '
         f"'{how['item']}', {LIKELY[how['by']]} in the {how['window_hours']:g} h before, less those of the same "
         f"'{how['user']}'; {pool:.0f} to draw from on average"
     ]
     if lacking:
-        said.append(f"{lacking} clicks had no recently active item to draw from, or fewer than {how['per_click']}")
+        said.append(f'{lacking} clicks had no recently active item to draw from, or fewer than {how["per_click"]}')
     return said
 
 
@@ -205,7 +205,7 @@ class Pools:
         self.start = np.searchsorted(time, s - window)  # clicks before the window
         self.by_item, self.by_pair = Counter(self.item, np.arange(n)), Counter(pair, np.arange(n))
         end = _ends(self.item, time, window)
-        self.by_end = np.argsort(end, kind="stable")
+        self.by_end = np.argsort(end, kind='stable')
         self.ended = np.searchsorted(end[self.by_end], s)
         self.size = self.before - self.ended
         # The free ones: less the user's own items, less the click's own if it is in the pool and not among those.
@@ -250,12 +250,12 @@ class Pools:
         return np.where(taken >= 0, self.position[taken], -1)
 
     @cached_property
-    def _selector(self) -> "Selector":
+    def _selector(self) -> 'Selector':
         return Selector(self.by_end)
 
     def _any(self, rows: np.ndarray, word: np.ndarray) -> np.ndarray:
         """A click out of each window, or for one of its items the last click on it: some may be excluded."""
-        if self.by == "clicks":
+        if self.by == 'clicks':
             return self.start[rows] + _below(word, self.before[rows] - self.start[rows])
         return self._selector.select(self.ended[rows], _below(word, self.size[rows]))
 
@@ -273,14 +273,14 @@ class Pools:
         free = ~self._excluded(rows[query], found, taken[query])
         query, found = query[free], found[free]
         weight = np.ones(len(query), np.int64)
-        if self.by == "clicks":
+        if self.by == 'clicks':
             weight = self.by_item.between(self.item[found], self.start[rows][query], self.before[rows][query])
         total = np.cumsum(weight)
-        end = total[np.searchsorted(query, np.arange(len(rows)), side="right") - 1]
+        end = total[np.searchsorted(query, np.arange(len(rows)), side='right') - 1]
         begin = np.concatenate([[0], end])[:-1]
         target = begin + _below(word, end - begin)
-        place = np.searchsorted(total, target, side="right")
-        if self.by == "clicks":
+        place = np.searchsorted(total, target, side='right')
+        if self.by == 'clicks':
             nth = target - (total[place] - weight[place])
             return self.by_item.nth(self.item[found[place]], self.start[rows], nth)
         return found[place]
@@ -341,7 +341,7 @@ def _below(word: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 def _ends(code: np.ndarray, time: np.ndarray, window: int) -> np.ndarray:
     """int64 [n]: the time until which a click is the last one of its code in the window; times ascend."""
-    order = np.argsort(code, kind="stable")
+    order = np.argsort(code, kind='stable')
     follows = code[order[1:]] == code[order[:-1]]
     end = time + window
     earlier = order[:-1][follows]
@@ -351,7 +351,7 @@ def _ends(code: np.ndarray, time: np.ndarray, window: int) -> np.ndarray:
 
 def _rank_among_equals(key: np.ndarray) -> np.ndarray:
     """uint64 [n]: how many equal keys come before."""
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key, kind='stable')
     first = np.diff(key[order], prepend=key[order[:1]] + np.uint64(1)) != 0
     place = np.arange(len(key))
     rank = np.empty(len(key), np.uint64)

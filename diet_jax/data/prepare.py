@@ -29,34 +29,34 @@ def within(key: str, until: str) -> bool:
 
 def read_manifest(folder: Path) -> dict | None:
     """The manifest of a cache, or None where nothing was prepared yet."""
-    path = folder / "manifest.json"
+    path = folder / 'manifest.json'
     if not path.exists():
         return None
     try:
         manifest = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path} does not parse ({error}): delete {folder} to prepare the log again") from error
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"{path} is of format {manifest.get('format')}, not {FORMAT}: delete {folder}")
+        raise UserError(f'{path} does not parse ({error}): delete {folder} to prepare the log again') from error
+    if manifest.get('format') != FORMAT:
+        raise UserError(f'{path} is of format {manifest.get("format")}, not {FORMAT}: delete {folder}')
     return manifest
 
 
 def manifest_fields(manifest: dict) -> tuple[Field, ...]:
     """The fields, in order."""
-    return tuple(Field(f["name"], f["kind"], tuple(f["bounds"])) for f in manifest["fields"])
+    return tuple(Field(f['name'], f['kind'], tuple(f['bounds'])) for f in manifest['fields'])
 
 
 def read_vocabulary(folder: Path, manifest: dict) -> Vocabulary:
     """The vocabulary after all blocks of a manifest; UserError where its file is gone."""
-    path = folder / manifest["vocabulary"]
+    path = folder / manifest['vocabulary']
     if not path.exists():
-        raise UserError(f"{path} is missing: delete the folder {folder} to prepare the log again")
-    return Vocabulary.read(path, manifest_fields(manifest), manifest["growth"])
+        raise UserError(f'{path} is missing: delete the folder {folder} to prepare the log again')
+    return Vocabulary.read(path, manifest_fields(manifest), manifest['growth'])
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
     """Writes a file beside its place and renames it, so that no reader ever sees a part of it."""
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(path.name + '.part')
     try:
         write(part)
         os.replace(part, path)
@@ -81,42 +81,42 @@ class SimulatedSource:
     """The simulated stream as a source of blocks."""
 
     def __init__(self, data: dict):
-        self.parameters = Simulated(**data["simulated"])
+        self.parameters = Simulated(**data['simulated'])
         last = block_key(self.parameters.blocks - 1)
-        data["until"] = min(data["until"], last) if data["until"] else last  # a longer stream may be cached
+        data['until'] = min(data['until'], last) if data['until'] else last  # a longer stream may be cached
         self.data = data
 
     def fingerprint(self) -> list:
-        return ["simulated"]
+        return ['simulated']
 
     def new_pieces(self, cached: list[dict], vocabulary, recent, log) -> Iterator[Piece]:
         del vocabulary, recent, log
         for t in range(len(cached), self.parameters.blocks):
             key = block_key(t)
-            if not within(key, self.data["until"]):
+            if not within(key, self.data['until']):
                 return
             table = simulate_block(self.parameters, t)
-            order = np.argsort(table["time"].to_numpy(), kind="stable")
+            order = np.argsort(table['time'].to_numpy(), kind='stable')
             table = table.take(pa.array(order))
             columns = {}
-            for name in (*self.data["fields"], *self.data["numeric"]):
-                allowed = [n for n in table.column_names if n not in ("bayes_logit", "label", "time")]
+            for name in (*self.data['fields'], *self.data['numeric']):
+                allowed = [n for n in table.column_names if n not in ('bayes_logit', 'label', 'time')]
                 if name not in allowed:
                     raise UserError(f"the simulated stream has no field '{name}'{closest(name, allowed)}")
-                read = files.categories if name in self.data["fields"] else files.numbers
+                read = files.categories if name in self.data['fields'] else files.numbers
                 columns[name] = read(files.one_array(table[name]), f"simulated: column '{name}'")
             yield Piece(
                 key,
                 columns,
-                table["time"].to_numpy(),
-                table["label"].to_numpy().astype(np.float32),
-                table["bayes_logit"].to_numpy().astype(np.float32),
+                table['time'].to_numpy(),
+                table['label'].to_numpy().astype(np.float32),
+                table['bayes_logit'].to_numpy().astype(np.float32),
                 table.nbytes,
                 tuple(columns),
             )
 
     def notes(self) -> list[str]:
-        return [f"simulated with seed {self.parameters.seed}"]
+        return [f'simulated with seed {self.parameters.seed}']
 
 
 class FileSource:
@@ -124,11 +124,11 @@ class FileSource:
 
     def __init__(self, data: dict):
         self.data = data
-        self.root = files.open_root(data["root"])
-        self.log_files = files.find_files(self.root, data["log"])
+        self.root = files.open_root(data['root'])
+        self.log_files = files.find_files(self.root, data['log'])
         self.side_files = [
-            files.find_file(self.root, table["path"], f"data.side_tables[{i}].path")
-            for i, table in enumerate(data["side_tables"])
+            files.find_file(self.root, table['path'], f'data.side_tables[{i}].path')
+            for i, table in enumerate(data['side_tables'])
         ]
         self._notes: list[str] = []
 
@@ -139,33 +139,33 @@ class FileSource:
         return self._notes
 
     def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, recent: negatives.Clicks | None, log):
-        data, draws = self.data, self.data["negatives"]["per_click"] > 0
+        data, draws = self.data, self.data['negatives']['per_click'] > 0
         known = vocabulary.types() if vocabulary else {}
         if recent:
-            known = {**recent.types(data["negatives"]["user"]), **known}
+            known = {**recent.types(data['negatives']['user']), **known}
         raw, earlier = tables.since(tables.read_log(data, self.root, self.log_files, known), data)
         if draws and not cached and len(earlier.time):  # they are in no block, but in the first one's pools
-            clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, "before data.since")
+            clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, 'before data.since')
             recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
         self._notes += raw.notes
-        first_new = cached[-1]["last_time"] + 1 if cached else None
+        first_new = cached[-1]['last_time'] + 1 if cached else None
         blocks, held_back = tables.cut(raw, data, first_new)
         if cached:
             old = tables.cut_as_cached(raw, data, cached)
             _check_cached(old, cached, raw, vocabulary, data)
-            last = tables.block_order(cached[-1]["key"])
+            last = tables.block_order(cached[-1]['key'])
             blocks = [block for block in blocks if tables.block_order(block.key) > last]
         if held_back:
-            log(f"data: {held_back}")
+            log(f'data: {held_back}')
         for i, block in enumerate(blocks):
-            if not within(block.key, data["until"]):
-                log(f"data: {len(blocks) - i} blocks after data.until {data['until']} held back")
+            if not within(block.key, data['until']):
+                log(f'data: {len(blocks) - i} blocks after data.until {data["until"]} held back')
                 return
             side_bytes = 0 if cached or i else raw.side_bytes
             columns = tables.take_columns(raw.columns, block.rows)
             time, label, drawn = raw.time[block.rows], raw.label[block.rows], None
             if draws:
-                drawn = negatives.draw(columns, time, label, recent, data, f"block {block.key}")
+                drawn = negatives.draw(columns, time, label, recent, data, f'block {block.key}')
                 recent = drawn.recent
                 columns = {**tables.take_columns(columns, drawn.rows), **drawn.columns}
                 time, label = time[drawn.rows], np.where(drawn.negative, np.float32(0), label[drawn.rows])
@@ -185,16 +185,16 @@ def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabular
     """Raises UserError unless the rows that the log still has of cached blocks are those encoded then."""
     for i, t in enumerate(sorted(old)):
         block, rows = cached[t], old[t]
-        read = block["rows"] - block.get("negatives", {"drawn": 0})["drawn"]
+        read = block['rows'] - block.get('negatives', {'drawn': 0})['drawn']
         if i == 0 and len(rows) < read:
             continue  # a block of which the older files have been rotated away
         columns = tables.take_columns(raw.columns, rows)
         digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows])
-        if len(rows) != read or digest != block["digest"]:
+        if len(rows) != read or digest != block['digest']:
             raise UserError(
-                f"the log goes back in time: block {block['key']} had {read} rows when prepared, "
-                f"now {len(rows)}, or other values: restore {data['log'][0]}, or start a new workdir and "
-                "hold incomplete days back with data.until"
+                f'the log goes back in time: block {block["key"]} had {read} rows when prepared, '
+                f'now {len(rows)}, or other values: restore {data["log"][0]}, or start a new workdir and '
+                'hold incomplete days back with data.until'
             )
 
 
@@ -202,37 +202,37 @@ def _digest(vocabulary: Vocabulary, columns: dict[str, pa.Array], time: np.ndarr
     """Of the log's own columns and rows of a block, whatever the order of its rows."""
     total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
     for f, field in enumerate(vocabulary.fields):
-        if field.name in columns and field.kind != "time":
-            slots = vocabulary.encode(f, columns[field.name], "")
+        if field.name in columns and field.kind != 'time':
+            slots = vocabulary.encode(f, columns[field.name], '')
             total = mix(total ^ slots.astype(np.uint64))
-    return f"{int(total.sum()):016x}"
+    return f'{int(total.sum()):016x}'
 
 
 def clean(folder: Path, blocks: int) -> None:
     """Removes what an interrupted preparation left behind the first `blocks` blocks."""
-    for left in (*folder.rglob("*.part"), *(folder / "rows").glob("*.parquet")):
-        if left.suffix == ".part" or int(left.stem) >= blocks:
+    for left in (*folder.rglob('*.part'), *(folder / 'rows').glob('*.parquet')):
+        if left.suffix == '.part' or int(left.stem) >= blocks:
             left.unlink()
 
 
 def append(data: dict, folder: Path, manifest: dict | None, source, log: Callable) -> dict:
     """Encodes the new blocks of a source behind the cached ones; the manifest is written last."""
-    cached = list(manifest["blocks"]) if manifest else []
+    cached = list(manifest['blocks']) if manifest else []
     vocabulary, recent = None, None
     if manifest:
         vocabulary = read_vocabulary(folder, manifest)
-        recent = negatives.Clicks.read(folder / manifest["recent"]) if manifest.get("recent") else None
-    (folder / "rows").mkdir(parents=True, exist_ok=True)
+        recent = negatives.Clicks.read(folder / manifest['recent']) if manifest.get('recent') else None
+    (folder / 'rows').mkdir(parents=True, exist_ok=True)
     clean(folder, len(cached))
     blocks = list(cached)
-    label_name = data["label"]["column"] or "click"
+    label_name = data['label']['column'] or 'click'
     for piece in source.new_pieces(cached, vocabulary, recent, log):
-        where = f"block {piece.key}"
+        where = f'block {piece.key}'
         positives = int(piece.label.sum())
         if positives in (0, len(piece.label)):
             raise UserError(
                 f"{where} has {len(piece.label)} rows, all with '{label_name}' = "
-                f"{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until"
+                f'{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until'
             )
         if vocabulary is None:
             vocabulary = Vocabulary(_fields(data, piece))
@@ -240,12 +240,12 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
         columns = [available[field.name] for field in vocabulary.fields]
         vocabulary.grow(columns, where)
         encoded = {field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)}
-        encoded["__label"] = piece.label.astype(np.int8)
-        encoded["__time"] = piece.time
+        encoded['__label'] = piece.label.astype(np.int8)
+        encoded['__time'] = piece.time
         if piece.bayes is not None:
-            encoded["__bayes"] = piece.bayes
-        path = folder / "rows" / f"{len(blocks):05d}.parquet"
-        _replace(path, lambda part, table=pa.table(encoded): pq.write_table(table, part, compression="zstd"))
+            encoded['__bayes'] = piece.bayes
+        path = folder / 'rows' / f'{len(blocks):05d}.parquet'
+        _replace(path, lambda part, table=pa.table(encoded): pq.write_table(table, part, compression='zstd'))
         read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
         log_columns = tables.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
         blocks.append(
@@ -263,23 +263,23 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
         )
         if piece.drawn is not None:
             recent = piece.drawn.recent
-            blocks[-1]["negatives"] = piece.drawn.facts
-    if not blocks and data["until"]:
+            blocks[-1]['negatives'] = piece.drawn.facts
+    if not blocks and data['until']:
         raise UserError(f"data.until '{data['until']}' is before the first block: no block is left")
     if not blocks:
-        raise UserError(f"data.log {' '.join(data['log'])}: not one whole block: make blocks smaller (data.block)")
+        raise UserError(f'data.log {" ".join(data["log"])}: not one whole block: make blocks smaller (data.block)')
     new = blocks[len(cached) :]
     notes = source.notes()
     if recent is not None:
         notes = [*notes, *negatives.notes(data, blocks)]
     for note in notes:
-        log(f"data: {note}")
+        log(f'data: {note}')
     if new:
-        log(f"data: {len(new)} new blocks, {new[0]['key']} .. {new[-1]['key']}, {vocabulary.num_slots} slots")
+        log(f'data: {len(new)} new blocks, {new[0]["key"]} .. {new[-1]["key"]}, {vocabulary.num_slots} slots')
     else:
-        log(f"data: no block is new after {blocks[-1]['key']}")
-    name = f"vocabulary-{len(blocks):05d}.parquet"
-    clicks = f"clicks-{len(blocks):05d}.parquet" if recent is not None else ""
+        log(f'data: no block is new after {blocks[-1]["key"]}')
+    name = f'vocabulary-{len(blocks):05d}.parquet'
+    clicks = f'clicks-{len(blocks):05d}.parquet' if recent is not None else ''
     if new:
         _replace(folder / name, vocabulary.write)
         if clicks:
@@ -289,34 +289,34 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
         format=FORMAT,
         fields=fields,
         label=label_name,
-        group=data["group"],
+        group=data['group'],
         notes=notes,
         fingerprint=source.fingerprint(),
-        until=data["until"],
+        until=data['until'],
         vocabulary=name,
         recent=clicks,
         growth=vocabulary.growth,
         blocks=blocks,
     )
-    _replace(folder / "manifest.json", lambda part: part.write_text(json.dumps(manifest)))
-    for old in folder.glob("*.parquet"):
+    _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
+    for old in folder.glob('*.parquet'):
         if old.name not in (name, clicks):
             old.unlink()
     return manifest
 
 
 def _fields(data: dict, piece: Piece) -> tuple[Field, ...]:
-    numeric = [Field(n, "numeric", quantile_bounds(piece.columns[n], bins)) for n, bins in data["numeric"].items()]
+    numeric = [Field(n, 'numeric', quantile_bounds(piece.columns[n], bins)) for n, bins in data['numeric'].items()]
     return (
-        *(Field(name, "categorical") for name in data["fields"]),
+        *(Field(name, 'categorical') for name in data['fields']),
         *numeric,
-        *(Field(name, "time") for name in data["time_fields"]),
+        *(Field(name, 'time') for name in data['time_fields']),
     )
 
 
 def _time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
     """'hour' (0..23) and 'weekday' (0 is Monday) of local time."""
-    ticks = files.time_ticks(data["time"])
-    hours = (time + round(data["time"]["utc_offset_hours"] * 3600 * ticks)) // (3600 * ticks)
-    found = {"hour": hours % 24, "weekday": (hours // 24 + 3) % 7}  # 1970-01-01 was a Thursday
-    return {name: pa.array(found[name]) for name in data["time_fields"]}
+    ticks = files.time_ticks(data['time'])
+    hours = (time + round(data['time']['utc_offset_hours'] * 3600 * ticks)) // (3600 * ticks)
+    found = {'hour': hours % 24, 'weekday': (hours // 24 + 3) % 7}  # 1970-01-01 was a Thursday
+    return {name: pa.array(found[name]) for name in data['time_fields']}

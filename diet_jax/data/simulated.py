@@ -25,7 +25,7 @@ TABS, DEVICES = 5, 4
 
 def block_key(t: int) -> str:
     """The day of block t, e.g. '2024-01-01'."""
-    return str(np.datetime64("2024-01-01") + np.timedelta64(t, "D"))
+    return str(np.datetime64('2024-01-01') + np.timedelta64(t, 'D'))
 
 
 def value_counts(p: Simulated, t: int) -> dict[str, int]:
@@ -57,8 +57,8 @@ def _uniform(p: Simulated, name: str, count: int) -> np.ndarray:
 def _wander(p: Simulated, name: str, count: int, width: int, t: int) -> np.ndarray:
     """A standard normal that wanders with t: share `drift` of its variance is a slow wave of random phase."""
     base = _draw(p, name, count, width)
-    phase = 2 * np.pi * t / (14 + 42 * _uniform(p, name + " period", count))[:, None]
-    wave = _draw(p, name + " cos", count, width) * np.cos(phase) + _draw(p, name + " sin", count, width) * np.sin(phase)
+    phase = 2 * np.pi * t / (14 + 42 * _uniform(p, name + ' period', count))[:, None]
+    wave = _draw(p, name + ' cos', count, width) * np.cos(phase) + _draw(p, name + ' sin', count, width) * np.sin(phase)
     return np.sqrt(1 - p.drift) * base + np.sqrt(p.drift) * wave
 
 
@@ -67,11 +67,11 @@ def _popularity(p: Simulated, t: int) -> np.ndarray:
     count = p.items + p.new_items_per_block * t
     born = np.concatenate(
         [
-            -4 * p.half_life * _uniform(p, "item age", p.items),
+            -4 * p.half_life * _uniform(p, 'item age', p.items),
             1 + np.arange(count - p.items) // max(p.new_items_per_block, 1),
         ]
     )
-    weight = np.maximum(_uniform(p, "item popularity", count), 1 / p.items) ** -p.zipf
+    weight = np.maximum(_uniform(p, 'item popularity', count), 1 / p.items) ** -p.zipf
     weight *= 0.1 + 0.5 ** ((t - born) / p.half_life)
     return weight / weight.sum()
 
@@ -90,35 +90,35 @@ def simulate_block(p: Simulated, t: int) -> pa.Table:
     n = p.rows_per_block
     popularity = _popularity(p, t)
     items, weekend = len(popularity), int(t % 7 >= 5)
-    activity = np.maximum(_uniform(p, "user activity", p.users), 1 / p.users) ** -p.zipf
+    activity = np.maximum(_uniform(p, 'user activity', p.users), 1 / p.users) ** -p.zipf
     user = rng.choice(p.users, n, p=activity / activity.sum())
     item = rng.choice(items, n, p=popularity)
     hour = np.clip(np.where(rng.random(n) < 0.4, rng.normal(12, 2.5, n), rng.normal(20, 2, n)), 0, 23.999)
     tab = rng.choice(TABS, n, p=[0.5, 0.2, 0.15, 0.1, 0.05])
-    group = (_uniform(p, "user group", p.users) * p.user_groups).astype(int)[user]
-    device = (_uniform(p, "user device", p.users) ** 2 * DEVICES).astype(int)[user]
-    category = (_uniform(p, "item category", items) ** 1.5 * p.categories).astype(int)[item]
-    author = (_uniform(p, "item author", items) ** 1.5 * p.authors).astype(int)[item]
-    price = np.exp(1.5 + 0.8 * _draw(p, "item price", items)[:, 0])[item]
+    group = (_uniform(p, 'user group', p.users) * p.user_groups).astype(int)[user]
+    device = (_uniform(p, 'user device', p.users) ** 2 * DEVICES).astype(int)[user]
+    category = (_uniform(p, 'item category', items) ** 1.5 * p.categories).astype(int)[item]
+    author = (_uniform(p, 'item author', items) ** 1.5 * p.authors).astype(int)[item]
+    price = np.exp(1.5 + 0.8 * _draw(p, 'item price', items)[:, 0])[item]
 
     def effect(name, index, count):
         return _draw(p, name, count)[index, 0]
 
     first = (
-        0.6 * _wander(p, "user", p.users, 1, t)[user, 0]
-        + 0.5 * _wander(p, "item", items, 1, t)[item, 0]
-        + 0.2 * effect("group", group, p.user_groups)
-        + 0.3 * effect("category", category, p.categories)
-        + 0.3 * effect("author", author, p.authors)
-        + 0.4 * effect("tab", tab, TABS)
+        0.6 * _wander(p, 'user', p.users, 1, t)[user, 0]
+        + 0.5 * _wander(p, 'item', items, 1, t)[item, 0]
+        + 0.2 * effect('group', group, p.user_groups)
+        + 0.3 * effect('category', category, p.categories)
+        + 0.3 * effect('author', author, p.authors)
+        + 0.4 * effect('tab', tab, TABS)
         + 0.2 * np.cos((hour - 21) * np.pi / 12)
         - 0.3 * (np.log(price) - 1.5) / 0.8
     )
-    cells = _draw(p, "group x category", p.user_groups, p.categories)[group, category]
-    pairs = _draw(p, "device x tab", DEVICES, TABS)[device, tab]
+    cells = _draw(p, 'group x category', p.user_groups, p.categories)[group, category]
+    pairs = _draw(p, 'device x tab', DEVICES, TABS)[device, tab]
     sign = 1 if weekend else -1
-    season = sign * (0.9 * effect("season category", category, p.categories) + 0.4 * effect("season tab", tab, TABS))
-    factors = _wander(p, "user factors", p.users, p.rank, t)[user] * _wander(p, "item factors", items, p.rank, t)[item]
+    season = sign * (0.9 * effect('season category', category, p.categories) + 0.4 * effect('season tab', tab, TABS))
+    factors = _wander(p, 'user factors', p.users, p.rank, t)[user] * _wander(p, 'item factors', items, p.rank, t)[item]
     logit = (
         p.bias
         + p.first_order * first
@@ -130,4 +130,4 @@ def simulate_block(p: Simulated, t: int) -> pa.Table:
     columns = dict(user=user, item=item, user_group=group, category=category, author=author, tab=tab, device=device)
     table = {name: column.astype(np.int64) for name, column in columns.items()}
     table |= dict(price=np.round(price, 2), time=START + t * DAY + (hour * 3_600_000).astype(np.int64))
-    return pa.table({**table, "label": label.astype(np.int64), "bayes_logit": logit})
+    return pa.table({**table, 'label': label.astype(np.int64), 'bayes_logit': logit})

@@ -47,20 +47,20 @@ class BlockInfo(NamedTuple):
 class EncodedStream:
     """The blocks of a log, encoded. Opening one reads the manifest and the vocabulary, never a block."""
 
-    def __init__(self, folder: Path, manifest: dict, until: str = ""):
+    def __init__(self, folder: Path, manifest: dict, until: str = ''):
         self.folder = folder
         self.fields = prepare.manifest_fields(manifest)
-        self.label = manifest["label"]
-        self.group_field = [field.name for field in self.fields].index(manifest["group"])
-        self.notes = list(manifest["notes"])
+        self.label = manifest['label']
+        self.group_field = [field.name for field in self.fields].index(manifest['group'])
+        self.notes = list(manifest['notes'])
         self._manifest = manifest
         self.blocks = tuple(
             BlockInfo(
-                *(b[name] for name in ("key", "rows", "num_slots", "positives", "encoded_bytes", "raw_bytes")),
-                path=str(folder / "rows" / f"{t:05d}.parquet"),
+                *(b[name] for name in ('key', 'rows', 'num_slots', 'positives', 'encoded_bytes', 'raw_bytes')),
+                path=str(folder / 'rows' / f'{t:05d}.parquet'),
             )
-            for t, b in enumerate(manifest["blocks"])
-            if prepare.within(b["key"], until)
+            for t, b in enumerate(manifest['blocks'])
+            if prepare.within(b['key'], until)
         )
 
     @cached_property
@@ -88,34 +88,34 @@ class EncodedStream:
         table = self._read(t, slice(begin, info.rows if end is None else end))
         columns = [table.column(field.name).to_numpy() for field in self.fields]
         ids = np.stack(columns, axis=1)
-        bayes = table.column("__bayes").to_numpy() if "__bayes" in table.column_names else None
-        label = table.column("__label").to_numpy().astype(np.float32)
-        return Block(info.key, ids, label, ids[:, self.group_field].copy(), table.column("__time").to_numpy(), bayes)
+        bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
+        label = table.column('__label').to_numpy().astype(np.float32)
+        return Block(info.key, ids, label, ids[:, self.group_field].copy(), table.column('__time').to_numpy(), bayes)
 
     def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Label float32 [N] and group int32 [N] of block t, without its other columns."""
         group = self.fields[self.group_field].name
-        table = self._read(t, slice(0, self.blocks[t].rows), [group, "__label"])
-        return table.column("__label").to_numpy().astype(np.float32), table.column(group).to_numpy()
+        table = self._read(t, slice(0, self.blocks[t].rows), [group, '__label'])
+        return table.column('__label').to_numpy().astype(np.float32), table.column(group).to_numpy()
 
     def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
         info = self.blocks[t]
         if not os.path.exists(info.path):
-            raise UserError(f"{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again")
+            raise UserError(f'{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again')
         try:
             with pq.ParquetFile(info.path) as file:
                 ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
                 groups = np.flatnonzero((ends > rows.start) & (np.append(0, ends[:-1]) < rows.stop))
                 table = file.read_row_groups(groups.tolist(), columns)
         except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{info.path} is damaged ({error}): delete {self.folder} to prepare again") from error
+            raise UserError(f'{info.path} is damaged ({error}): delete {self.folder} to prepare again') from error
         before = int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0
         return table.slice(rows.start - before, rows.stop - rows.start)
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:
         """int32 [num_slots]: the field that each slot belongs to; needs `num_slots` <= `self.num_slots`."""
         if num_slots > self.num_slots:
-            raise ValueError(f"num_slots {num_slots} > {self.num_slots}, the slots there are")
+            raise ValueError(f'num_slots {num_slots} > {self.num_slots}, the slots there are')
         return self._field_of_slot[:num_slots]
 
     def values(self, slots: np.ndarray) -> pa.Array:
@@ -132,7 +132,7 @@ class EncodedStream:
         if not len(slots):
             return pa.nulls(0)
         if slots.min() < 0 or slots.max() >= self.num_slots:
-            raise ValueError(f"slots {slots.min()}..{slots.max()} are not all in 0..{self.num_slots - 1}")
+            raise ValueError(f'slots {slots.min()}..{slots.max()} are not all in 0..{self.num_slots - 1}')
         return self.vocabulary.values(int(self._field_of_slot[slots[0]]), slots)
 
 
@@ -154,36 +154,36 @@ def open_stream(data, workdir, log: Callable[[str], None] = print, prepares: boo
     from diet_jax.data import generated  # it is a stream too, and imports this module
 
     data = check_data(data)
-    if data["source"] == "simulated" and data["simulated"]["rows_per_block"] >= generated.ROWS:
+    if data['source'] == 'simulated' and data['simulated']['rows_per_block'] >= generated.ROWS:
         Path(workdir).mkdir(parents=True, exist_ok=True)  # as preparing would
         return generated.GeneratedStream(data)
-    folder = Path(workdir) / "blocks" / data_digest(data)
+    folder = Path(workdir) / 'blocks' / data_digest(data)
     manifest = prepare.read_manifest(folder)
-    source = prepare.SimulatedSource(data) if data["source"] == "simulated" else prepare.FileSource(data)
+    source = prepare.SimulatedSource(data) if data['source'] == 'simulated' else prepare.FileSource(data)
     covered = (
         manifest
-        and manifest["fingerprint"] == source.fingerprint()
-        and (not manifest["until"] or (data["until"] and prepare.within(data["until"], manifest["until"])))
+        and manifest['fingerprint'] == source.fingerprint()
+        and (not manifest['until'] or (data['until'] and prepare.within(data['until'], manifest['until'])))
     )
     if covered:
-        log(f"data: {len(manifest['blocks'])} blocks in {folder}; nothing is new")
+        log(f'data: {len(manifest["blocks"])} blocks in {folder}; nothing is new')
     elif not prepares:
         raise UserError(
-            f"{folder} does not hold what the first process has prepared there: --workdir and data.root must be the "
-            "same for all processes, on storage that they share"
+            f'{folder} does not hold what the first process has prepared there: --workdir and data.root must be the '
+            'same for all processes, on storage that they share'
         )
     else:
-        new = [path for path in (folder / "rows", folder, folder.parent, Path(workdir)) if not path.exists()]
+        new = [path for path in (folder / 'rows', folder, folder.parent, Path(workdir)) if not path.exists()]
         try:
             manifest = prepare.append(data, folder, manifest, source, log)
         except UserError:
-            prepare.clean(folder, len(manifest["blocks"]) if manifest else 0)
+            prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
             for path in new:  # the workdir is left as it was
                 if path.exists():
                     path.rmdir()
             raise
-    stream = EncodedStream(folder, manifest, data["until"])
+    stream = EncodedStream(folder, manifest, data['until'])
     if not stream.blocks:
-        first = manifest["blocks"][0]["key"]
+        first = manifest['blocks'][0]['key']
         raise UserError(f"data.until '{data['until']}' is before the first block ({first}): no block is left")
     return stream

@@ -48,21 +48,21 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
       data: checked `config.data`.
       known: type ('int64' or 'string') of the categorical columns as the cache holds them.
     """
-    csv = data["csv"]
+    csv = data['csv']
     names = files.column_names(root, log_files[0], csv)
     sides, origin, side_bytes = _read_sides(data, root, names, known)
-    categorical = {name for name in data["fields"] if origin[name] is None}
+    categorical = {name for name in data['fields'] if origin[name] is None}
     categorical |= {side.key for side in sides if side.key in names}
-    if data["block"]["by"] == "column":
-        categorical.add(data["block"]["column"])
-    if data["negatives"]["per_click"]:
-        drawn = [data["negatives"]["item"], data["negatives"]["user"], *data["negatives"]["item_columns"]]
-        categorical |= set(drawn) - set(data["numeric"])
-    wanted = [*sorted(categorical), *(name for name in data["numeric"] if origin[name] is None)]
+    if data['block']['by'] == 'column':
+        categorical.add(data['block']['column'])
+    if data['negatives']['per_click']:
+        drawn = [data['negatives']['item'], data['negatives']['user'], *data['negatives']['item_columns']]
+        categorical |= set(drawn) - set(data['numeric'])
+    wanted = [*sorted(categorical), *(name for name in data['numeric'] if origin[name] is None)]
     parts, notes, hashes = [], [], []
 
     def read_part(file, strings=()):
-        types = {**known, **dict.fromkeys(strings, "string")}
+        types = {**known, **dict.fromkeys(strings, 'string')}
         return _read_part(data, root, file, wanted, categorical, types)
 
     for file in log_files:
@@ -70,19 +70,19 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         parts.append(part)
         hashes.append(hashed)
     parts = _agree_on_types(parts, categorical, log_files, known, read_part)
-    counts = [len(part["time"]) for part in parts]
+    counts = [len(part['time']) for part in parts]
     if not sum(counts):
-        raise UserError(f"{log_files[0].name} has no rows: correct data.log, or fetch the file again")
-    columns = {name: pa.concat_arrays([part["columns"][name] for part in parts]) for name in wanted}
-    time = np.concatenate([part["time"] for part in parts])
-    label = pa.concat_arrays([part["label"] for part in parts])
+        raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
+    columns = {name: pa.concat_arrays([part['columns'][name] for part in parts]) for name in wanted}
+    time = np.concatenate([part['time'] for part in parts])
+    label = pa.concat_arrays([part['label'] for part in parts])
     file_of_row = np.repeat(np.arange(len(counts)), counts)
     keep = np.ones(len(time), bool)
-    if data["duplicates"] == "drop":
+    if data['duplicates'] == 'drop':
         first = np.unique(np.concatenate(hashes), return_index=True)[1]
         keep[:] = False
         keep[first] = True
-        notes.append(f"{int((~keep).sum())} rows dropped that repeat an earlier one in every column")
+        notes.append(f'{int((~keep).sum())} rows dropped that repeat an earlier one in every column')
     null = label.is_null().to_numpy(zero_copy_only=False)
     if null.any():
         notes.append(f"{int((null & keep).sum())} rows dropped whose '{data['label']['column']}' is null")
@@ -96,24 +96,24 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         mask = pa.array(keep)
         columns = {name: column.filter(mask) for name, column in columns.items()}
         label, time, bytes_per_row = label.filter(mask), time[keep], bytes_per_row[keep]
-    latest = int(time.max()) // files.time_ticks(data["time"])
+    latest = int(time.max()) // files.time_ticks(data['time'])
     if latest < 315_532_800:  # 1980-01-01
         notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
-    notes.insert(0, f"{len(time)} rows of {len(log_files)} files")
+    notes.insert(0, f'{len(time)} rows of {len(log_files)} files')
     label = label.to_numpy(zero_copy_only=False).astype(np.float32)
     return Log(columns, time, label, bytes_per_row, sides, side_bytes, tuple(notes))
 
 
 def _read_part(data, root, file, wanted, categorical, known) -> tuple[dict, np.ndarray | None]:
-    drop = data["duplicates"] == "drop"
-    time, label = data["time"], data["label"]
-    needed = [*wanted, time["column"], *([label["column"]] if label["column"] else [])]
-    every = files.column_names(root, file, data["csv"]) if drop else []
-    strings = [name for name, kind in known.items() if kind == "string" and name in needed]
+    drop = data['duplicates'] == 'drop'
+    time, label = data['time'], data['label']
+    needed = [*wanted, time['column'], *([label['column']] if label['column'] else [])]
+    every = files.column_names(root, file, data['csv']) if drop else []
+    strings = [name for name, kind in known.items() if kind == 'string' and name in needed]
     for name in needed if drop else ():
         if name not in every:
             raise UserError(f"{file.name} has no column '{name}'{closest(name, every)}: correct config.data")
-    raw = files.read_columns(root, file, data["csv"], [*needed, *every], strings)
+    raw = files.read_columns(root, file, data['csv'], [*needed, *every], strings)
 
     def where(name):
         return f"{file.name}: column '{name}'"
@@ -122,18 +122,18 @@ def _read_part(data, root, file, wanted, categorical, known) -> tuple[dict, np.n
     for name in wanted:
         read = files.categories if name in categorical else files.numbers
         columns[name] = read(raw[name], where(name))
-        if name == data["block"]["column"] and data["block"]["by"] == "column" and columns[name].null_count:
+        if name == data['block']['column'] and data['block']['by'] == 'column' and columns[name].null_count:
             raise UserError(
-                f"{where(name)} is null in {columns[name].null_count} rows, but cuts the blocks: fill it in"
+                f'{where(name)} is null in {columns[name].null_count} rows, but cuts the blocks: fill it in'
             )
     part = {
-        "columns": columns,
-        "time": files.times(raw[time["column"]], time, where(time["column"])),
+        'columns': columns,
+        'time': files.times(raw[time['column']], time, where(time['column'])),
     }
-    if label["column"]:
-        part["label"] = files.labels(raw[label["column"]], label, where(label["column"]))
+    if label['column']:
+        part['label'] = files.labels(raw[label['column']], label, where(label['column']))
     else:  # every row is a click
-        part["label"] = pa.array(np.ones(len(part["time"]), np.float32))
+        part['label'] = pa.array(np.ones(len(part['time']), np.float32))
     return part, hash_rows([raw[name] for name in every]) if drop else None
 
 
@@ -147,9 +147,9 @@ def _agree_on_types(parts, categorical, log_files, known, reread: Callable) -> l
     """
     for name in categorical:
         for part, file in zip(parts, log_files, strict=True):
-            column = part["columns"][name]
-            if known.get(name) == "int64" and pa.types.is_string(column.type) and column.null_count < len(column):
-                words = column.filter(pc.invert(pc.match_substring_regex(column, r"^-?\d+$")))
+            column = part['columns'][name]
+            if known.get(name) == 'int64' and pa.types.is_string(column.type) and column.null_count < len(column):
+                words = column.filter(pc.invert(pc.match_substring_regex(column, r'^-?\d+$')))
                 shown = (words if len(words) else column.drop_null())[0].as_py()
                 raise UserError(
                     f"{file.name}: column '{name}' holds {shown!r}, but held integers when earlier blocks "
@@ -157,52 +157,52 @@ def _agree_on_types(parts, categorical, log_files, known, reread: Callable) -> l
                 )
     mixed = []
     for name in categorical:
-        kinds = {part["columns"][name].type for part in parts if part["columns"][name].null_count < len(part["time"])}
+        kinds = {part['columns'][name].type for part in parts if part['columns'][name].null_count < len(part['time'])}
         if len(kinds) > 1:
             mixed.append(name)
     if mixed:
         pairs = zip(parts, log_files, strict=True)
         parts = [reread(file, mixed)[0] if files.is_csv(file) else part for part, file in pairs]
     for name in categorical:
-        kinds = {part["columns"][name].type for part in parts if part["columns"][name].null_count < len(part["time"])}
+        kinds = {part['columns'][name].type for part in parts if part['columns'][name].null_count < len(part['time'])}
         kind = pa.string() if pa.string() in kinds else pa.int64()
         for part in parts:
-            part["columns"][name] = part["columns"][name].cast(kind)
+            part['columns'][name] = part['columns'][name].cast(kind)
     return parts
 
 
 def _read_sides(data, root, log_names, known) -> tuple[tuple[Side, ...], dict[str, int | None], int]:
     """Side tables, and for each field where it comes from: None is the log, i the i-th side table."""
-    names = [*data["fields"], *data["numeric"]]
+    names = [*data['fields'], *data['numeric']]
     origin = {name: None for name in names if name in log_names}
     found, sizes, available, offered = [], 0, set(log_names), list(log_names)
-    for i, table in enumerate(data["side_tables"]):
-        file = files.find_file(root, table["path"], f"data.side_tables[{i}].path")
-        csv = {**data["csv"], "column_names": (), **(table.get("csv") or {})}
+    for i, table in enumerate(data['side_tables']):
+        file = files.find_file(root, table['path'], f'data.side_tables[{i}].path')
+        csv = {**data['csv'], 'column_names': (), **(table.get('csv') or {})}
         has = files.column_names(root, file, csv)
-        key = table["key"]
+        key = table['key']
         for place, columns in (
             (file.name, has),
-            (f"{data['log'][0]} and the tables before {file.name}", available),
+            (f'{data["log"][0]} and the tables before {file.name}', available),
         ):
             if key not in columns:
                 raise UserError(f"{place} has no key column '{key}'{closest(key, columns)}: correct data.side_tables")
-        for name in table.get("columns") or ():
+        for name in table.get('columns') or ():
             if name not in has:
                 raise UserError(f"{file.name} has no column '{name}'{closest(name, has)}: correct data.side_tables")
-        allowed = set(table.get("columns") or has)
-        later = {other["key"] for other in data["side_tables"][i + 1 :]}
+        allowed = set(table.get('columns') or has)
+        later = {other['key'] for other in data['side_tables'][i + 1 :]}
         mine = [name for name in dict.fromkeys([*names, *sorted(later)]) if name in allowed and name not in available]
         offered += sorted(allowed)
         available |= set(mine)
         origin.update({name: i for name in mine})
-        strings = [name for name in mine if known.get(name) == "string"]
+        strings = [name for name in mine if known.get(name) == 'string']
         raw = files.read_columns(root, file, csv, [key, *mine], strings)
         keys = files.categories(raw[key], f"{file.name}: column '{key}'")
         _check_keys(keys, file.name, key)
         columns = {}
         for name in mine:
-            read = files.numbers if name in data["numeric"] else files.categories
+            read = files.numbers if name in data['numeric'] else files.categories
             columns[name] = read(raw[name], f"{file.name}: column '{name}'")
         found.append(Side(file.name, key, keys, columns))
         sizes += file.size
@@ -217,36 +217,36 @@ def _check_keys(keys: pa.Array, file: str, key: str) -> None:
     if keys.null_count:
         raise UserError(f"{file}: key column '{key}' is null in {keys.null_count} rows: remove those rows")
     if not len(keys):
-        raise UserError(f"{file} has no rows: fetch it again, or take it out of data.side_tables")
+        raise UserError(f'{file} has no rows: fetch it again, or take it out of data.side_tables')
     counts = pc.value_counts(keys)
-    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    repeated = counts.filter(pc.greater(counts.field('counts'), 1))
     if len(repeated):
-        value = repeated[0].as_py()["values"]
+        value = repeated[0].as_py()['values']
         raise UserError(
             f"{file}: key column '{key}' holds {value!r} more than once ({len(repeated)} such keys): "
-            "keep one row per key"
+            'keep one row per key'
         )
 
 
 def since(log: Log, data: dict) -> tuple[Log, Log]:
     """The log from block `data.since` on, and its rows before, which are in no block."""
-    if not data["since"]:
+    if not data['since']:
         early = np.zeros(len(log.time), bool)
-    elif data["block"]["by"] == "column":
-        coded = log.columns[data["block"]["column"]].dictionary_encode()
+    elif data['block']['by'] == 'column':
+        coded = log.columns[data['block']['column']].dictionary_encode()
         keys = [str(value) for value in coded.dictionary.to_pylist()]
         for key in keys:
-            if key.isdigit() != data["since"].isdigit():
+            if key.isdigit() != data['since'].isdigit():
                 raise UserError(f"data.since '{data['since']}' is not written like the key of a block, '{key}'")
-        before = np.array([block_order(key) < block_order(data["since"]) for key in keys])
+        before = np.array([block_order(key) < block_order(data['since']) for key in keys])
         early = before[coded.indices.to_numpy(zero_copy_only=False)]
     else:
-        ticks = files.time_ticks(data["time"])
-        offset = round(data["time"]["utc_offset_hours"] * 3600 * ticks)
+        ticks = files.time_ticks(data['time'])
+        offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
         local = log.time + offset
-        if data["block"]["by"] == "period":
+        if data['block']['by'] == 'period':
             local -= local % period_ticks(data)
-        seconds = np.datetime64(data["since"], "s").astype(np.int64)
+        seconds = np.datetime64(data['since'], 's').astype(np.int64)
         early = local < seconds * ticks
     if early.all():
         last = local_key(int(log.time.max()), data)
@@ -254,7 +254,7 @@ def since(log: Log, data: dict) -> tuple[Log, Log]:
     if not early.any():
         return log, _take(log, np.flatnonzero(early))
     kept = _take(log, np.flatnonzero(~early))
-    note = f"{int(early.sum())} rows before data.since {data['since']} left out"
+    note = f'{int(early.sum())} rows before data.since {data["since"]} left out'
     return kept._replace(notes=(*log.notes, note)), _take(log, np.flatnonzero(early))
 
 
@@ -279,7 +279,7 @@ def join(columns: dict[str, pa.Array], sides: tuple[Side, ...]) -> dict[str, pa.
         if key.type != side.keys.type:
             raise UserError(
                 f"{side.name}: key column '{side.key}' is {side.keys.type}, but {key.type} in the log: "
-                "list it in data.csv.strings of both, or correct the file"
+                'list it in data.csv.strings of both, or correct the file'
             )
         match = pc.index_in(key, value_set=side.keys)
         for name, column in side.columns.items():
@@ -289,16 +289,16 @@ def join(columns: dict[str, pa.Array], sides: tuple[Side, ...]) -> dict[str, pa.
 
 def block_order(key: str) -> tuple:
     """Sort key of block keys: whole numbers by size, others as strings."""
-    return (0, int(key), "") if key.isdigit() else (1, 0, key)
+    return (0, int(key), '') if key.isdigit() else (1, 0, key)
 
 
 def local_key(time: int, data: dict) -> str:
     """A time stamp in local time, as 2022-04-25, 2022-04-25T13, ...: no longer than it needs to be exact."""
-    ticks = files.time_ticks(data["time"])
-    local = int(time) + round(data["time"]["utc_offset_hours"] * 3600 * ticks)
-    unit = {1: "s", 10**3: "ms", 10**6: "us", 10**9: "ns"}[ticks]
+    ticks = files.time_ticks(data['time'])
+    local = int(time) + round(data['time']['utc_offset_hours'] * 3600 * ticks)
+    unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[ticks]
     text = str(np.datetime64(local, unit))
-    for tail in (".000000000", ".000000", ".000", ":00", ":00", "T00"):
+    for tail in ('.000000000', '.000000', '.000', ':00', ':00', 'T00'):
         text = text.removesuffix(tail)
     return text
 
@@ -311,16 +311,16 @@ def cut(log: Log, data: dict, first_new_time: int | None = None) -> tuple[list[C
     Returns:
       The blocks in order, and a sentence about rows held back (the last part of a block of N rows) or None.
     """
-    by = data["block"]["by"]
-    if by == "column":
+    by = data['block']['by']
+    if by == 'column':
         return _cut_by_column(log, data), None
-    order = np.argsort(log.time, kind="stable")
-    if by == "rows":
+    order = np.argsort(log.time, kind='stable')
+    if by == 'rows':
         if first_new_time is not None:
             order = order[np.searchsorted(log.time[order], first_new_time) :]
         return _cut_by_rows(log, data, order)
-    ticks = files.time_ticks(data["time"])
-    offset = round(data["time"]["utc_offset_hours"] * 3600 * ticks)
+    ticks = files.time_ticks(data['time'])
+    offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
     length = period_ticks(data)
     period = (log.time[order] + offset) // length
     edges = np.flatnonzero(np.diff(period, prepend=period[0] - 1, append=period[-1] + 1))
@@ -331,9 +331,9 @@ def cut(log: Log, data: dict, first_new_time: int | None = None) -> tuple[list[C
 
 def period_ticks(data: dict) -> int:
     """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
-    ticks = round(data["block"]["hours"] * 3600 * files.time_ticks(data["time"]))
+    ticks = round(data['block']['hours'] * 3600 * files.time_ticks(data['time']))
     if ticks < 1:
-        raise UserError(f"data.block.hours {data['block']['hours']} is shorter than data.time.unit: make it longer")
+        raise UserError(f'data.block.hours {data["block"]["hours"]} is shorter than data.time.unit: make it longer')
     return ticks
 
 
@@ -342,7 +342,7 @@ def _cut(log: Log, key: str, rows: np.ndarray) -> Cut:
 
 
 def _cut_by_column(log: Log, data: dict) -> list[Cut]:
-    name = data["block"]["column"]
+    name = data['block']['column']
     column = log.columns[name]
     coded = column.dictionary_encode()
     keys = [str(value) for value in coded.dictionary.to_pylist()]
@@ -356,13 +356,13 @@ def _cut_by_column(log: Log, data: dict) -> list[Cut]:
 
 
 def _cut_by_rows(log: Log, data: dict, order: np.ndarray) -> tuple[list[Cut], str | None]:
-    size, time, start, blocks = data["block"]["rows"], log.time[order], 0, []
+    size, time, start, blocks = data['block']['rows'], log.time[order], 0, []
     while start + size <= len(order):
-        end = int(np.searchsorted(time, time[start + size - 1], side="right"))  # never split a timestamp
+        end = int(np.searchsorted(time, time[start + size - 1], side='right'))  # never split a timestamp
         blocks.append(_cut(log, local_key(int(time[start]), data), order[start:end]))
         start = end
     rest = len(order) - start
-    return blocks, f"{rest} rows held back until a block of {size} is full" if rest else None
+    return blocks, f'{rest} rows held back until a block of {size} is full' if rest else None
 
 
 def cut_as_cached(log: Log, data: dict, cached: list[dict]) -> dict[int, np.ndarray]:
@@ -371,15 +371,15 @@ def cut_as_cached(log: Log, data: dict, cached: list[dict]) -> dict[int, np.ndar
     Raises:
       UserError: rows that lie before or between the cached blocks.
     """
-    if data["block"]["by"] == "rows":
-        starts = np.array([block["first_time"] for block in cached])
-        old = np.flatnonzero(log.time <= cached[-1]["last_time"])
-        owner = np.searchsorted(starts, log.time[old], side="right") - 1
+    if data['block']['by'] == 'rows':
+        starts = np.array([block['first_time'] for block in cached])
+        old = np.flatnonzero(log.time <= cached[-1]['last_time'])
+        owner = np.searchsorted(starts, log.time[old], side='right') - 1
         if (owner < 0).any():
             raise _back_in_time(local_key(int(log.time[old].min()), data), cached, data)
         return {int(t): old[owner == t] for t in np.unique(owner)}
-    index = {block["key"]: t for t, block in enumerate(cached)}
-    last = block_order(cached[-1]["key"])
+    index = {block['key']: t for t, block in enumerate(cached)}
+    last = block_order(cached[-1]['key'])
     found = {}
     for block in cut(log, data)[0]:
         if block.key in index:
@@ -391,6 +391,6 @@ def cut_as_cached(log: Log, data: dict, cached: list[dict]) -> dict[int, np.ndar
 
 def _back_in_time(key: str, cached: list[dict], data: dict) -> UserError:
     return UserError(
-        f"the log goes back in time: it now has rows of {key}, but was prepared up to {cached[-1]['key']} "
-        f"without them: take them out of {data['log'][0]}, or start a new workdir"
+        f'the log goes back in time: it now has rows of {key}, but was prepared up to {cached[-1]["key"]} '
+        f'without them: take them out of {data["log"][0]}, or start a new workdir'
     )

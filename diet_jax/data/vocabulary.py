@@ -47,7 +47,7 @@ class Vocabulary:
         added = []
         next_slot = self.num_slots
         for f, (field, column) in enumerate(zip(self.fields, columns, strict=True)):
-            if field.kind == "numeric":
+            if field.kind == 'numeric':
                 new = pa.array(np.arange(0 if self.growth else len(field.bounds) + 1))
             else:
                 column = self._as_known_type(f, column, where)
@@ -57,7 +57,7 @@ class Vocabulary:
             slots = np.arange(next_slot, next_slot + len(new), dtype=np.int64)
             next_slot += len(new)
             if next_slot >= 2**31:
-                raise UserError(f"{where}: more than 2**31 values in all fields; take a field of unique values out")
+                raise UserError(f'{where}: more than 2**31 values in all fields; take a field of unique values out')
             self._slots[f] = np.concatenate([self._slots[f], slots.astype(np.int32)])
             added.append(len(new))
         self.growth.append(added)
@@ -65,9 +65,9 @@ class Vocabulary:
     def encode(self, f: int, column: pa.Array, where: str) -> np.ndarray:
         """Global slots of field f's values: int32[N]; null -> MISSING, unknown -> UNSEEN."""
         field = self.fields[f]
-        if field.kind == "numeric":
+        if field.kind == 'numeric':
             values = column.to_numpy(zero_copy_only=False)
-            index = np.searchsorted(np.asarray(field.bounds), values, side="right")
+            index = np.searchsorted(np.asarray(field.bounds), values, side='right')
         else:
             column = self._as_known_type(f, column, where)
             index = pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -92,7 +92,7 @@ class Vocabulary:
     def types(self) -> dict[str, str]:
         """'int64' or 'string' of each field that has a value."""
         filled = zip(self.fields, self._values, strict=True)
-        return {field.name: str(values.type) for field, values in filled if len(values) and field.kind == "categorical"}
+        return {field.name: str(values.type) for field, values in filled if len(values) and field.kind == 'categorical'}
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:
         """int32[num_slots]: the field that each slot belongs to."""
@@ -119,11 +119,11 @@ class Vocabulary:
             is_string = pa.types.is_string(values.type)
             integers.append(pa.nulls(len(values), pa.int64()) if is_string else values)
             strings.append(values if is_string else pa.nulls(len(values), pa.string()))
-        table = pa.table({"field": field, "integer": pa.concat_arrays(integers), "string": pa.concat_arrays(strings)})
-        pq.write_table(table, path, compression="zstd")
+        table = pa.table({'field': field, 'integer': pa.concat_arrays(integers), 'string': pa.concat_arrays(strings)})
+        pq.write_table(table, path, compression='zstd')
 
     @classmethod
-    def read(cls, path: Path, fields: tuple[Field, ...], growth: list[list[int]]) -> "Vocabulary":
+    def read(cls, path: Path, fields: tuple[Field, ...], growth: list[list[int]]) -> 'Vocabulary':
         """Reads what `write` wrote."""
         vocabulary = cls(fields)
         vocabulary.growth = [list(counts) for counts in growth]
@@ -133,7 +133,7 @@ class Vocabulary:
         offset = 0
         for f, total in enumerate(counts.sum(axis=0).tolist()):
             rows = table.slice(offset, total)
-            column = "string" if total and rows["string"].null_count == 0 else "integer"
+            column = 'string' if total and rows['string'].null_count == 0 else 'integer'
             values = rows[column].combine_chunks()
             vocabulary._values[f] = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
             ranges = [np.arange(s, s + n) for s, n in zip(starts[:, f], counts[:, f], strict=True)]

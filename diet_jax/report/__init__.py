@@ -53,23 +53,23 @@ def write_report(workdir: str, command: str) -> str:
         UserError: the folder does not exist, or a file in it is not valid JSON.
     """
     if not os.path.isdir(workdir):
-        raise UserError(f"{workdir}: no such workdir; scripts/distill.py makes it")
-    metrics = _read_lines(os.path.join(workdir, "metrics.jsonl"))
-    evaluate = read_json(Path(workdir) / "evaluate.json")
-    overhead = read_json(Path(workdir) / "overhead.json")
-    config = read_json(Path(workdir) / "config.json")
-    manifest = read_json(Path(workdir) / "memory" / "manifest.json")
+        raise UserError(f'{workdir}: no such workdir; scripts/distill.py makes it')
+    metrics = _read_lines(os.path.join(workdir, 'metrics.jsonl'))
+    evaluate = read_json(Path(workdir) / 'evaluate.json')
+    overhead = read_json(Path(workdir) / 'overhead.json')
+    config = read_json(Path(workdir) / 'config.json')
+    manifest = read_json(Path(workdir) / 'memory' / 'manifest.json')
     name = os.path.basename(os.path.abspath(workdir))
     html = [
-        page.title(f"Distilled memory: {name}", sections.subtitle(metrics, config)),
+        page.title(f'Distilled memory: {name}', sections.subtitle(metrics, config)),
         *sections.summary(metrics, evaluate, overhead),
         *evaluation.evaluation(evaluate, command),
         *sections.stages(metrics, command),
         *sections.overhead(overhead, command),
         *sections.origin(evaluate, config, manifest, command),
     ]
-    path = os.path.join(workdir, "report.html")
-    write_text(Path(path), page.document(f"diet-jax: {name}", html))
+    path = os.path.join(workdir, 'report.html')
+    write_text(Path(path), page.document(f'diet-jax: {name}', html))
     return path
 
 
@@ -90,15 +90,15 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; scripts/trends.py makes it")
-    images = {"scatter": trends.scatter(result), "frontier": trends.frontier(result)}
+        raise UserError(f'{folder}: no such folder; scripts/trends.py makes it')
+    images = {'scatter': trends.scatter(result), 'frontier': trends.frontier(result)}
     if odds := trends.reliability(result):
-        images["reliability"] = odds
+        images['reliability'] = odds
     for name, png in images.items():
-        write_bytes(folder / f"{name}.png", lambda file, png=png: file.write(png))
-    html = page.document(f"diet-jax trends: {folder.resolve().name}", trends_page.sections(result, command, images))
-    write_text(folder / "report.html", html)
-    return str(folder / "report.html")
+        write_bytes(folder / f'{name}.png', lambda file, png=png: file.write(png))
+    html = page.document(f'diet-jax trends: {folder.resolve().name}', trends_page.sections(result, command, images))
+    write_text(folder / 'report.html', html)
+    return str(folder / 'report.html')
 
 
 def compare_table(result: Mapping) -> str:
@@ -108,8 +108,8 @@ def compare_table(result: Mapping) -> str:
 
 def write_compare(folder: str | Path, result: Mapping, command: str) -> str:
     """Write `report.html` of scripts/compare.py into a folder that is there, and return its path."""
-    path = Path(folder) / "report.html"
-    write_text(path, page.document("diet-jax: which idea wins?", compare.sections(result, command)))
+    path = Path(folder) / 'report.html'
+    write_text(path, page.document('diet-jax: which idea wins?', compare.sections(result, command)))
     return str(path)
 
 
@@ -120,48 +120,48 @@ def _terminal(tables: Sequence[Sequence]) -> str:
     for caption, header, rows, *below in tables:
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for i, name in enumerate(header):
-            table.add_column(name, justify="right" if i else "left", no_wrap=i == 0, max_width=16 if i > 2 else None)
+            table.add_column(name, justify='right' if i else 'left', no_wrap=i == 0, max_width=16 if i > 2 else None)
         for row in rows:
             table.add_row(*row)
-        lines = [line for part in below for line in (*part, "")]
-        console.print(caption, table, *lines, sep="\n", highlight=False, markup=False)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        lines = [line for part in below for line in (*part, '')]
+        console.print(caption, table, *lines, sep='\n', highlight=False, markup=False)
+    return '\n'.join(line.rstrip() for line in out.getvalue().splitlines()) + '\n'
 
 
 def _text_tables(evaluate: Mapping, overhead: Mapping | None = None) -> list[tuple]:
     """(caption, header, rows, lines below) of the last stage's candidates and of every stage's retention."""
-    stages = evaluate["stages"]
+    stages = evaluate['stages']
     if not stages:
         return []
     names, last = scores.kinds(stages), stages[-1]
     header = [
-        "candidate",
-        "full AUC",
-        "memory AUC",
-        *(f"retention: {name}" for name in names.values()),
-        "cost ratio",
+        'candidate',
+        'full AUC',
+        'memory AUC',
+        *(f'retention: {name}' for name in names.values()),
+        'cost ratio',
     ]
     rows = []
-    for candidate in last["candidates"]:
-        sides = [scores.score(candidate[side]["auc"]) for side in ("full", "memory")]
-        row = [candidate["name"], *(page.spread(side.mean, side.sd) for side in sides)]
-        row += [page.number(value, ".3f") for value in scores.retentions(candidate, names)]
-        rows.append([*row, page.number(candidate["memory"].get("cost_ratio"), ".1f")])
+    for candidate in last['candidates']:
+        sides = [scores.score(candidate[side]['auc']) for side in ('full', 'memory')]
+        row = [candidate['name'], *(page.spread(side.mean, side.sd) for side in sides)]
+        row += [page.number(value, '.3f') for value in scores.retentions(candidate, names)]
+        rows.append([*row, page.number(candidate['memory'].get('cost_ratio'), '.1f')])
     per_stage = []
     for stage in stages:
         found = [scores.stage_retention(stage, kind) for kind in names]
-        means = [page.number(r.mean if r else None, ".3f") for r in found]
-        least = f"{page.number(found[0].least, '.3f')} {found[0].least_name}"
-        per_stage.append([str(stage["stage"]), str(stage["scored_on"]), f"{stage['memory_rows']:,}", *means, least])
-    stage_header = ["stage", "scored on", "memory rows", *(f"mean retention: {n}" for n in names.values())]
+        means = [page.number(r.mean if r else None, '.3f') for r in found]
+        least = f'{page.number(found[0].least, ".3f")} {found[0].least_name}'
+        per_stage.append([str(stage['stage']), str(stage['scored_on']), f'{stage["memory_rows"]:,}', *means, least])
+    stage_header = ['stage', 'scored on', 'memory rows', *(f'mean retention: {n}' for n in names.values())]
     return [
         (
-            f"{evaluation.protocol(last)}, {last['memory_rows']:,} memory rows",
+            f'{evaluation.protocol(last)}, {last["memory_rows"]:,} memory rows',
             header,
             rows,
             sections.paid(evaluate, overhead),
         ),
-        ("Retention, mean over the candidates", [*stage_header, "least: memory"], per_stage),
+        ('Retention, mean over the candidates', [*stage_header, 'least: memory'], per_stage),
         *evaluation.orders(stages),
     ]
 
@@ -174,12 +174,12 @@ def _read_lines(path: str) -> list[dict]:
     if not os.path.exists(path):
         return []
     stages = {}
-    with open(path, encoding="utf-8") as f:
+    with open(path, encoding='utf-8') as f:
         for number, line in enumerate(f, 1):
             if line.strip():
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError as e:
-                    raise UserError(f"{path}: line {number} is not valid JSON ({e.msg}); delete that line") from e
-                stages[row["stage"]] = row
+                    raise UserError(f'{path}: line {number} is not valid JSON ({e.msg}); delete that line') from e
+                stages[row['stage']] = row
     return [stages[t] for t in sorted(stages)]

@@ -49,22 +49,22 @@ details { margin:10px 0 } summary { cursor:pointer; color:var(--blue); font-size
 """
 
 
-DASH = "–"  # a number that is not there
+DASH = '–'  # a number that is not there
 
 
-def number(value: float | None, form: str = ".4f") -> str:
+def number(value: float | None, form: str = '.4f') -> str:
     """A number in a format; a dash where there is none."""
     return DASH if value is None or not math.isfinite(value) else format(value, form)
 
 
 def share(value: float | None) -> str:
     """A share as per cent, three digits."""
-    return DASH if value is None or not math.isfinite(value) else f"{100 * value:.3g} %"
+    return DASH if value is None or not math.isfinite(value) else f'{100 * value:.3g} %'
 
 
 def spread(mean: float, sd: float) -> str:
     """A mean and its standard deviation, where there is one."""
-    return f"{number(mean)} ± {sd:.4f}" if math.isfinite(sd) else number(mean)
+    return f'{number(mean)} ± {sd:.4f}' if math.isfinite(sd) else number(mean)
 
 
 def size(count: float | None) -> str:
@@ -72,12 +72,12 @@ def size(count: float | None) -> str:
     if count is None:
         return DASH
     power = min(int(math.log2(max(count, 1)) // 10), 3)
-    return f"{count / 1024**power:.{1 if power else 0}f} {('B', 'KiB', 'MiB', 'GiB')[power]}"
+    return f'{count / 1024**power:.{1 if power else 0}f} {("B", "KiB", "MiB", "GiB")[power]}'
 
 
 def span(values: Sequence[float]) -> str:
     """Sorted ratios as one number, or as the least and the greatest."""
-    ends = [format(value, ".0f" if value >= 9.95 else ".1f") for value in (*values[:1], *values[-1:])]
+    ends = [format(value, '.0f' if value >= 9.95 else '.1f') for value in (*values[:1], *values[-1:])]
     return DASH.join(dict.fromkeys(ends)) or DASH
 
 
@@ -90,8 +90,8 @@ def document(title: str, html: Sequence[str]) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_CSS}</style></head>\n"
-        "<body><main>\n" + "\n".join(html) + "\n</main></body></html>\n"
+        f'<title>{escape(title)}</title>\n<style>{_CSS}</style></head>\n'
+        '<body><main>\n' + '\n'.join(html) + '\n</main></body></html>\n'
     )
 
 
@@ -100,11 +100,11 @@ def title(text: str, sub: str) -> str:
 
 
 def heading(text: str) -> str:
-    return f"<h2>{escape(text)}</h2>"
+    return f'<h2>{escape(text)}</h2>'
 
 
 def paragraph(text: str) -> str:
-    return f"<p>{escape(text)}</p>"
+    return f'<p>{escape(text)}</p>'
 
 
 def note(text: str) -> str:
@@ -119,11 +119,11 @@ def missing(file: str, what: str, command: str) -> str:
         what: what cannot be shown without it.
         command: any of the project's commands on this workdir; the one named is the same with its own script.
     """
-    script = "scripts/evaluate.py" if file == "evaluate.json" else "scripts/distill.py"
-    for other in ("scripts/distill.py", "scripts/evaluate.py"):
+    script = 'scripts/evaluate.py' if file == 'evaluate.json' else 'scripts/distill.py'
+    for other in ('scripts/distill.py', 'scripts/evaluate.py'):
         command = command.replace(other, script)
-    writes = command if script in command else f"python {script}"
-    text = f"{file} is not in this workdir, so {what} cannot be shown. This command writes it:"
+    writes = command if script in command else f'python {script}'
+    text = f'{file} is not in this workdir, so {what} cannot be shown. This command writes it:'
     return f'<div class="missing">{escape(text)} <code>{escape(writes)}</code></div>'
 
 
@@ -131,22 +131,22 @@ def tiles(items: Sequence[tuple[str, str, str]]) -> str:
     """Headline numbers: (name, value, what it is measured against)."""
     cells = (
         f'<div class="tile"><span class="k">{escape(name)}</span><b>{escape(value)}</b>'
-        f"<span>{escape(against)}</span></div>"
+        f'<span>{escape(against)}</span></div>'
         for name, value, against in items
     )
     return f'<div class="tiles">{"".join(cells)}</div>'
 
 
-def picture(png: bytes, alt: str, caption: str = "") -> str:
+def picture(png: bytes, alt: str, caption: str = '') -> str:
     """A PNG inside the page."""
-    data = base64.b64encode(png).decode("ascii")
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    data = base64.b64encode(png).decode('ascii')
+    below = f'<figcaption>{escape(caption)}</figcaption>' if caption else ''
     return f'<figure><img src="data:image/png;base64,{data}" alt="{escape(alt)}">{below}</figure>'
 
 
 def pair(html: Sequence[str]) -> str:
     """Two pieces side by side, one above the other on a narrow screen."""
-    return '<div class="pair">' + "".join(f"<div>{piece}</div>" for piece in html) + "</div>"
+    return '<div class="pair">' + ''.join(f'<div>{piece}</div>' for piece in html) + '</div>'
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence[tuple[str, int]] = ()) -> str:
@@ -157,18 +157,18 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence
         rows: texts, one per column.
         groups: (text, columns spanned) of a line above the header, or nothing.
     """
-    top = ""
+    top = ''
     if groups:
-        top = '<tr class="group">' + "".join(f'<th colspan="{n}">{escape(text)}</th>' for text, n in groups) + "</tr>"
-    head = "<tr>" + "".join(f"<th>{escape(text)}</th>" for text in header) + "</tr>"
-    body = "\n".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        top = '<tr class="group">' + ''.join(f'<th colspan="{n}">{escape(text)}</th>' for text, n in groups) + '</tr>'
+    head = '<tr>' + ''.join(f'<th>{escape(text)}</th>' for text in header) + '</tr>'
+    body = '\n'.join('<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>' for row in rows)
     return f'<div class="scroll"><table><thead>{top}{head}</thead>\n<tbody>{body}</tbody></table></div>'
 
 
 def pre(text: str) -> str:
-    return f"<pre>{escape(text)}</pre>"
+    return f'<pre>{escape(text)}</pre>'
 
 
 def details(summary: str, html: str) -> str:
     """Something long, folded away until it is asked for."""
-    return f"<details><summary>{escape(summary)}</summary>{html}</details>"
+    return f'<details><summary>{escape(summary)}</summary>{html}</details>'

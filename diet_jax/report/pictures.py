@@ -19,13 +19,13 @@ def intervals(rows: Sequence[tuple]) -> bytes:
         ax = fig.subplots()
         y = np.arange(len(rows))
         mean, low, high = (np.array([row[i] for row in rows], float) for i in (1, 2, 3))
-        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="o", color=BLUE, elinewidth=1.4, capsize=2)
+        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt='o', color=BLUE, elinewidth=1.4, capsize=2)
         known = [(row[4], i) for i, row in enumerate(rows) if row[4] is not None]
         if known:
-            ax.scatter(*zip(*known, strict=True), marker="x", color=ORANGE, zorder=3)
+            ax.scatter(*zip(*known, strict=True), marker='x', color=ORANGE, zorder=3)
         ax.set_yticks(y, [row[0] for row in rows])
         ax.invert_yaxis()
-        ax.set_xlabel("AUC on the full log")
+        ax.set_xlabel('AUC on the full log')
 
     return figures.png(draw, (WIDE[0], 1.0 + 0.26 * len(rows)))
 
@@ -36,12 +36,12 @@ def reliability(bins: Sequence[Sequence[float]]) -> bytes:
     def draw(fig: Figure) -> None:
         ax = fig.subplots()
         stated, true, pairs = np.array(bins).T
-        ax.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1, linestyle="--")
-        ax.plot(stated, true, marker="o", color=BLUE)
+        ax.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1, linestyle='--')
+        ax.plot(stated, true, marker='o', color=BLUE)
         for x, y, n in zip(stated, true, pairs, strict=True):
-            ax.annotate(f"{int(n)}", (x, y), (0, -11), textcoords="offset points", ha="center", fontsize=7, color=MUTED)
-        ax.set_xlabel("stated probability that A beats B")
-        ax.set_ylabel("share of pairs where A does")
+            ax.annotate(f'{int(n)}', (x, y), (0, -11), textcoords='offset points', ha='center', fontsize=7, color=MUTED)
+        ax.set_xlabel('stated probability that A beats B')
+        ax.set_ylabel('share of pairs where A does')
 
     return figures.png(draw, HALF)
 
@@ -60,25 +60,25 @@ def scatter(names: Sequence[str], apart: Sequence[bool], full: np.ndarray, panel
         for ax, (title, side) in zip(fig.subplots(len(panels), 1, squeeze=False)[:, 0], panels.items(), strict=True):
             known = np.isfinite(full[:, 0]) & np.isfinite(side[:, 0])
             for of_set, (label, colour, marker) in enumerate(
-                [("development", BLUE, "o"), ("confirmation", ORANGE, "D")]
+                [('development', BLUE, 'o'), ('confirmation', ORANGE, 'D')]
             ):
                 if (at := known & (np.asarray(apart) == of_set)).any():
                     (x, x_sd), (y, y_sd) = full[at].T, side[at].T
-                    bars = {"fmt": marker, "color": colour, "ecolor": GREY, "elinewidth": 0.8, "markersize": 5}
+                    bars = {'fmt': marker, 'color': colour, 'ecolor': GREY, 'elinewidth': 0.8, 'markersize': 5}
                     ax.errorbar(x, y, np.nan_to_num(y_sd), np.nan_to_num(x_sd), label=label, **bars)
             limits = ax.get_xlim(), ax.get_ylim()
             if known.any():
                 start = full[known, 0].min()
-                ax.axline((start, start), slope=1, color=INK, linewidth=1, linestyle=(0, (4, 3)), label="same AUC")
+                ax.axline((start, start), slope=1, color=INK, linewidth=1, linestyle=(0, (4, 3)), label='same AUC')
             (left, right), (low, high) = limits  # a little more on every side: the names of the outer points
             ax.set_xlim(left - 0.05 * (right - left), right + 0.05 * (right - left))
             ax.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low))
-            ax.set(xlabel="AUC, trained on the full log", ylabel=f"AUC, {title}")
-            ax.set_title(title, loc="left", fontsize=10)
-            ax.legend(loc="lower right")
+            ax.set(xlabel='AUC, trained on the full log', ylabel=f'AUC, {title}')
+            ax.set_title(title, loc='left', fontsize=10)
+            ax.legend(loc='lower right')
             drawn.append((ax, [names[i] for i in np.flatnonzero(known)], full[known], side[known]))
         fig.draw_without_rendering()  # places the axes: names are set in pixels
-        fig.set_layout_engine("none")
+        fig.set_layout_engine('none')
         for ax, shown, x, y in drawn:
             _label(ax, shown, np.stack([x, y], -1))
 
@@ -102,8 +102,8 @@ def frontier(panels: Mapping[str, tuple[Mapping[str, np.ndarray], float, str]], 
                 colour, marker, style, width = looks[kind]
                 z = 3 + width  # the memory, drawn thickest, on top
                 (x, y, sd), (tried, height, _) = readings[:1].T, readings[1:].T
-                order = np.argsort(tried, kind="stable")
-                line = {"linestyle": style, "linewidth": width, "marker": marker, "markersize": 3}
+                order = np.argsort(tried, kind='stable')
+                line = {'linestyle': style, 'linewidth': width, 'marker': marker, 'markersize': 3}
                 ax.plot(tried[order], height[order], color=colour, zorder=z, **line)
                 ax.errorbar(x, y, np.nan_to_num(sd), fmt=marker, color=colour, markersize=6.5, elinewidth=1, zorder=z)
             costs = np.concatenate([readings[:, 0] for readings in series.values()])
@@ -119,19 +119,19 @@ def frontier(panels: Mapping[str, tuple[Mapping[str, np.ndarray], float, str]], 
                 to, back = (lambda y, at=dashed: np.arcsinh(20 * (y - at))), (lambda z, at=dashed: at + np.sinh(z) / 20)
                 steps = np.array([0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.2, 0.3, 0.5, 1, 2])
                 ticks = np.concatenate([dashed - steps, [dashed], dashed + steps]).round(6)
-                ax.set_yscale("function", functions=(to, back))
-                ax.set_yticks(ticks, [f"{y:g}" for y in ticks])
+                ax.set_yscale('function', functions=(to, back))
+                ax.set_yticks(ticks, [f'{y:g}' for y in ticks])
                 ax.set_ylim(back(to(min(known.min(), dashed)) - 0.2), back(to(max(known.max(), dashed)) + 0.2))
-            ax.set_title(words, loc="left", fontsize=8.5, color=MUTED)
-            ax.set(xscale="log", xlabel="cost ratio (row visits)", ylabel=name)
+            ax.set_title(words, loc='left', fontsize=8.5, color=MUTED)
+            ax.set(xscale='log', xlabel='cost ratio (row visits)', ylabel=name)
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
-            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
             ax.xaxis.set_minor_locator(NullLocator())
         keys = [
             Line2D([], [], color=colour, marker=marker, linestyle=style, linewidth=width, label=kind)
             for kind, (colour, marker, style, width) in looks.items()
         ]
-        fig.legend(handles=keys, loc="outside lower left", ncols=3)
+        fig.legend(handles=keys, loc='outside lower left', ncols=3)
 
     return figures.png(draw, (PAGE, 5.0 + 0.2 * -(-len(looks) // 3)))
 
@@ -144,14 +144,14 @@ def _label(ax: Axes, names: Sequence[str], points: np.ndarray, size: float = 7.5
     none.
     """
     frame, at = ax.get_window_extent(), ax.transData.transform(points[:, 0])
-    texts = [ax.text(0, 0, name, fontsize=size, color=INK, ha="center", va="center") for name in names]
+    texts = [ax.text(0, 0, name, fontsize=size, color=INK, ha='center', va='center') for name in names]
     angles, radii = np.linspace(0, 2 * np.pi, 24, endpoint=False), np.repeat(np.linspace(12, 300, 36), 24)
     around = np.tile(np.stack([np.cos(angles), np.sin(angles)], 1).round(6), (36, 1))
     boxes = np.concatenate([at - 7, at + 7], 1)  # left, low, right, high; pixels
     steps = np.linspace(-1, 1, 13)[:, None, None, None] * np.eye(2)  # along the bars
     lines = ax.transData.transform((points[:, :1] + steps * np.nan_to_num(points[:, 1:])).reshape(-1, 2))
     crowd = np.exp(-(((at[:, None] - at[None]) / (150, 40)) ** 2).sum(-1)).sum(1)
-    for i in np.argsort(-crowd, kind="stable"):
+    for i in np.argsort(-crowd, kind='stable'):
         half = np.array(texts[i].get_window_extent().size) / 2 + (3, 0)
         middle = at[i] + radii[:, None] * around + np.sign(around) * half
         low, high = middle - half, middle + half
