@@ -15,7 +15,8 @@ NEAR, OWN = (0.0005, 0.001, 0.002, 0.005, 1.0), (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)  
 
 
 def main(argv):
-    from diet_jax import agreement, correction, predictions, trends
+    from diet_jax.stats import correction, ranking
+    from diet_jax.study import predictions, trends
 
     total = {}
     for path in argv[1:]:
@@ -23,7 +24,7 @@ def main(argv):
         logits = predictions.mean_logits(result, Path(path).parent)['memory']
         names = [c['name'] for c in result['candidates']]
         full = [c['full']['auc'] for c in result['candidates']]
-        raw = agreement.readings([c['memory'] for c in result['candidates']])  # [C, R, S]
+        raw = ranking.orderings([c['memory'] for c in result['candidates']])  # [C, R, S]
         for values in itertools.product(SHIFTS, SCALES, WIDTHS, NEAR, OWN):
             constants, found[values] = correction.Constants(*values), 0.0
             for r in range(raw.shape[1]):

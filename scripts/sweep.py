@@ -1,49 +1,13 @@
 """A study over config keys: one run a point, then one table and one picture of them all.
 
     python scripts/sweep.py --config=configs/sweeps/budget.py --workdir=runs/sweep-budget
+    diet-sweep --config=configs/sweeps/budget.py --workdir=runs/sweep-budget
 
 Run it again to go on: finished points are kept. --config.<key>= sets a key for all points. On a cluster,
 --print_commands > jobs.txt gives one line a point, e.g. for a SLURM array; when they are done, run it without.
 """
 
-import sys
-from pathlib import Path
-
-from absl import flags
-from ml_collections import config_flags
-
-from diet_jax import cli
-
-config_flags.DEFINE_config_file(
-    'config', None, 'The study: configs/sweeps/<study>.py, a config file with sweep(add).', lock_config=True
-)
-flags.DEFINE_string('workdir', None, 'Folder of the study, a folder a point in it; made if absent.')
-flags.DEFINE_integer(
-    'processes', 1, 'Points run at a time. On one GPU also set XLA_PYTHON_CLIENT_MEM_FRACTION.', lower_bound=1
-)
-flags.DEFINE_bool('print_commands', False, 'Print the commands of the points that are not finished, and run nothing.')
-flags.mark_flags_as_required(['config', 'workdir'])
-
-
-def main(_):
-    from diet_jax import sweep
-    from diet_jax.report import sweep as report
-
-    args, config = flags.FLAGS, flags.FLAGS['config']
-    common = config_flags.get_override_values(config)
-    study = sweep.read(config.config_filename, common, args.workdir, Path(__file__).resolve().parent.parent)
-    if args.print_commands:
-        for command in sweep.commands(study):
-            print(command)
-        return
-    failed = sweep.run(study, args.processes)
-    print(report.table(report.results(study)))
-    print('\n'.join(f'{kind}: {study.workdir / name}' for kind, name in zip(('data', 'table', 'picture'), sweep.FILES)))
-    for name, words in failed.items():
-        print(f'failed: {name}: {words}', file=sys.stderr)
-    if failed:
-        sys.exit(1)
-
+from diet_jax.commands.sweep import start
 
 if __name__ == '__main__':
-    cli.run(main)
+    start()

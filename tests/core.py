@@ -7,8 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax import codebook, models, parallel, stage
+from diet_jax import models
 from diet_jax.config import default_config
+from diet_jax.device.collectives import AXIS
+from diet_jax.device.programs import Timed
+from diet_jax.distillation import codebook, parallel
+from diet_jax.distillation.spec import Spec, spec_of
+from diet_jax.distillation.stage import init_state, make_stage_update
+from diet_jax.distillation.state import Keys, Rows, StageState, Work
+from diet_jax.training.batches import shard_block
 
 SIZES = (6, 20, 12, 5)  # slots of each field; fields 0 and 3 have no more slots than codes
 FIELDS, SLOTS, CAPACITY, CODES, DIM = len(SIZES), sum(SIZES), 48, 8, 4  # five slots of the table are padding
@@ -55,20 +62,35 @@ DEEP = tiny_model('deepfm', hidden=(6,))  # for tests of one part: a stage with 
 REFERENCE, STUDENTS, TWINS = tiny_model('fm'), (tiny_model('fm'),), ((tiny_model('lr'), 0.01),)
 
 
-def initial_state(seed: int = 0) -> stage.StageState:
-    key = jax.random.key_data(jax.random.key(seed))
-    state = stage.init_state(tiny_config(), REFERENCE, STUDENTS, CAPACITY, FIELDS, key, [m for m, _ in TWINS])
+def tiny_spec(config: ConfigDict | None = None, axis: str | None = None, **parts) -> Spec:
+    """The tiny stage's. parts: other fields of a `Spec` than the tiny ones, e.g. reference."""
+    config = config or tiny_config()
+    spec = spec_of(config, REFERENCE, STUDENTS, num_fields=FIELDS, twins=TWINS, axis=axis)
+    return spec._replace(**parts)
+
+
+def initial_state(seed: int = 0) -> StageState:
+    state = init_state(tiny_spec(), CAPACITY, jax.random.key_data(jax.random.key(seed)))
     return state._replace(codebook=empty_book(width=state.codebook.centroids.shape[-1]))
+
+
+def work(rows: Rows, key: int = 0, **parts) -> Work:
+    """What a part of a stage is given in the middle of one; parts: of its state, or of the work itself."""
+    state = initial_state()
+    of_state = {name: value for name, value in parts.items() if name in StageState._fields}
+    rest = {name: value for name, value in parts.items() if name not in of_state}
+    key = jax.random.key(key)
+    return Work(state=state._replace(**of_state), block=None, rows=rows, keys=Keys(key, key, key), **rest)
 
 
 def daily(day: int, devices: int = 1, steps: int = STEPS):
     """The block of a day, 130 to 190 rows of which a fifth is held out, laid out for `devices`."""
     rows = 130 + 20 * (day % 4)
     ids, label, _ = clicks(rows, seed=40 + day)
-    return parallel.shard_block(ids, label, np.arange(rows) % 5 == 0, devices, BATCH, steps), rows
+    return shard_block(ids, label, np.arange(rows) % 5 == 0, devices=devices, batch=BATCH, steps=steps), rows
 
 
-def runner(devices: int, form=parallel.pmapped, steps: int = STEPS, split: bool = False) -> parallel.Timed:
+def runner(devices: int, form=parallel.pmapped, steps: int = STEPS, split: bool = False) -> Timed:
     """The tiny stage on the first `devices`, compiled once for all tests; split: with tables split over them."""
     return _runner(devices, form, steps, split)
 
@@ -77,11 +99,11 @@ def runner(devices: int, form=parallel.pmapped, steps: int = STEPS, split: bool 
 def _runner(devices, form, steps, split):
     config, specs = tiny_config(), dict(specs=parallel.state_specs(len(TWINS))) if split else {}
     config.reference.shard_tables = split
-    update = stage.make_stage_update(config, REFERENCE, STUDENTS, parallel.AXIS, TWINS)
-    return parallel.Timed(form(update, jax.devices()[:devices], **specs))
+    update = make_stage_update(tiny_spec(config, AXIS))
+    return Timed(form(update, jax.devices()[:devices], **specs))
 
 
-def run_days(run: parallel.Timed, devices: int, days: int = 4, seed: int = 0) -> list:
+def run_days(run: Timed, devices: int, days: int = 4, seed: int = 0) -> list:
     """[(state before, metrics, state after, rows)] of consecutive stages, all but the first state on the host."""
     state, out = initial_state(seed), []
     for day in range(days):

@@ -1,8 +1,11 @@
-"""The memory on disk, read with pyarrow and json alone, as the contract of docs/format.md has it."""
+"""The memory on disk, read with pyarrow and json alone, as docs/elsewhere.md has it."""
 
 import hashlib
+import inspect
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +14,15 @@ import pytest
 import tiny
 from tiny import DAYS, ROWS
 
-from diet_jax.artifact import load_artifact, write_artifact
-from diet_jax.data import open_stream
-from diet_jax.disk import recover_folder, replace_folder, write_json
-from diet_jax.errors import UserError
+from diet_jax import models
+from diet_jax.artifact.read import load_memory
+from diet_jax.artifact.write import _meant, write_artifact
+from diet_jax.base.atomic import recover_folder, replace_folder, write_json
+from diet_jax.base.errors import UserError
+from diet_jax.config.data import check_data
+from diet_jax.data.stream import open_stream
+from diet_jax.distillation import codebook
+from diet_jax.distillation.memory import init_memory
 
 FIELDS = ['user', 'item', 'tab', 'price', 'hour']
 LEARNED = ['soft_label', 'mean_label', 'hard_label', 'count', 'weight', 'influence']
@@ -43,7 +51,7 @@ def books(memory):
 
 @pytest.fixture(scope='module')
 def stream(distilled):
-    return open_stream(tiny.get_config().data, distilled, log=lambda line: None)
+    return open_stream(tiny.get_config().data, distilled, emit=lambda line: None)
 
 
 def test_files_and_checksums(memory, manifest):
@@ -84,6 +92,71 @@ def test_manifest_numbers(manifest, rows, memory, stream):
     assert [f['name'] for f in manifest['fields']] == FIELDS
     assert [f['kind'] for f in manifest['fields']] == ['categorical'] * 3 + ['numeric', 'time']
     assert {'jax', 'pyarrow'} <= manifest['versions'].keys()
+
+
+def test_manifest_says_how_a_log_is_encoded_and_a_student_trained(manifest):
+    config = tiny.get_config()
+    data = check_data(config.data)
+    said = {**manifest['data'], 'root': data['root']}
+    assert said == {key: data[key] for key in said} and list(said['numeric']) == list(config.data.numeric)
+    left_out = {'log', 'duplicates', 'since', 'until', 'simulated'}  # they choose rows, and change none
+    assert said.keys() == data.keys() - left_out and manifest['weekday'] == 'Monday is 0'
+    assert manifest['roles'] == config.roles.to_dict()
+    built = inspect.signature(models.build).parameters
+    assert manifest['students'] == {
+        'batch': 16,
+        'epochs': [1, 2],
+        'learning_rates': [3e-3, 1e-2],
+        'id_epochs': 1,
+        'by_ids': 0.2,
+        'init_std': built['init_std'].default,
+        'optimizer': 'adam',
+        'label': 'blend',
+    }
+
+
+def test_the_root_of_the_log_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = tiny.get_config()
+    for root, kept in (('logs', str(tmp_path / 'logs')), ('s3://bucket/logs', 's3://bucket/logs')):
+        config.data.update(source='files', root=root, log=('a.parquet',))
+        assert _meant(config)['data']['root'] == kept
+
+
+def test_what_the_reader_gives(memory, rows, manifest):
+    artifact = load_memory(memory)
+    assert artifact.rows.equals(rows) and artifact.manifest == manifest
+    c = {name: rows[name].to_numpy() for name in LEARNED}
+    by_hand = {
+        'blend': (c['soft_label'] + c['mean_label']) / 2,
+        'soft': c['soft_label'],
+        'mean': c['mean_label'],
+        'hard': c['hard_label'],
+    }
+    for view, label in by_hand.items():
+        assert artifact.label(view).dtype == np.float32
+        np.testing.assert_allclose(artifact.label(view), label, rtol=1e-6)
+    np.testing.assert_array_equal(artifact.label(), artifact.label('blend'))
+    with pytest.raises(UserError, match="no view 'softly' .did you mean 'soft'"):
+        artifact.label('softly')
+    for f, name in enumerate(FIELDS):
+        values, codes = artifact.codebook[name]
+        assert artifact.codes[:, f].tolist() == rows[f'{name}__code'].to_pylist()
+        assert values.take(pa.array(artifact.ids[:, f])).to_pylist() == rows[name].to_pylist()
+        assert codes[artifact.ids[:, f]].tolist() == artifact.codes[:, f].tolist()
+    assert artifact.ids.dtype == artifact.codes.dtype == np.int32
+    sizes = [len(artifact.codebook[name][0]) + 2 for name in FIELDS]
+    assert artifact.num_ids == sum(sizes) and artifact.id_offsets().tolist() == np.cumsum([0, *sizes[:-1]]).tolist()
+
+
+def test_reading_a_memory_starts_no_jax(memory):
+    """A memory is read where no JAX is installed, or where it would take the only accelerator."""
+    code = (
+        'import sys; sys.modules.update(jax=None, flax=None, optax=None); import diet_jax; '
+        f'memory = diet_jax.load_memory({str(memory)!r}); '
+        "memory.encode({**{f: [1] for f in ('user', 'item', 'tab', 'time')}, 'price': [1.0]})"
+    )
+    subprocess.run([sys.executable, '-c', code], check=True, timeout=120)
 
 
 def test_values_and_codes_agree_with_the_codebook(manifest, rows, books):
@@ -138,7 +211,7 @@ def test_code_of_slots_is_the_map_of_the_files(distilled, stream):
     """Whatever the stage: the log's rows, coded value by value from the files, are those of `code_of_slots`."""
     for stage in (1, 4):
         folder = distilled / 'history' / f'{stage:05d}'
-        artifact = load_artifact(folder)
+        artifact = load_memory(folder)
         table, offsets = artifact.code_of_slots(stream), artifact.offsets()
         manifest = json.loads((folder / 'manifest.json').read_text())
         assert artifact.num_codes == sum(f['codes'] for f in manifest['fields'])
@@ -159,17 +232,15 @@ def test_code_of_slots_is_the_map_of_the_files(distilled, stream):
 
 def test_missing_values_have_a_code_and_null_in_rows(tmp_path):
     """A log in which a field's value is sometimes missing and a memory entry stands for such a row."""
-    from diet_jax.codebook import init_codebook
-    from diet_jax.memory import init_memory
 
     data = tiny.get_config().data
     log = pa.table({'user': [1, None, 2, 1], 'time': [1, 2, 3, 4], 'label': [0, 1, 1, 0]})
     pq.write_table(log, tmp_path / 'log.parquet')
     data.update(source='files', root=str(tmp_path), log=('log.parquet',), fields=('user',), time_fields=(), group='')
     data.numeric = {}
-    stream = open_stream(data, tmp_path / 'run', log=lambda line: None)
+    stream = open_stream(data, tmp_path / 'run', emit=lambda line: None)
     ids = stream.load(0).ids
-    book = init_codebook(8, 1, 4, 3)
+    book = codebook.init_codebook(8, 1, 4, 3)
     frequency = np.bincount(ids[:, 0], minlength=8).astype(np.float32)
     code = np.array([0, 3, 1, 2, 0, 0, 0, 0], np.int32)  # missing, unseen, 1, 2, padding
     book = book._replace(code=code, frequency=frequency)
@@ -178,14 +249,16 @@ def test_missing_values_have_a_code_and_null_in_rows(tmp_path):
         ids=np.array([[0], [2], [0], [0]], np.int32), count=np.float32([1, 3, 0, 0]), valid=np.arange(4) < 2
     )
     sizes = dict(encoded_bytes=1, raw_bytes=1, rows_seen=4)
-    write_artifact(tmp_path / 'memory', memory, book, stream, stage=1, seed=0, **sizes)
+    config = tiny.get_config()
+    config.data = data
+    write_artifact(tmp_path / 'memory', memory, book, stream, source=config, stage=1, seed=0, **sizes)
     rows = pq.read_table(tmp_path / 'memory' / 'rows.parquet').to_pydict()
     table = pq.read_table(tmp_path / 'memory' / 'codebook' / 'user.parquet').to_pydict()
     field = json.loads((tmp_path / 'memory' / 'manifest.json').read_text())['fields'][0]
     assert rows['user'] == [None, 1] and rows['user__code'] == [field['missing_code'], 1]
     assert table['value'] == [1, 2, None] and table['code'] == [1, 2, field['unseen_code']]
     np.testing.assert_array_equal(rows['weight'], [1, 1])
-    assert load_artifact(tmp_path / 'memory').code_of_slots(stream).tolist() == [field['missing_code'], 2, 1, 2]
+    assert load_memory(tmp_path / 'memory').code_of_slots(stream).tolist() == [field['missing_code'], 2, 1, 2]
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -195,37 +268,37 @@ def test_a_flipped_byte_is_caught(memory, tmp_path, name):
     damaged[len(damaged) // 2] ^= 1
     (folder / name).write_bytes(bytes(damaged))
     with pytest.raises(UserError, match=f'{name} is missing or not as it was written .checksum.'):
-        load_artifact(folder)
+        load_memory(folder)
     (folder / name).unlink()
     with pytest.raises(UserError, match=f'{name} is missing'):
-        load_artifact(folder)
+        load_memory(folder)
 
 
 def test_other_formats_and_no_memory_at_all(memory, tmp_path):
     with pytest.raises(UserError, match='manifest.json is missing: .* is not a memory; scripts/distill.py writes one'):
-        load_artifact(tmp_path / 'nothing')
+        load_memory(tmp_path / 'nothing')
     folder = shutil.copytree(memory, tmp_path / 'memory')
     path = folder / 'manifest.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 3}))
     with pytest.raises(UserError, match='manifest.json is of format 3, this version reads 2: distill again') as caught:
-        load_artifact(folder)
+        load_memory(folder)
     assert '\n' not in str(caught.value)
     for text in ('{"format"', '[1]'):
         path.write_text(text)
         with pytest.raises(UserError, match='manifest.json does not parse'):
-            load_artifact(folder)
+            load_memory(folder)
 
 
 def test_half_a_folder_is_never_in_place(memory, distilled, stream, tmp_path, monkeypatch):
     """Whatever file the writing stops at, the place holds nothing, or the older artifact whole."""
-    import diet_jax.artifact as artifact_module
+    from diet_jax.artifact import write as writing
 
     state = tiny.opened(distilled).state
     sizes = dict(encoded_bytes=1, raw_bytes=1, rows_seen=4 * ROWS)
     write = lambda: write_artifact(  # noqa: E731
-        tmp_path / 'm', state.memory, state.codebook, stream, stage=4, seed=0, **sizes
+        tmp_path / 'm', state.memory, state.codebook, stream, source=tiny.get_config(), stage=4, seed=0, **sizes
     )
-    real = artifact_module._write_parquet
+    real = writing._write_parquet
 
     class Stop(Exception):
         pass
@@ -243,13 +316,13 @@ def test_half_a_folder_is_never_in_place(memory, distilled, stream, tmp_path, mo
 
     for older in (False, True):
         for n in range(1, len(FILES) + 1):
-            monkeypatch.setattr(artifact_module, '_write_parquet', stop_at(n))
+            monkeypatch.setattr(writing, '_write_parquet', stop_at(n))
             with pytest.raises(Stop):
                 write()
             assert (tmp_path / 'm').exists() == older
             if older:
-                load_artifact(tmp_path / 'm')
-        monkeypatch.setattr(artifact_module, '_write_parquet', real)
+                load_memory(tmp_path / 'm')
+        monkeypatch.setattr(writing, '_write_parquet', real)
         write()
     assert [p.name for p in tmp_path.iterdir()] == ['m']
     for name in FILES:

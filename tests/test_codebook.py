@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from core import CAPACITY, CODES, DIM, FIELDS, OWNER, SIZES, SLOTS, START, assert_near, assert_same, clicks, empty_book
 
-from diet_jax import codebook as cb
-from diet_jax.tiling import CPU
+from diet_jax.device.tiling import CPU
+from diet_jax.distillation import codebook
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 SMALL, LARGE = [f for f in range(FIELDS) if SIZES[f] <= CODES], [f for f in range(FIELDS) if SIZES[f] > CODES]
-extend = jax.jit(cb.extend)
+extend = jax.jit(codebook.extend)
 
 
 def extended(book, table, ids, weight=None, times=1):
@@ -212,13 +212,13 @@ def test_slots_of_padding_do_not_matter():
 
 @pytest.mark.parametrize('slots, first', [(5, 0), (7, 11), (8192, 0)])
 def test_assign_is_a_brute_force_search_among_live_codes(slots, first, monkeypatch):
-    monkeypatch.setattr(cb, 'tiling', lambda: CPU._replace(slots=slots))
+    monkeypatch.setattr(codebook, 'tiling', lambda: CPU._replace(slots=slots))
     rng = np.random.default_rng(3)
     points, centroids = embeddings(), rng.normal(size=(FIELDS, CODES, 1 + DIM)).astype(np.float32)
     fields, live = rng.integers(0, FIELDS, CAPACITY), rng.random((FIELDS, CODES)) < 0.6
     position = np.array([first + np.sum(fields[:k] == fields[k]) for k in range(CAPACITY)])  # a share may begin later
     position[-4:], points[-4:] = -1, 0.0
-    code, distance = cb.assign(*map(jnp.asarray, (points, fields, position, centroids, live)))
+    code, distance = codebook.assign(*map(jnp.asarray, (points, fields, position, centroids, live)))
     square = ((points[:, None].astype(float) - centroids[fields]) ** 2).sum(-1)
     square = np.where(live[fields], square, np.inf)
     np.testing.assert_array_equal(code, fields * CODES + square.argmin(1))

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import tiny
 
-from diet_jax import compare, report
-from diet_jax.errors import UserError
+from diet_jax import report
+from diet_jax.base.errors import UserError
+from diet_jax.study import compare
 
 POOL = """
 from ml_collections import ConfigDict
@@ -38,7 +39,7 @@ def pool(tmp_path_factory):
 @pytest.fixture(scope='module')
 def answered(run, pool):
     lines = []
-    result = compare.compare([run.workdir / 'memory'], pool, command='python compare', log=lines.append)
+    result = compare.compare([run.workdir / 'memory'], pool, command='python compare', emit=lines.append)
     return result, lines
 
 
@@ -65,15 +66,15 @@ def test_the_answer(run, answered):
 
 
 def test_it_goes_on_and_says_the_same(run, pool, answered, monkeypatch):
-    monkeypatch.setattr(compare.protocol, 'row_side', None)  # nothing is trained again
-    again = compare.compare([run.workdir / 'memory'], pool, log=lambda line: None)
+    monkeypatch.setattr(compare.protocol, 'row_reading', None)  # nothing is trained again
+    again = compare.compare([run.workdir / 'memory'], pool, emit=lambda line: None)
     assert [c['expected_auc'] for c in again['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
 
 
 def test_an_anchor_is_believed(run, pool, answered, tmp_path):
     anchors = tmp_path / 'past.jsonl'
     anchors.write_text('{"name": "small", "auc": 0.9}\n\n')
-    result = compare.compare([run.workdir / 'memory'], pool, anchors, log=lambda line: None)
+    result = compare.compare([run.workdir / 'memory'], pool, anchors, emit=lambda line: None)
     before, after = ({c['name']: c for c in r['candidates']} for r in (answered[0], result))
     assert after['small']['expected_auc'] > before['small']['expected_auc'] + 0.01
     assert after['small']['known_auc'] == 0.9 and after['small']['gain_of_a_run'] == 0
@@ -84,9 +85,9 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
     config.seed = 1
     other = tiny.distill(tmp_path_factory.mktemp('compare') / 'other', config)
     both = [r.workdir / 'memory' for r in (run, other)]
-    result = compare.compare(both, pool, log=lambda line: None)
+    result = compare.compare(both, pool, emit=lambda line: None)
     assert result['workdir'].endswith('compare/mine-2-memories')  # what one memory said stays as it is
-    alone = compare.compare(both[1:], pool, log=lambda line: None)
+    alone = compare.compare(both[1:], pool, emit=lambda line: None)
     for together, first, second in zip(result['candidates'], answered[0]['candidates'], alone['candidates']):
         assert np.shape(together['auc']) == (2, 2) and together['row_visits'] == 2 * first['row_visits']
         if together['chosen']['lr'] == first['chosen']['lr'] == second['chosen']['lr']:
@@ -95,11 +96,11 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
     np.testing.assert_allclose(known[0], np.mean(known[1:], 0))
     assert 'history/00002, ' in report.compare_table(result).replace('\n', ' ')
     with pytest.raises(UserError, match=r'--memory: distilled with seeds \[0, 0\]: memories are averaged that'):
-        compare.compare([both[0], both[0]], pool, log=lambda line: None)
+        compare.compare([both[0], both[0]], pool, emit=lambda line: None)
     path = other.workdir / 'config.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), 'roles': {}}))
     with pytest.raises(UserError, match=r"--memory: the runs of .* and .* differ in 'roles': only seeds may differ"):
-        compare.compare(both, pool, log=lambda line: None)
+        compare.compare(both, pool, emit=lambda line: None)
 
 
 def test_table_and_page(answered, tmp_path):
@@ -122,35 +123,35 @@ def test_a_wrong_anchor_is_named(run, pool, tmp_path, line, words):
     anchors = tmp_path / 'past.jsonl'
     anchors.write_text(line + '\n')
     with pytest.raises(UserError, match=words):
-        compare.compare([run.workdir / 'memory'], pool, anchors, log=lambda line: None)
+        compare.compare([run.workdir / 'memory'], pool, anchors, emit=lambda line: None)
 
 
 def test_what_is_missing_is_named(run, pool, tmp_path):
     with pytest.raises(UserError, match='manifest.json is missing'):
-        compare.compare([tmp_path], pool, log=lambda line: None)
+        compare.compare([tmp_path], pool, emit=lambda line: None)
     with pytest.raises(UserError, match='there is no such file of candidates'):
-        compare.compare([run.workdir / 'memory'], tmp_path / 'none.py', log=lambda line: None)
+        compare.compare([run.workdir / 'memory'], tmp_path / 'none.py', emit=lambda line: None)
 
 
 def test_a_run_whose_twins_are_gone_is_named(run, pool, tmp_path):
     moved = tmp_path / 'run'
     shutil.copytree(run.workdir, moved, ignore=shutil.ignore_patterns('twins', 'compare'))
     with pytest.raises(UserError, match=r'run/twins/00002.npz: not there, and no --anchors are given'):
-        compare.compare([moved / 'memory'], pool, log=lambda line: None)
+        compare.compare([moved / 'memory'], pool, emit=lambda line: None)
     said = []
     (tmp_path / 'past.jsonl').write_text('{"name": "small", "auc": 0.8}')
     (moved / 'overhead.json').write_text('{')
     with pytest.raises(UserError, match=r'overhead.json: not valid JSON'):
-        compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', log=said.append)
+        compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', emit=said.append)
     (moved / 'overhead.json').write_text('{"distill_seconds": 6.0, "reference_seconds": 2.0}')
-    result = compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', log=said.append)
+    result = compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', emit=said.append)
     assert any('twins/00002.npz: not there, so the anchors alone correct' in line for line in said)
     assert result['twins'] == [] and 'Distilling cost 3.0 passes' in report.compare_table(result)
     config = json.loads((moved / 'config.json').read_text())
     config['evaluate']['seeds'] = 1
     (moved / 'config.json').write_text(json.dumps(config))
     with pytest.raises(UserError, match='evaluate.seeds=1: odds need the spread'):
-        compare.compare([moved / 'memory'], pool, log=said.append)
+        compare.compare([moved / 'memory'], pool, emit=said.append)
 
 
 def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):
@@ -160,6 +161,6 @@ def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):
             "'small', model='deepfm', hidden=(4,)", "'mine', model='deepfm'"
         )
     )
-    result = compare.compare([run.workdir / 'memory'], other, log=lambda line: None)
+    result = compare.compare([run.workdir / 'memory'], other, emit=lambda line: None)
     known = {c['name']: c['known_auc'] is not None for c in result['candidates']}
     assert known == {'fm': False, 'mine': True, 'lr': False, 'lr (twin)': True}

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from diet_jax import answers, correction
+from diet_jax.stats import correction
+from diet_jax.stats.judgement import judged
 
 
 def pool(candidates: int = 8, seed: int = 0):
@@ -173,7 +174,7 @@ def judged_pool(candidates: int = 12):
 def test_the_judgement_counts_pairs_that_hold_a_candidate_that_is_no_twin():
     found, logits, truth = judged_pool()
     twins = {name: {'auc': [truth[i], truth[i]]} for name, i in (('c0', 0), ('c5', 5), ('c11', 11), ('absent', 0))}
-    told = answers.judged(found, twins, logits)
+    told = judged(found, twins, logits)
     memory = told['memory']
     pairs = [(i, j) for i in range(12) for j in range(i) if abs(truth[i] - truth[j]) > 0.001]
     open_pairs = [p for p in pairs if not set(p) <= {0, 5, 11}]
@@ -189,8 +190,8 @@ def test_the_judgement_counts_pairs_that_hold_a_candidate_that_is_no_twin():
 
 def test_no_judgement_without_twins_and_few_pairs_are_undefined():
     found, logits, truth = judged_pool()
-    assert answers.judged(found, {}, logits) == {}
-    few = answers.judged(found[:5], {'c0': {'auc': [truth[0]] * 2}}, {'memory': logits['memory'][:5]})
+    assert judged(found, {}, logits) == {}
+    few = judged(found[:5], {'c0': {'auc': [truth[0]] * 2}}, {'memory': logits['memory'][:5]})
     assert few['memory']['tau_sig']['mean'] is None and few['memory']['error']['mean'] is not None
 
 

@@ -8,10 +8,10 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from diet_jax.data import open_stream, tables
-from diet_jax.data.files import times
-from diet_jax.errors import UserError
-from diet_jax.schema import default_data
+from diet_jax.base.errors import UserError
+from diet_jax.config.data import default_data
+from diet_jax.data import files, raw_log
+from diet_jax.data.stream import open_stream
 
 DAY = 86_400_000
 START = 1_650_844_800_000  # 2022-04-25 00:00 UTC, a Monday
@@ -64,7 +64,7 @@ def write(root: pathlib.Path, log: pa.Table, name='log.parquet', users=None) -> 
 
 
 def opened(data, workdir, said=None):
-    return open_stream(data, workdir, log=(said if said is not None else []).append)
+    return open_stream(data, workdir, emit=(said if said is not None else []).append)
 
 
 def same_bytes(a, b) -> bool:
@@ -201,7 +201,7 @@ def test_a_new_snapshot_of_a_side_table_changes_new_blocks_only(tmp_path):
 def test_a_prepared_log_is_opened_without_reading_it(tmp_path, monkeypatch):
     data = config(write(tmp_path, make_log()))
     first = opened(data, tmp_path / 'w')
-    monkeypatch.setattr(tables, 'read_log', lambda *args: pytest.fail('the log was read again'))
+    monkeypatch.setattr(raw_log, 'read_log', lambda *args: pytest.fail('the log was read again'))
     assert opened(data, tmp_path / 'w').blocks == first.blocks
 
 
@@ -309,10 +309,10 @@ def test_an_interrupted_preparation_leaves_nothing_behind(tmp_path, monkeypatch)
 @pytest.mark.parametrize('unit, scale', [('s', 1), ('ms', 1000), ('us', 10**6), ('ns', 10**9)])
 def test_words_and_numbers_say_the_same_time(unit, scale):
     time = dict(column='t', unit=unit, utc_offset_hours=8.0)
-    ticks = times(pa.array([1_650_844_800 * scale]), time, '')
+    ticks = files.times(pa.array([1_650_844_800 * scale]), time, '')
     iso = dict(time, unit='iso')
     words = ['2022-04-25 00:00:00Z', '2022-04-25T08:00:00+08:00', '2022-04-25 08:00:00']
     for word in words:
-        assert int(times(pa.array([word]), iso, '')[0]) * scale == int(ticks[0]) * 10**6
+        assert int(files.times(pa.array([word]), iso, '')[0]) * scale == int(ticks[0]) * 10**6
     stamp = pa.array([1_650_844_800 * 1000], pa.timestamp('ms', 'UTC'))
-    assert times(stamp, time, '')[0] == ticks[0]
+    assert files.times(stamp, time, '')[0] == ticks[0]

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from test_data import START, config, make_log, opened, write
 
-from diet_jax.errors import UserError
-from diet_jax.schema import check_data
+from diet_jax.base.errors import UserError
+from diet_jax.config.data import check_data
 
 
 def _bad(identity, /, table=None, users=None, **changes):

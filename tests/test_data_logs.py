@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_data import START, opened
 
-from diet_jax.schema import default_data
+from diet_jax.config.data import default_data
 
 CONFIGS = pathlib.Path(__file__).resolve().parent.parent / 'configs'
 

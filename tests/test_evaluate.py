@@ -12,11 +12,19 @@ import tiny
 from sklearn.metrics import roc_auc_score
 from tiny import DAYS, ROWS, contents
 
-from diet_jax import candidates as cd
-from diet_jax import evaluate as ev
-from diet_jax import models, rivals, scores, stream
-from diet_jax import training as tr
-from diet_jax.errors import UserError
+from diet_jax import models
+from diet_jax.base.errors import UserError
+from diet_jax.models import candidates
+from diet_jax.run.run import opened
+from diet_jax.stats.scores import stage_order
+from diet_jax.study import evaluate as ev
+from diet_jax.study import rivals
+from diet_jax.study.distillations import distillations
+from diet_jax.training.passes import init_stream, predict, stream_pass, stream_step
+from diet_jax.training.students import init_student, student_epochs
+from diet_jax.trials.log import read_blocks
+from diet_jax.trials.rows import compact, padded, renumber
+from diet_jax.trials.students import train_grid
 
 SIDES = ('full', 'memory', *ev.FLOORS)
 
@@ -176,7 +184,7 @@ def test_a_memory_that_has_seen_too_much_is_refused(workdir, tmp_path):
 
 
 def test_what_cannot_be_evaluated_is_said_before_any_work(workdir, tmp_path, monkeypatch):
-    monkeypatch.setattr(cd, 'read_log', lambda *_: pytest.fail('a block was opened'))
+    monkeypatch.setattr(ev, 'read_blocks', lambda *_, **__: pytest.fail('a block was opened'))
     with pytest.raises(UserError, match="no model is named 'deepfn'"):
         _evaluate(workdir, candidates=('lr', 'deepfn'))
     config = tiny.get_config()
@@ -184,7 +192,7 @@ def test_what_cannot_be_evaluated_is_said_before_any_work(workdir, tmp_path, mon
     with pytest.raises(UserError, match='the log has 2 blocks: the protocol needs 3 at least'):
         ev.evaluate(config, tiny.opened(workdir, config))
     with pytest.raises(UserError, match='holds no memory: run scripts/distill.py'):
-        stream.opened(config, tmp_path / 'nothing')
+        opened(config, tmp_path / 'nothing')
     assert not (tmp_path / 'nothing').exists()
 
 
@@ -203,13 +211,16 @@ def test_the_memory_side_by_hand(evaluated, workdir):
         offset += field['codes']
     codes, scored = np.stack(codes, 1).astype(np.int32), np.stack(scored, 1).astype(np.int32)
     label = np.mean([rows[name].to_numpy() for name in manifest['views']['blend']], 0)
-    data = cd.padded(codes, label, rows['weight'].to_numpy(), 64)
+    data = padded(codes, label, rows['weight'].to_numpy(), 64)
     for candidate in s['candidates']:
-        built, chosen = cd.candidate(candidate['name'], 4, ()), candidate['chosen']['memory']
-        model, grid = built.model, cd.train_grid(built, data, 5 * 12, 16, (1, 2), (3e-3, 1e-2), (0, 1))
+        built, chosen = candidates.candidate(candidate['name'], 4, ()), candidate['chosen']['memory']
+        model, grid = (
+            built.model,
+            train_grid(built, data, 5 * 12, batch=16, epochs=(1, 2), lrs=(3e-3, 1e-2), seeds=(0, 1)),
+        )
         at = (1, 2).index(chosen['epochs']), (3e-3, 1e-2).index(chosen['lr'])
         for seed in range(2):
-            params = jax.tree.map(lambda x: x[at][seed], grid.params)
+            params = jax.tree.map(lambda x, at=at, seed=seed: x[at][seed], grid.params)
             auc = roc_auc_score(block.label, np.asarray(model.apply(params, scored)))
             assert candidate['memory']['auc'][0][seed] == pytest.approx(auc, abs=1e-4)
 
@@ -220,13 +231,13 @@ def test_the_full_side_by_hand(evaluated, workdir):
     s, known = evaluated['stages'][1], log.blocks[1].num_slots
     candidate = s['candidates'][0]
     model, chosen = models.build('lr', dim=4), candidate['chosen']['full']
-    state = tr.init_stream(model, jax.random.key(1), 1024, 5)
+    state = init_stream(model, jax.random.key(1), 1024, 5)
     for t in range(2):
         block = log.load(t)
         for k in range(0, ROWS, 64):
             part = slice(k, k + 64)
             ones = np.ones(64, np.float32)
-            state, _ = tr.stream_step(model, state, block.ids[part], block.label[part], ones, chosen['lr'])
+            state, _ = stream_step(model, state, block.ids[part], block.label[part], ones, chosen['lr'])
     block = log.load(3)
     assert (block.ids >= known).any()
     ids = np.where(block.ids < known, block.ids, 2 * np.arange(5) + 1)
@@ -236,8 +247,8 @@ def test_the_full_side_by_hand(evaluated, workdir):
 
 def test_the_floors_come_from_the_rows_seen_and_the_streams_own_reference_model(workdir):
     run = tiny.opened(workdir)
-    data = cd.read_log(run.stream, 64, run.slots)
-    (source,) = ev.distillations([run], [1, 4], data)
+    data = read_blocks(run.stream, 64, run.slots)
+    (source,) = distillations([run], [1, 4], data)
     for t in (1, 4):
         seen, own, ours = source.seen(t), source.rival('random_rows', t), source.rival('random_rows_our_labels', t)
         rows = np.concatenate([np.c_[b.ids, b.label] for b in map(run.stream.load, range(t))])
@@ -248,7 +259,7 @@ def test_the_floors_come_from_the_rows_seen_and_the_streams_own_reference_model(
         np.testing.assert_array_equal(own.data.ids[:n], own.encode(seen.ids[index]))
         np.testing.assert_array_equal(own.data.target[:n], seen.label[index])
         np.testing.assert_array_equal(ours.data.ids[:n], ours.encode(seen.ids[index]))
-    predicted = np.asarray(tr.predict(run.reference, run.state.reference.params, seen.ids[index]), np.float64)
+    predicted = np.asarray(predict(run.reference, run.state.reference.params, seen.ids[index]), np.float64)
     np.testing.assert_allclose(ours.data.target[:n], 1 / (1 + np.exp(-predicted)), rtol=1e-6)
 
 
@@ -259,8 +270,8 @@ def test_the_reference_model_is_replayed_to_rounding(workdir):
     up to 4e-9 where this was measured). A batch left out, repeated or out of order would show as 1e-4 and more.
     """
     run = tiny.opened(workdir)
-    data, state = cd.read_log(run.stream, 64, run.slots), run.initial().reference
-    teach = jax.jit(lambda s, b: tr.stream_pass(run.reference, s, b, run.config.reference.learning_rate)[0])
+    data, state = read_blocks(run.stream, 64, run.slots), run.initial().reference
+    teach = jax.jit(lambda s, b: stream_pass(run.reference, s, b, run.config.reference.learning_rate)[0])
     for batches in data.batches:
         state = teach(state, batches)
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(run.state.reference.params)):
@@ -275,16 +286,16 @@ def test_a_compact_table_trains_as_the_whole_one(name):
     ids = (rng.integers(0, 5, (24, fields)) * 2 + np.array([0, 11, 25])).astype(np.int32)
     target, ones = rng.random(24), np.ones(24)
     model = models.build(name, dim=4)
-    whole = tr.init_student(model, jax.random.key(0), slots, fields)
-    touched, renumbered = cd.compact(ids)
+    whole = init_student(model, jax.random.key(0), slots, fields)
+    touched, renumbered = compact(ids)
     np.testing.assert_array_equal(touched[renumbered], ids)
     assert list(touched) == sorted(set(ids.ravel()))
     spare = np.setdiff1d(np.arange(slots), touched)[:fields]  # one row a field that nobody trains
     table = whole.params['table'][np.r_[touched, spare]]
-    small = tr.init_student(model, jax.random.key(0), len(table), fields)
+    small = init_student(model, jax.random.key(0), len(table), fields)
     small = small._replace(params={'table': table, 'head': whole.params['head']})
-    train = lambda state, x: tr.student_epochs(  # noqa: E731
-        model, state, cd.padded(x, target, ones, 32), jax.random.key(1), 1e-2, 3, 8
+    train = lambda state, x: student_epochs(  # noqa: E731
+        model, state, padded(x, target, ones, 32), jax.random.key(1), 1e-2, 3, batch=8
     )
     trained_whole, trained_small = train(whole, ids).params, train(small, renumbered).params
     new = np.concatenate([ids[:5], np.tile(ids[:1], (3, 1))])
@@ -292,7 +303,7 @@ def test_a_compact_table_trains_as_the_whole_one(name):
     as_spare = new.copy()
     as_spare[5, 0], as_spare[6, 1], as_spare[7, 2] = spare
     np.testing.assert_allclose(
-        model.apply(trained_small, cd.renumber(touched, new)),
+        model.apply(trained_small, renumber(touched, new)),
         model.apply(trained_whole, as_spare),
         rtol=1e-5,
         atol=1e-6,
@@ -301,7 +312,7 @@ def test_a_compact_table_trains_as_the_whole_one(name):
 
 def test_padding_and_unseen_values_of_the_log(workdir):
     log = tiny.opened(workdir).stream
-    data = cd.read_log(log, 96, 1024)  # 320 rows are not a multiple: the last batch is padded
+    data = read_blocks(log, 96, 1024)  # 320 rows are not a multiple: the last batch is padded
     block, known = log.load(3), log.blocks[0].num_slots
     ids = data.ids(3, known)
     assert ids.shape == (384, 5) and not ids[ROWS:, :].any()
@@ -320,7 +331,7 @@ def test_tau_sig_of_a_stage_is_that_of_the_trend_instrument_and_undefined_with_f
             for i, (f, m) in enumerate(zip(full, memory))
         ]
     }
-    both = scores.stage_order(stage, 'memory')  # the second distillation has the last two the wrong way round
+    both = stage_order(stage, 'memory')  # the second distillation has the last two the wrong way round
     assert (both.mean, both.runs) == (pytest.approx(1 - 1 / 45), 2)
-    assert scores.stage_order(stage, 'flat').mean == 0 and scores.stage_order(stage, 'absent') is None
-    assert scores.stage_order({'candidates': stage['candidates'][:8]}, 'memory') is None
+    assert stage_order(stage, 'flat').mean == 0 and stage_order(stage, 'absent') is None
+    assert stage_order({'candidates': stage['candidates'][:8]}, 'memory') is None

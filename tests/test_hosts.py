@@ -17,8 +17,14 @@ import pytest
 import tiny
 from tiny import contents, outcome
 
-from diet_jax import hosts, parallel, stream
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
+from diet_jax.device.collectives import AXIS
+from diet_jax.distillation import parallel
+from diet_jax.run import processes
+from diet_jax.run.driver import distill
+from diet_jax.run.record import read_metrics
+from diet_jax.run.run import Run
+from diet_jax.training.batches import shard_block
 
 REPO = Path(__file__).resolve().parent.parent
 BLOCKS, BATCH, STEPS = 4, 32, 7
@@ -112,7 +118,7 @@ def alone(config, tmp_path_factory, quick_compilation):
         workdir = tmp_path_factory.mktemp('alone') / 'run'
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(parallel, 'pmapped', parallel.shard_mapped)
-            stream.distill(config_of(config, split), workdir, lambda line: None, jax.devices()[:count])
+            distill(config_of(config, split), workdir, lambda line: None, jax.devices()[:count])
         return workdir
 
     return run
@@ -130,7 +136,7 @@ def assert_nearly_the_same_run(one: Path, other: Path):
                 np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
             else:
                 np.testing.assert_array_equal(a, b, name)
-    for ours, theirs in zip(stream.read_metrics(one), stream.read_metrics(other), strict=True):
+    for ours, theirs in zip(read_metrics(one), read_metrics(other), strict=True):
         for name in ('auc', 'logloss', 'gauc', 'train_loss'):
             assert ours['reference'][name] == pytest.approx(theirs['reference'][name], rel=1e-5), name
         assert ours['addressing'] == theirs['addressing'] and ours['memory']['mass'] == theirs['memory']['mass']
@@ -147,13 +153,13 @@ def test_two_processes_one_of_them_killed_and_both_started_again(config, tmp_pat
         line = two.text(0, 'err')
         assert line.startswith('error: process 0 of 2: another process is gone (') and len(line.splitlines()) == 1
         assert 'start all of them again' in line
-    first = stream.read_metrics(workdir)
+    first = read_metrics(workdir)
     assert 1 <= len(first) < BLOCKS, 'killed before the end'
     with Processes(2, config, workdir, tmp_path / 'said') as two:
         assert two.finish() == [0, 0], two.text(0, 'err') + two.text(1, 'err')
         assert f'stage {BLOCKS}/{BLOCKS}' in two.text(0, 'out')
         assert (two.text(1, 'out'), two.text(1, 'err')) == ('', ''), 'one process speaks'
-    lines = stream.read_metrics(workdir)
+    lines = read_metrics(workdir)
     assert len(lines) == BLOCKS and lines[: len(first) - 1] == first[:-1], 'the stages that were saved stand'
     assert outcome(workdir) == outcome(alone(2)), 'two processes give the bits of one with two devices'
 
@@ -164,10 +170,10 @@ def test_four_processes_with_split_tables(config, tmp_path, alone):
     assert_nearly_the_same_run(tmp_path / 'run', alone(4))  # over a network four terms have another order
 
 
-def opened(config: Path, workdir: Path, split: bool, count: int, **reference) -> stream.Run:
+def opened(config: Path, workdir: Path, split: bool, count: int, **reference) -> Run:
     config = config_of(config, split)
     config.reference.update(reference)
-    return stream.Run(config, workdir, lambda line: None, jax.devices()[:count])
+    return Run(config, workdir, lambda line: None, jax.devices()[:count])
 
 
 def test_split_tables_give_the_run_of_whole_ones_and_are_saved_whole(config, alone):
@@ -196,11 +202,11 @@ def test_stretches_of_the_block_are_dealt_as_one_process_lays_it_out(count, rows
     rng = np.random.default_rng(0)
     ids, label = rng.integers(0, 99, (rows, 3), np.int32), rng.random(rows).astype(np.float32)
     held = label > 0.5
-    begin, end, steps = hosts.share(rows, BATCH, STEPS, over)
+    begin, end, steps = processes.share(rows, BATCH, STEPS, over)
     assert (begin, end) == (0, rows) and steps >= STEPS and steps % count == 0
-    part = parallel.shard_block(ids, label, held, 1, BATCH, steps)
-    dealt = hosts.deal(part, rows, BATCH, STEPS, over)
-    for a, b in zip(dealt, parallel.shard_block(ids, label, held, count, BATCH, STEPS), strict=True):
+    part = shard_block(ids, label, held, devices=1, batch=BATCH, steps=steps)
+    dealt = processes.deal(part, rows, BATCH, STEPS, over)
+    for a, b in zip(dealt, shard_block(ids, label, held, devices=count, batch=BATCH, steps=STEPS), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -214,7 +220,7 @@ def test_shares_cover_the_block_once(monkeypatch):
         parts = []
         for i in range(3):
             monkeypatch.setattr(jax, 'process_index', lambda i=i: i)
-            parts.append(hosts.share(rows, BATCH, STEPS, over))
+            parts.append(processes.share(rows, BATCH, STEPS, over))
         assert [b for b, _, _ in parts] == [0, *(e for _, e, _ in parts[:-1])] and parts[-1][1] == rows
         assert {steps for _, _, steps in parts} == {4} and all((e - b) <= 4 * BATCH for b, e, _ in parts)
 
@@ -222,21 +228,21 @@ def test_shares_cover_the_block_once(monkeypatch):
 def test_state_goes_out_and_comes_back():
     tree = {'table': np.arange(16.0, dtype=np.float32).reshape(8, 2), 'step': np.int32(3)}
     over = jax.devices()
-    spread = hosts.spread(tree, over)
+    spread = processes.spread(tree, over)
     assert all(x.is_fully_replicated and len(x.sharding.device_set) == len(over) for x in jax.tree.leaves(spread))
-    jax.tree.map(np.testing.assert_array_equal, hosts.fetched(spread), tree)
-    specs = {'table': jax.sharding.PartitionSpec(parallel.AXIS), 'step': jax.sharding.PartitionSpec()}
-    split = hosts.spread(tree, over, specs)
+    jax.tree.map(np.testing.assert_array_equal, processes.fetched(spread), tree)
+    specs = {'table': jax.sharding.PartitionSpec(AXIS), 'step': jax.sharding.PartitionSpec()}
+    split = processes.spread(tree, over, specs)
     assert split['table'].addressable_shards[0].data.shape == (8 // len(over), 2)
-    jax.tree.map(np.testing.assert_array_equal, hosts.fetched(split), tree)
+    jax.tree.map(np.testing.assert_array_equal, processes.fetched(split), tree)
 
 
 def test_alone_nothing_is_waited_for():
-    assert hosts.first() and not hosts.several()
-    hosts.wait('nobody')
-    hosts.agree([1, 2], 'numbers')
-    assert hosts.in_turn(lambda: 5) == 5
-    with pytest.raises(ValueError, match='Gloo'), hosts.together():
+    assert processes.first() and not processes.several()
+    processes.wait('nobody')
+    processes.agree([1, 2], 'numbers')
+    assert processes.in_turn(lambda: 5) == 5
+    with pytest.raises(ValueError, match='Gloo'), processes.together():
         raise ValueError('Gloo all-reduce failed')  # not ours to explain where there is one process
 
 
@@ -251,7 +257,7 @@ def test_alone_nothing_is_waited_for():
 )
 def test_flags_that_do_not_go_together(given, match):
     with pytest.raises(UserError, match=match):
-        hosts.join(*given)
+        processes.join(*given)
 
 
 def test_a_part_of_a_block_opens_its_row_groups_only(distilled, tmp_path, monkeypatch):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from core import CAPACITY, DEEP, FIELDS, clicks
 
-from diet_jax import influence as inf
-from diet_jax import training as tr
+from diet_jax.distillation import influence as mechanism
+from diet_jax.training.losses import row_losses
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -18,12 +18,12 @@ ROWS, QUERY = 23, 31
 
 @functools.partial(jax.jit, static_argnames='chunk')
 def query_gradient(params, ids, label, weight, chunk=2048):
-    return inf.query_gradient(DEEP, params, ids, label, weight, chunk=chunk)
+    return mechanism.query_gradient(DEEP, params, ids, label, weight, chunk=chunk)
 
 
 @functools.partial(jax.jit, static_argnames='chunk')
 def row_influence(params, direction, ids, label, chunk=2048):
-    return inf.row_influence(DEEP, params, direction, ids, label, chunk)
+    return mechanism.row_influence(DEEP, params, direction, ids, label, chunk)
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +32,7 @@ def setting():
     with jax.enable_x64(True):
         params = jax.tree.map(lambda x: x.astype(jnp.float64), DEEP.init(jax.random.key(0), CAPACITY, FIELDS))
         ids, label, _ = clicks(200, seed=1)
-        loss = lambda p: jnp.mean(tr.row_losses(DEEP.apply(p, ids), label))  # noqa: E731
+        loss = lambda p: jnp.mean(row_losses(DEEP.apply(p, ids), label))  # noqa: E731
         descend = jax.jit(lambda p: jax.tree.map(lambda x, g: x - 1.0 * g, p, jax.grad(loss)(p)))
         for _ in range(60):
             params = descend(params)
@@ -40,16 +40,16 @@ def setting():
         rows, query = clicks(ROWS, seed=2)[:2], clicks(QUERY, seed=3)[:2]
         weight = jnp.linspace(0.0, 2.0, QUERY)
         v = query_gradient(params, *query, weight)
-        return params, rows, (*query, weight), second, inf.precondition(v, second)
+        return params, rows, (*query, weight), second, mechanism.precondition(v, second)
 
 
 def query_loss(params, ids, label, weight):
-    return jnp.sum(weight * tr.row_losses(DEEP.apply(params, ids), label)) / jnp.sum(weight)
+    return jnp.sum(weight * row_losses(DEEP.apply(params, ids), label)) / jnp.sum(weight)
 
 
 @jax.jit
 def row_gradients(params, ids, label):
-    one = lambda p, i, y: tr.row_losses(DEEP.apply(p, i[None]), y[None])[0]  # noqa: E731
+    one = lambda p, i, y: row_losses(DEEP.apply(p, i[None]), y[None])[0]  # noqa: E731
     return jax.vmap(jax.grad(one), (None, 0, 0))(params, ids, label)
 
 
@@ -105,7 +105,7 @@ def test_a_preconditioned_step_on_a_row_lowers_the_query_loss_at_this_rate(setti
     params, (ids, label), query, second, direction = setting
     with jax.enable_x64(True):
         _, influence = row_influence(params, direction, ids, label)
-        steps = jax.vmap(lambda g: inf.precondition(g, second))(row_gradients(params, ids, label))  # P g_i
+        steps = jax.vmap(lambda g: mechanism.precondition(g, second))(row_gradients(params, ids, label))  # P g_i
         loss = jax.jit(query_loss)
         h = 1e-7
         for i in range(0, ROWS, 4):
@@ -123,7 +123,7 @@ def test_leaving_a_row_out_of_a_batch_costs_what_its_influence_says(setting):
 
         def after(keep):
             total = jax.tree.map(lambda g: jnp.tensordot(keep, g, 1) / ROWS, grads)
-            return loss(moved(params, inf.precondition(total, second), -rate), *query)
+            return loss(moved(params, mechanism.precondition(total, second), -rate), *query)
 
         everything = after(jnp.ones(ROWS))
         costs = [after(jnp.ones(ROWS).at[i].set(0.0)) - everything for i in range(ROWS)]
@@ -138,7 +138,7 @@ def test_the_query_row_helps_itself_and_its_mislabelled_copy_harms_it(setting):
         for i in (0, 5, 11):
             one = slice(i, i + 1)
             v = query_gradient(params, ids[one], label[one], jnp.ones(1))
-            direction = inf.precondition(v, second)
+            direction = mechanism.precondition(v, second)
             right = row_influence(params, direction, ids[one], label[one])[1][0]
             wrong = row_influence(params, direction, ids[one], 1 - label[one])[1][0]
             p = jax.nn.sigmoid(DEEP.apply(params, ids[one])[0])
@@ -147,5 +147,5 @@ def test_the_query_row_helps_itself_and_its_mislabelled_copy_harms_it(setting):
 
 
 def test_the_preconditioner_is_the_inverse_root_of_the_second_moment():
-    out = inf.precondition({'a': jnp.array([2.0, 3.0])}, {'a': jnp.array([0.25, 0.0])})
+    out = mechanism.precondition({'a': jnp.array([2.0, 3.0])}, {'a': jnp.array([0.25, 0.0])})
     np.testing.assert_allclose(out['a'], [2 / (0.5 + 1e-4), 3 / 1e-4], rtol=1e-6)

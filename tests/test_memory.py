@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from core import CAPACITY, FIELDS, assert_near, assert_same
+from core import CAPACITY, FIELDS, assert_near, assert_same, tiny_config, tiny_spec
 
-from diet_jax import memory as mem
+from diet_jax.distillation.address import Addressing, PlacedEntries, PlacedRows, address, places, principal_basis
+from diet_jax.distillation.memory import Memory, init_memory, student_data
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -22,7 +23,17 @@ DEFAULTS = dict(replace=0.25, influence_power=0.5, coverage_power=0.5, max_new=1
 
 @functools.cache
 def addresser(**options):
-    return jax.jit(functools.partial(mem.address, **{**DEFAULTS, **options}))
+    config, options = tiny_config(), {**DEFAULTS, **options}
+    config.memory.max_new = options.pop('max_new')
+    config.addressing.update(options)
+    spec = tiny_spec(config)
+
+    @jax.jit
+    def addressed(memory, rows, place, influence, shift, target, stage, key):
+        entries = PlacedEntries(place=place, influence=influence, shift=shift)
+        return address(spec, memory, rows, entries, target=target, stage=stage, key=key)
+
+    return addressed
 
 
 def block(seed, live=ROWS, fill=0):
@@ -36,26 +47,26 @@ def block(seed, live=ROWS, fill=0):
     normal = lambda g, shape: g.normal(size=shape).astype(np.float32)  # noqa: E731
     ids = draw((ROWS, FIELDS), lambda g, s: g.integers(0, CAPACITY, s).astype(np.int32))
     label = draw((ROWS,), lambda g, s: (g.random(s) < 0.4).astype(np.float32))
-    return mem.Rows(ids, label, *(draw((ROWS,), normal) for _ in range(2)), draw((ROWS, PLANE), normal), valid)
+    return PlacedRows(ids, label, *(draw((ROWS,), normal) for _ in range(2)), draw((ROWS, PLANE), normal), valid)
 
 
 class Stage(NamedTuple):
-    before: mem.Memory
-    rows: mem.Rows
+    before: Memory
+    rows: PlacedRows
     place: np.ndarray
     influence: np.ndarray
     shift: np.ndarray
     target: int
-    after: mem.Memory
+    after: Memory
     changed: np.ndarray
-    counts: mem.Addressing
+    counts: Addressing
     seen: int
     clicks: float
 
 
 def stages(count=5, seed=0, target=None, **options):
     """Several stages, with everything that went in and came out."""
-    memory, seen, clicked, out = mem.init_memory(M, FIELDS), 0, 0.0, []
+    memory, seen, clicked, out = init_memory(M, FIELDS), 0, 0.0, []
     for stage in range(1, count + 1):
         live = ROWS - 7 * stage
         rows, rng = block(100 * seed + stage, live), np.random.default_rng(500 + 100 * seed + stage)
@@ -213,7 +224,7 @@ def test_everything_may_be_replaced():
 
 def test_what_the_padding_holds_changes_nothing():
     args = (np.zeros((M, PLANE), np.float32), jnp.zeros(M), jnp.zeros(M), jnp.int32(9), jnp.int32(1), jax.random.key(3))
-    one, other = (addresser()(mem.init_memory(M, FIELDS), block(1, 50, fill), *args) for fill in (0, 1))
+    one, other = (addresser()(init_memory(M, FIELDS), block(1, 50, fill), *args) for fill in (0, 1))
     assert_same(one, other)
     assert one[0].count.sum() == 50
 
@@ -238,11 +249,11 @@ def test_the_basis_is_the_principal_components_of_the_weighted_rows():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(40, 3, 2)) @ np.diag([3.0, 0.5]) * np.array([1.0, 2.0, 0.3])[:, None]
     weight = (np.arange(40) < 30).astype(np.float32)
-    basis = mem.principal_basis(rows.astype(np.float32), weight, 3)
+    basis = principal_basis(rows.astype(np.float32), weight, 3)
     flat = rows[:30].reshape(30, -1)
     _, _, components = np.linalg.svd(flat - flat.mean(0), full_matrices=False)
     np.testing.assert_allclose(np.abs(components[:3] @ basis), np.eye(3), atol=1e-3)
-    place = mem.places(rows.astype(np.float32), jnp.arange(40.0), basis, 2.0)
+    place = places(rows.astype(np.float32), jnp.arange(40.0), basis, 2.0)
     np.testing.assert_allclose(np.abs(place[:30, :3]), np.abs(flat @ components[:3].T), atol=1e-2)
     np.testing.assert_allclose(place[:, 3], 2.0 * np.arange(40))
 
@@ -250,7 +261,7 @@ def test_the_basis_is_the_principal_components_of_the_weighted_rows():
 def test_every_valid_entry_is_one_row_of_the_training_data():
     memory = stages(2)[-1].after
     code = np.random.default_rng(0).permutation(CAPACITY)
-    data = mem.student_data(memory, jnp.asarray(code))
+    data = student_data(memory, jnp.asarray(code))
     np.testing.assert_array_equal(data.weight, memory.valid)
     assert int(data.rows) == memory.valid.sum()
     np.testing.assert_allclose(data.target, 1 / (1 + np.exp(-memory.soft_logit)), rtol=1e-5)

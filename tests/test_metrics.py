@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss, roc_auc_score
 
-from diet_jax import metrics
+from diet_jax.stats import metrics
 
 
 def click_log(n, rate=0.3, seed=0, decimals=None):

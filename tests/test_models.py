@@ -2,14 +2,16 @@
 
 import functools
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from diet_jax import models
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
 
 B, F, DIM, SLOTS = 16, 5, 4, 40
 SMALL = {'hidden': (6, 5)}
@@ -364,7 +366,7 @@ def test_mistakes_that_show_when_the_model_runs():
         models.build('autoint', attention_dim=15).init(jax.random.key(0), SLOTS, F)
     with pytest.raises(UserError, match="'fm' is already"):
         models.register('fm')(models.heads.LR)
-    with pytest.raises(UserError, match=r'not a flax\.linen\.Module'):
+    with pytest.raises(UserError, match=r'no flax\.linen\.Module or flax\.nnx\.Module class'):
         models.register('a_function')(lambda x: x)
 
     @models.register('batch_norm_of_the_test')
@@ -375,3 +377,37 @@ def test_mistakes_that_show_when_the_model_runs():
 
     with pytest.raises(UserError, match="state in \\['batch_stats'\\]"):
         models.build('batch_norm_of_the_test').init(jax.random.key(0), SLOTS, F)
+
+
+class Towers(nnx.Module):
+    """A tower in NNX: what the Linen tower of `mlp` computes."""
+
+    def __init__(self, num_fields: int, dim: int, hidden: int = 8, dropout: float = 0.0, *, rngs: nnx.Rngs):
+        self.first = nnx.Linear(num_fields * dim, hidden, rngs=rngs)
+        self.drop = nnx.Dropout(dropout, rngs=rngs)
+        self.last = nnx.Linear(hidden, 1, rngs=rngs)
+
+    def __call__(self, embeddings, first_order, *, deterministic):
+        x = nnx.relu(self.first(embeddings.reshape(embeddings.shape[0], -1)))
+        return self.last(self.drop(x, deterministic=deterministic))[:, 0]
+
+
+def test_an_nnx_module_is_a_model_as_a_linen_one_is():
+    models.register('nnx_tower')(Towers)
+    ours, linen = models.build('nnx_tower', dim=4, hidden=16), models.build('mlp', dim=4, hidden=(16,))
+    assert ours is models.build('nnx_tower', dim=4, hidden=16)
+    params, ids = ours.init(jax.random.key(0), 30, 3), np.arange(12).reshape(4, 3)
+    (dense, readout) = params['head']['first'], params['head']['last']
+    same = {'MLP_0': {'Dense_0': dense}, 'Readout_0': {'Dense_0': readout}}
+    chex.assert_trees_all_equal_shapes(same, linen.init(jax.random.key(0), 30, 3)['head'])
+    np.testing.assert_allclose(
+        ours.apply(params, ids), linen.apply({'table': params['table'], 'head': same}, ids), rtol=1e-6
+    )
+    grads = jax.jit(jax.grad(lambda p: ours.apply(p, ids).sum()))(params)
+    assert float(jnp.abs(grads['head']['first']['kernel']).max()) > 0
+    noisy = models.build('nnx_tower', dim=4, hidden=16, dropout=0.5)
+    once, twice, other = (noisy.apply(params, ids, dropout_key=jax.random.key(k)) for k in (1, 1, 2))
+    np.testing.assert_array_equal(once, twice)
+    assert np.abs(once - other).max() > 0
+    with pytest.raises(UserError, match="'nnx_tower' has no option 'wide'.*it takes: dropout, hidden"):
+        models.build('nnx_tower', wide=3)

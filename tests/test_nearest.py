@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diet_jax.nearest import nearest, tiles
+from diet_jax.distillation.nearest import nearest, tiles
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 N, M, Z = 90, 40, 3

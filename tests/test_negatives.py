@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from test_data import DAY, START, opened, same_bytes
 
+from diet_jax.base.errors import UserError
+from diet_jax.config.data import check_data, data_digest, default_data
 from diet_jax.data import negatives
-from diet_jax.errors import UserError
-from diet_jax.schema import check_data, data_digest, default_data
 
 HOUR = 3_600_000
 

@@ -20,13 +20,19 @@ from core import (
     empty_book,
     run_days,
     runner,
+    tiny_config,
+    tiny_spec,
 )
 
-from diet_jax import codebook as cb
-from diet_jax import influence as inf
-from diet_jax import memory as mem
-from diet_jax import parallel, stage
-from diet_jax import training as tr
+from diet_jax.device.collectives import AXIS
+from diet_jax.device.programs import Timed
+from diet_jax.distillation import codebook, parallel
+from diet_jax.distillation.address import PlacedEntries, PlacedRows, address, principal_basis
+from diet_jax.distillation.influence import query_gradient, row_influence
+from diet_jax.distillation.memory import init_memory
+from diet_jax.distillation.state import StageMetrics, flat_rows
+from diet_jax.training.batches import shard_block, unshard
+from diet_jax.training.passes import init_stream, stream_pass
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -45,7 +51,7 @@ def eight_devices():
 def test_batch_k_of_the_block_is_batch_k_of_all_devices_side_by_side(devices, rows):
     ids, label, _ = clicks(rows, seed=0)
     held = np.arange(rows) % 3 == 0
-    block = parallel.shard_block(ids, label, held, devices, BATCH, STEPS)
+    block = shard_block(ids, label, held, devices=devices, batch=BATCH, steps=STEPS)
     share, used = BATCH // devices, -(-rows // BATCH)
     assert block.ids.shape == (devices, STEPS, share, FIELDS)
     np.testing.assert_array_equal(block.steps, np.full(devices, used))
@@ -54,14 +60,14 @@ def test_batch_k_of_the_block_is_batch_k_of_all_devices_side_by_side(devices, ro
         for laid, given in ((block.ids, ids), (block.label, label), (block.held, held)):
             np.testing.assert_array_equal(np.concatenate(laid[:, k])[: len(given[part])], given[part])
     assert block.weight.sum() == rows
-    np.testing.assert_array_equal(parallel.unshard(block.label, rows), label)
-    np.testing.assert_array_equal(parallel.unshard(block.weight, STEPS * BATCH), np.arange(STEPS * BATCH) < rows)
+    np.testing.assert_array_equal(unshard(block.label, rows), label)
+    np.testing.assert_array_equal(unshard(block.weight, STEPS * BATCH), np.arange(STEPS * BATCH) < rows)
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused():
     ids, label, _ = clicks(10, seed=0)
     with pytest.raises(ValueError, match='batch 30 is not a multiple of the 4 devices'):
-        parallel.shard_block(ids, label, label > 0, 4, 30, 1)
+        shard_block(ids, label, label > 0, devices=4, batch=30, steps=1)
 
 
 # The kernels, each against itself without a device axis.
@@ -69,19 +75,24 @@ def test_a_batch_that_the_devices_cannot_share_is_refused():
 
 def kernels(stream, block, score, axis=None):
     """Reference pass, query gradient, influence, codebook, basis and addressing of a block; score f32[S, b]."""
-    stream, logits = tr.stream_pass(DEEP, stream, block, 0.02, axis)
-    rows, params, score = stage.flat_rows(block), stream.params, score.reshape(-1)
-    v = inf.query_gradient(DEEP, params, rows.ids, rows.label, rows.weight, axis, chunk=20)
-    logits_after, influence = inf.row_influence(DEEP, params, v, rows.ids, rows.label, chunk=20)
-    book, moved = cb.extend(empty_book(), params['table'], rows.ids, rows.weight, axis)
+    stream, logits = stream_pass(DEEP, stream, block, 0.02, axis=axis)
+    rows, params, score = flat_rows(block), stream.params, score.reshape(-1)
+    v = query_gradient(DEEP, params, rows.ids, rows.label, rows.weight, axis, chunk=20)
+    logits_after, influence = row_influence(DEEP, params, v, rows.ids, rows.label, chunk=20)
+    book, moved = codebook.extend(empty_book(), params['table'], rows.ids, rows.weight, axis)
     embeddings = params['table'][rows.ids]
-    basis = mem.principal_basis(embeddings[..., 1:], rows.weight, 3, axis)
-    addressed = mem.address(
-        mem.init_memory(32, FIELDS),
-        mem.Rows(rows.ids, rows.label, 2 * score, score, embeddings[..., 1:].sum(1), rows.weight > 0),
-        jnp.zeros((32, DIM)), jnp.zeros(32), jnp.zeros(32), jnp.int32(12), jnp.int32(1), jax.random.key(0),
-        replace=0.25, influence_power=1e6, coverage_power=0.0, max_new=16, axis=axis,
-    )  # fmt: skip
+    basis = principal_basis(embeddings[..., 1:], rows.weight, 3, axis)
+    config = tiny_config()
+    config.addressing.update(replace=0.25, influence_power=1e6, coverage_power=0.0)
+    addressed = address(
+        tiny_spec(config, axis),
+        init_memory(32, FIELDS),
+        PlacedRows(rows.ids, rows.label, 2 * score, score, embeddings[..., 1:].sum(1), rows.weight > 0),
+        PlacedEntries(jnp.zeros((32, DIM)), jnp.zeros(32), jnp.zeros(32)),
+        target=jnp.int32(12),
+        stage=jnp.int32(1),
+        key=jax.random.key(0),
+    )
     shape = block.label.shape
     replicated = dict(
         stream=stream, gradient=v, codebook=book, moved=moved, projector=basis @ basis.T, addressed=addressed
@@ -94,11 +105,11 @@ def kernel_block(devices):
     held = label > 0
     # Well apart, so that the draw with a large exponent is a sort whatever the noise of each device.
     score = np.exp(np.random.default_rng(0).permutation(150) / 40).astype(np.float32)
-    return tuple(parallel.shard_block(ids, x, held, devices, BATCH, STEPS) for x in (label, score))
+    return tuple(shard_block(ids, x, held, devices=devices, batch=BATCH, steps=STEPS) for x in (label, score))
 
 
 def fresh():
-    return tr.init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
+    return init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
 
 
 @pytest.fixture(scope='module')
@@ -111,8 +122,8 @@ def alone(quick_compilation):
 def test_every_kernel_agrees_with_itself_on_one_device(devices, alone):
     block, score = kernel_block(devices)
     spread = jax.pmap(
-        functools.partial(kernels, axis=parallel.AXIS),
-        axis_name=parallel.AXIS,
+        functools.partial(kernels, axis=AXIS),
+        axis_name=AXIS,
         in_axes=(None, 0, 0),
         out_axes=(None, 0),
         devices=jax.devices()[:devices],
@@ -124,7 +135,7 @@ def test_every_kernel_agrees_with_itself_on_one_device(devices, alone):
     assert_same(replicated['codebook'].code, expected['codebook'].code)
     assert_same(replicated['addressed'][0].ids, expected['addressed'][0].ids)
     for name in expected_rows:
-        assert_near(parallel.unshard(per_row[name], 150), parallel.unshard(expected_rows[name][None], 150), 1e-5)
+        assert_near(unshard(per_row[name], 150), unshard(expected_rows[name][None], 150), 1e-5)
 
 
 # The whole stage.
@@ -155,7 +166,7 @@ def test_a_stage_with_split_tables_is_the_stage_with_whole_ones(days, devices):
 @pytest.mark.parametrize('form', [parallel.pmapped, parallel.shard_mapped])
 def test_a_donated_state_gives_its_buffers_to_the_next(form, devices):
     def update(state, block):
-        return jax.tree.map(lambda x: x + 1, state), stage.StageMetrics(block, *[0.0] * 7)
+        return jax.tree.map(lambda x: x + 1, state), StageMetrics(block, *[0.0] * 7)
 
     where = lambda x: {shard.data.unsafe_buffer_pointer() for shard in x.addressable_shards}  # noqa: E731
     for donate in (False, True):
@@ -192,7 +203,7 @@ def test_what_does_not_depend_on_a_draw_does_not_depend_on_the_devices(days, dev
     """The reference model, its progressive logits and the codebook; the draws of rows are each device's own."""
     for (_, one, a, rows), (_, other, b, _) in zip(days(1, parallel.pmapped), days(devices, parallel.pmapped)):
         for k in range(1 + len(TWINS)):
-            assert_near(parallel.unshard(one.logits[..., k], rows), parallel.unshard(other.logits[..., k], rows), 1e-4)
+            assert_near(unshard(one.logits[..., k], rows), unshard(other.logits[..., k], rows), 1e-4)
         assert_near(a.reference, b.reference, 1e-4)
         np.testing.assert_allclose(one.train_loss, other.train_loss, rtol=1e-5)
         np.testing.assert_allclose(a.codebook.frequency, b.codebook.frequency)
@@ -202,7 +213,7 @@ def test_what_does_not_depend_on_a_draw_does_not_depend_on_the_devices(days, dev
 
 
 def test_timed_compiles_once_for_each_shape():
-    double = parallel.Timed(jax.jit(lambda x: 2 * x))
+    double = Timed(jax.jit(lambda x: 2 * x))
     for size in (3, 3, 4, 3, 4):
         np.testing.assert_array_equal(double(np.ones(size, np.float32)), np.full(size, 2.0))
     assert double.compiles == 2 and double.compile_seconds > 0

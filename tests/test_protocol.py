@@ -9,12 +9,21 @@ import pytest
 import tiny
 from tiny import DAYS, ROWS
 
-from diet_jax import agreement, full, parallel, protocol
-from diet_jax import candidates as cd
-from diet_jax import evaluate as ev
-from diet_jax import training as tr
+from diet_jax.base.errors import UserError
 from diet_jax.data.stream import open_stream
-from diet_jax.errors import UserError
+from diet_jax.device.programs import PROGRAMS_KEPT
+from diet_jax.models import candidates
+from diet_jax.stats import ranking
+from diet_jax.stats.retention import retention
+from diet_jax.study import cheap_passes, protocol
+from diet_jax.study.cheap_passes import cheap_reading
+from diet_jax.study.distillations import ONE_SHOT, Distillation, TrainingSet, distillations, memory_of_stage
+from diet_jax.training.batches import shard_block
+from diet_jax.training.passes import StreamState, init_stream
+from diet_jax.trials import full_pass, students
+from diet_jax.trials.log import EvaluationLog, read_blocks
+from diet_jax.trials.rows import padded
+from diet_jax.trials.students import compiled_grid
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -35,17 +44,17 @@ def runs(distilled, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def log(runs) -> cd.Log:
-    return cd.read_log(runs[0].stream, 64, runs[0].slots)
+def log(runs) -> EvaluationLog:
+    return read_blocks(runs[0].stream, 64, runs[0].slots)
 
 
 @pytest.fixture(scope='module')
 def sides(runs, log):
-    return ev.distillations(runs, [1, T], log)
+    return distillations(runs, [1, T], log)
 
 
 def candidate(model='fm', **options):
-    return cd.candidate({'model': model, **options}, 4, ['user', 'item', 'tab', 'price', 'hour'])
+    return candidates.candidate({'model': model, **options}, 4, ['user', 'item', 'tab', 'price', 'hour'])
 
 
 # What a memory must be.
@@ -55,11 +64,11 @@ def test_a_memory_that_has_seen_the_tuning_block_is_refused(runs):
     for t, seen in ((1, 'history/00002'), (T, 'history/00003'), (T, 'memory'), (T, 'history/00001')):
         folder = runs[0].workdir / seen
         with pytest.raises(UserError) as error:
-            protocol.memory_of_stage(folder, t, runs[0].stream)
+            memory_of_stage(folder, t, runs[0].stream)
         last = {'1': DAYS[0], '2': DAYS[1], '3': DAYS[2], 'y': DAYS[3]}[seen[-1]]
         assert f'{folder} has seen block {last}, the protocol of stage {t} allows {DAYS[t - 1]}' in str(error.value)
         assert '\n' not in str(error.value)
-    assert protocol.memory_of_stage(runs[0].workdir / 'history' / '00002', T, runs[0].stream).manifest['stage'] == T
+    assert memory_of_stage(runs[0].workdir / 'history' / '00002', T, runs[0].stream).manifest['stage'] == T
 
 
 def test_a_memory_of_another_log_or_of_another_config_is_refused(runs, log, tmp_path):
@@ -71,13 +80,13 @@ def test_a_memory_of_another_log_or_of_another_config_is_refused(runs, log, tmp_
         return open_stream(data, tmp_path, lambda line: None)
 
     with pytest.raises(UserError, match='has the fields user, item, tab, price, hour, the log has user, tab, price'):
-        protocol.memory_of_stage(folder, T, opened(lambda data: data.update(fields=('user', 'tab'))))
+        memory_of_stage(folder, T, opened(lambda data: data.update(fields=('user', 'tab'))))
     with pytest.raises(UserError, match=f'has seen 640 rows up to block {DAYS[1]}, the log has 600: distill this log'):
-        protocol.memory_of_stage(folder, T, opened(lambda data: data.simulated.update(rows_per_block=300)))
-    artifact, config = protocol.memory_of_stage(folder, T, runs[0].stream), tiny.get_config()
+        memory_of_stage(folder, T, opened(lambda data: data.simulated.update(rows_per_block=300)))
+    artifact, config = memory_of_stage(folder, T, runs[0].stream), tiny.get_config()
     config.codebook.codes = 6
     with pytest.raises(UserError, match='stage 2 .seed 0. has up to 12 codes a field and codebook.codes is 6:'):
-        protocol.Distillation(config, runs[0].reference, {T: artifact}, runs[0].stream, log, 64)
+        Distillation(config, runs[0].reference, {T: artifact}, runs[0].stream, log, 64)
 
 
 # Rows.
@@ -100,25 +109,25 @@ def test_a_row_of_the_memory_is_encoded_as_the_log_is(sides, log):
 def test_a_long_study_does_not_keep_the_programs_of_candidates_long_done():
     """A process may hold 65,530 memory maps on Linux, a compiled program takes hundreds; a study has hundreds."""
     for functions in (
-        lambda model: cd._functions(model, 128, 16, (1,), 0.0, False),
-        lambda model: full.functions(model, 0.0),
+        lambda model: compiled_grid(model, 128, 16, (1,), 0.0, False),
+        lambda model: full_pass.compiled_pass(model, 0.0),
     ):
         first = weakref.ref(functions(candidate(dim=2).model)[0])
         assert functions(candidate(dim=2).model)[0] is first()
-        for dim in range(3, 3 + tr.PROGRAMS_KEPT):
+        for dim in range(3, 3 + PROGRAMS_KEPT):
             functions(candidate(dim=dim).model)
         gc.collect()
         assert first() is None
 
 
 def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillations(sides, log, monkeypatch):
-    used, functions = [], cd._functions
-    monkeypatch.setattr(cd, '_functions', lambda *args: used.append(functions(*args)) or used[-1])
+    used, functions = [], compiled_grid
+    monkeypatch.setattr(students, 'compiled_grid', lambda *args: used.append(functions(*args)) or used[-1])
     fm, grid = candidate(dim=3), protocol.Grid((1, 2), (3e-3, 1e-2), 16, (0, 1), 1, 0.0)
     rows = [[side.memory(T, view) for side in sides] for view in ('soft', 'mean')]
     rows += [[side.rival(f'{name}_rows_our_labels', T) for side in sides] for name in ('random', 'recent', 'el2n')]
     rows += [[side.memory(1) for side in sides]]
-    scores = [protocol.row_side(fm, log, each, T, grid).scores['auc'] for each in rows]
+    scores = [protocol.row_reading(fm, log, each, T, grid).scores['auc'] for each in rows]
     train, predict = used[0]
     assert len(used) == 2 * len(rows) and all(functions == used[0] for functions in used)
     assert train.compiles == 1 and predict._cache_size() == 1
@@ -126,7 +135,7 @@ def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillati
 
 
 def test_a_memory_distilled_afresh_has_as_many_rows_and_a_codebook_of_its_own(sides, log):
-    first = sides[0].rival(protocol.AFRESH, T)
+    first = sides[0].rival(ONE_SHOT, T)
     n, memory = int(first.data.rows), sides[0].memory(T)
     assert n == sides[0].size(T) and first.num_codes == memory.num_codes
     target = first.data.target[:n]
@@ -160,26 +169,26 @@ def numbered(log):
 @pytest.fixture
 def laid(monkeypatch):
     """[(row numbers, labels, steps)] of every pass, as it is laid out."""
-    seen, shard = [], parallel.shard_block
+    seen, shard = [], shard_block
 
-    def noted(ids, label, held, devices, batch, steps):
+    def noted(ids, label, held, *, devices, batch, steps):
         seen.append((ids[:, 0].copy(), label.copy(), steps))
-        return shard(ids, label, held, devices, batch, steps)
+        return shard(ids, label, held, devices=devices, batch=batch, steps=steps)
 
-    monkeypatch.setattr(protocol.parallel, 'shard_block', noted)
+    monkeypatch.setattr(cheap_passes, 'shard_block', noted)
     return seen
 
 
 def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_time_order(numbered, laid):
     visits, total, label = (40, 100, 5000), T * ROWS, np.concatenate(numbered.labels[:T])
     lr = candidate('lr')
-    before = full.functions(lr.model, 0.0)[0].compiles
-    protocol.visit_side('early_stop', lr, numbered, T, visits, section(), 1, 2)
+    before = full_pass.compiled_pass(lr.model, 0.0)[0].compiles
+    cheap_reading('early_stop', lr, numbered, T, visits=visits, section=section(), seeds=1, replicates=2)
     assert len(laid) == 3 * 2  # every number of visits, every replicate; learning rates and seeds share the rows
     for (rows, _, _), n in zip(laid, [40, 100, total] * 2):
         np.testing.assert_array_equal(rows, np.arange(n))
     early = len(laid)
-    protocol.visit_side('subsample', lr, numbered, T, visits, section(), 1, 2)
+    cheap_reading('subsample', lr, numbered, T, visits=visits, section=section(), seeds=1, replicates=2)
     for (rows, _, _), n in zip(laid[early:], [40, 100, total] * 2):
         assert len(rows) == n and (np.diff(rows) > 0).all() and 0 <= rows[0] and rows[-1] < total
         assert n == total or (rows[0] < ROWS / 4 and rows[-1] > total - ROWS / 4), 'the first block to the last'
@@ -187,7 +196,7 @@ def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_ti
     for rows, labels, steps in laid:
         np.testing.assert_array_equal(labels, label[rows])
         assert steps == total // 16, 'one shape for all, so compiled once'
-    assert full.functions(lr.model, 0.0)[0].compiles <= before + 1
+    assert full_pass.compiled_pass(lr.model, 0.0)[0].compiles <= before + 1
 
 
 def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, laid, monkeypatch):
@@ -197,10 +206,10 @@ def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, 
         def __call__(self, state, *_):
             return state
 
-    monkeypatch.setattr(full, 'functions', lambda *_: (Step(), lambda params, ids: np.zeros(len(ids))))
-    monkeypatch.setattr(tr, 'init_stream', lambda *_: tr.StreamState({}, *[None] * 5))
+    monkeypatch.setattr(full_pass, 'compiled_pass', lambda *_: (Step(), lambda params, ids: np.zeros(len(ids))))
+    monkeypatch.setattr(cheap_passes, 'init_stream', lambda *_: StreamState({}, *[None] * 5))
     draws, n = 150, 64
-    protocol.visit_side('subsample', candidate('lr'), numbered, T, [n], section(), 1, draws)
+    cheap_reading('subsample', candidate('lr'), numbered, T, visits=[n], section=section(), seeds=1, replicates=draws)
     counts = np.bincount(np.concatenate([rows for rows, _, _ in laid]), minlength=T * ROWS)
     p = n / (T * ROWS)
     assert len(counts) == T * ROWS and abs(counts - draws * p).max() < 5.5 * np.sqrt(draws * p * (1 - p))
@@ -208,7 +217,9 @@ def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, 
 
 
 def test_the_cost_of_visits_is_their_number(log):
-    side = protocol.visit_side('subsample', candidate('lr'), log, T, [32, 64, 5000], section(), 2, 2)
+    side = cheap_reading(
+        'subsample', candidate('lr'), log, T, visits=[32, 64, 5000], section=section(), seeds=2, replicates=2
+    )
     points = side.scores['frontier']
     assert [p['row_visits'] for p in points] == [32, 64, T * ROWS]
     assert [p['cost_ratio'] for p in points] == [20.0, 10.0, 1.0]
@@ -220,35 +231,37 @@ def test_the_cost_of_visits_is_their_number(log):
 
 def test_the_cost_of_rows_is_their_number_times_the_epochs(sides, log):
     grid, rows = protocol.Grid((1, 2, 5), (3e-3, 1e-2), 16, (0, 1), 1, 0.0), [side.memory(T) for side in sides]
-    side = protocol.row_side(candidate(), log, rows, T, grid, frontier=True)
+    side = protocol.row_reading(candidate(), log, rows, T, grid, frontier=True)
     points, n = side.scores['frontier'], sides[0].size(T)
     assert n == 32 and [p['chosen']['epochs'] for p in points] == [1, 2, 5]
     assert [p['row_visits'] for p in points] == [n, 2 * n, 5 * n]
     assert [p['cost_ratio'] for p in points] == [T * ROWS / n, T * ROWS / (2 * n), T * ROWS / (5 * n)]
     best = max(points, key=lambda p: p['chosen']['tuning_auc'])
     assert side.chosen == best['chosen'] and all(side.scores[k] == best[k] for k in best if k != 'chosen')
-    alone = protocol.row_side(candidate(), log, rows, T, grid)
+    alone = protocol.row_reading(candidate(), log, rows, T, grid)
     assert 'frontier' not in alone.scores and alone.chosen == side.chosen and alone.scores['auc'] == side.scores['auc']
     np.testing.assert_array_equal(side.predict(T + 1), side.logits[0])
 
 
 def test_students_on_ids_stand_beside_those_on_codes_and_cost_what_they_cost(sides, log):
     grid, rows = protocol.Grid((1, 2), (3e-3, 1e-2), 16, (0, 1), 3, 0.25), [side.memory(T) for side in sides]
-    codes = protocol.row_side(candidate(), log, rows, T, grid._replace(by_ids=0.0), frontier=True)
-    both = protocol.row_side(candidate(), log, rows, T, grid, frontier=True)
+    codes = protocol.row_reading(candidate(), log, rows, T, grid._replace(by_ids=0.0), frontier=True)
+    both = protocol.row_reading(candidate(), log, rows, T, grid, frontier=True)
     n, ids = sides[0].size(T), grid._replace(epochs=(3,), by_ids=0.0)
-    alone = protocol.row_side(candidate(), log, [each.by_ids for each in rows], T, ids)
+    alone = protocol.row_reading(candidate(), log, [each.by_ids for each in rows], T, ids)
     assert 'by_ids' not in codes.scores and both.scores['auc'] == codes.scores['auc']
     assert both.scores['by_ids']['auc'] == alone.scores['auc'] and both.chosen['by_ids'] == alone.chosen
     np.testing.assert_array_equal(both.logits, codes.logits)
     assert [p['row_visits'] for p in both.scores['frontier']] == [4 * n, 5 * n]
     assert both.scores['cost_ratio'] == T * ROWS / both.scores['row_visits']
-    mixed = agreement.reading(both.scores)
+    mixed = ranking.ordering(both.scores)
     np.testing.assert_allclose(
         mixed, 0.75 * np.array(codes.scores['auc']) + 0.25 * np.array(alone.scores['auc']), atol=1e-12
     )
-    assert agreement.reading(codes.scores) == codes.scores['auc']
-    own = protocol.row_side(candidate(), log, [side.rival('random_rows', T) for side in sides], T, grid, frontier=True)
+    assert ranking.ordering(codes.scores) == codes.scores['auc']
+    own = protocol.row_reading(
+        candidate(), log, [side.rival('random_rows', T) for side in sides], T, grid, frontier=True
+    )
     assert [p['row_visits'] for p in own.scores['frontier']] == [4 * n, 5 * n], 'as much as both, at the same rows'
 
 
@@ -257,8 +270,10 @@ def test_nothing_is_chosen_on_the_scored_block(sides, log):
     turned = log._replace(labels=[1 - y if t == T + 1 else y for t, y in enumerate(log.labels)])
     grid, fm = protocol.Grid((1, 2, 5), (3e-3, 1e-2), 16, (0, 1), 1, 0.2), candidate()
     for side in (
-        lambda log: protocol.row_side(fm, log, [s.memory(T) for s in sides], T, grid, frontier=True),
-        lambda log: protocol.visit_side('early_stop', candidate('lr'), log, T, [32, 64], section(), 2, 2),
+        lambda log: protocol.row_reading(fm, log, [s.memory(T) for s in sides], T, grid, frontier=True),
+        lambda log: cheap_reading(
+            'early_stop', candidate('lr'), log, T, visits=[32, 64], section=section(), seeds=2, replicates=2
+        ),
     ):
         for a, b in zip(*(side(each).scores['frontier'] for each in (log, turned))):
             assert a['chosen'] == b['chosen']
@@ -283,14 +298,14 @@ def planted():
     return (2 * FIELDS + VALUES * np.arange(FIELDS) + place).astype(np.int32), label
 
 
-def planted_log(ids, label) -> cd.Log:
+def planted_log(ids, label) -> EvaluationLog:
     steps, batches = -(-PER_BLOCK // 64), []
     ids, label = ids.reshape(4, PER_BLOCK, -1), label.reshape(4, PER_BLOCK)
     for t in range(4):
-        whole = parallel.shard_block(ids[t], label[t], np.zeros(PER_BLOCK, bool), 1, 64, steps)
+        whole = shard_block(ids[t], label[t], np.zeros(PER_BLOCK, bool), devices=1, batch=64, steps=steps)
         batches.append(jax.tree.map(lambda x: x[0], whole))
     group = np.zeros(PER_BLOCK, np.int32)
-    return cd.Log(
+    return EvaluationLog(
         DAYS, tuple(len(x) for x in label), batches, list(label), [group] * 4, [128] * 4, FIELDS, 128, 'planted'
     )
 
@@ -309,9 +324,9 @@ def pool():
     linear models of 1 to 9 fields, then one that sees the interaction."""
     ids, label = planted()
     log, total = planted_log(ids, label), T * PER_BLOCK
-    linear, strong = cd.candidate('lr', 4, ()), cd.candidate({'model': 'fm', 'init_std': 0.1}, 4, ())
-    step, predict = full.functions(strong.model, 0.0)
-    state = tr.init_stream(strong.model, jax.random.key(9), 128, FIELDS)
+    linear, strong = candidates.candidate('lr', 4, ()), candidates.candidate({'model': 'fm', 'init_std': 0.1}, 4, ())
+    step, predict = full_pass.compiled_pass(strong.model, 0.0)
+    state = init_stream(strong.model, jax.random.key(9), 128, FIELDS)
     for block in range(T):
         state = step(state, log.batches[block], np.float32(3e-2), jax.random.key(block))
     teacher = lambda rows: np.asarray(predict(state.params, rows))  # noqa: E731
@@ -320,7 +335,7 @@ def pool():
     soft, grid, out = 1 / (1 + np.exp(-teacher(ids[pick]))), protocol.Grid((8,), (1e-2, 3e-2), 32, (0, 1), 1, 0.0), []
     for model, k in [(linear, k) for k in range(1, FIELDS + 1)] + [(strong, FIELDS)]:
         seen = planted_log(only(ids, k), label)
-        passes = full.passes(model, seen, STRONG_LRS, 2, [T])
+        passes = full_pass.passes(model, seen, STRONG_LRS, seeds=2, boundaries=[T])
 
         def honest(rows, k=k):
             return only(rows, k)
@@ -331,19 +346,19 @@ def pool():
             codes[:, 0] = 72 + np.searchsorted(edges, teacher(rows))
             return codes
 
-        sides = [protocol.full_side(passes, STRONG_LRS, seen, T).scores['auc']]
+        sides = [protocol.full_reading(passes, STRONG_LRS, seen, T).scores['auc']]
         for encode in (honest, leaking):
-            rows = protocol.Rows(cd.padded(encode(ids[pick]), soft, np.ones(600), 640), 128, encode)
-            sides.append(protocol.row_side(model, log, [rows], T, grid).scores['auc'])
+            rows = TrainingSet(padded(encode(ids[pick]), soft, np.ones(600), 640), 128, encode)
+            sides.append(protocol.row_reading(model, log, [rows], T, grid).scores['auc'])
         out.append(sides)
     return [list(scores) for scores in zip(*out)]
 
 
 def test_a_pool_whose_order_is_known_is_ranked_so(pool):
     full_auc, honest, _ = pool
-    assert (np.diff(np.mean(full_auc, 1)) > 0).all() and len(agreement.significant_pairs(full_auc)) >= 40
-    assert agreement.tau_sig(full_auc, honest).value > 0.9
-    figures = agreement.figures(full_auc, honest)
+    assert (np.diff(np.mean(full_auc, 1)) > 0).all() and len(ranking.significant_pairs(full_auc)) >= 40
+    assert ranking.tau_sig(full_auc, honest).value > 0.9
+    figures = ranking.figures(full_auc, honest)
     assert figures['spearman'] > 0.95 and figures['regret'] == 0 and figures['top3_hit'] == 1
 
 
@@ -353,10 +368,10 @@ def test_a_memory_that_gives_the_teacher_away_retains_all_and_ranks_nothing(pool
     gap = lambda auc: auc[-1] - auc[-2]  # noqa: E731  (strong minus linear, both with all fields)
     assert gap(full_auc) > 0.05 and gap(honest) > 0.5 * gap(full_auc)
     assert abs(gap(leaking)) < 0.2 * gap(full_auc), 'flattened: what tells it from a good memory'
-    retained = agreement.retention(np.array(full_auc), np.array(leaking))
+    retained = retention(np.array(full_auc), np.array(leaking))
     assert retained.min() > 0.95 and retained[-1] == pytest.approx(1, abs=0.03)
     assert np.ptp(leaking) < 0.1 * np.ptp(full_auc)
-    assert agreement.tau_sig(pool[0], pool[2]).value < 0.3
+    assert ranking.tau_sig(pool[0], pool[2]).value < 0.3
 
 
 def test_scores_of_the_teacher_and_seed_noise_rank_nothing():
@@ -366,6 +381,6 @@ def test_scores_of_the_teacher_and_seed_noise_rank_nothing():
     taus = []
     for _ in range(40):
         memory = 0.75 + rng.normal(0, 3e-4, (28, 3, 3))
-        taus.append(agreement.tau_sig(full_auc, memory).value)
+        taus.append(ranking.tau_sig(full_auc, memory).value)
     assert abs(np.mean(taus)) < 0.08 and max(np.abs(taus)) < 0.5
-    assert agreement.figures(full_auc, memory)['retention_min'].min() > 0.99
+    assert ranking.figures(full_auc, memory)['retention_min'].min() > 0.99

@@ -9,8 +9,10 @@ import statistics
 
 import pytest
 
-from diet_jax import disk, report, scores
-from diet_jax.errors import UserError
+from diet_jax import report
+from diet_jax.base.atomic import read_json
+from diet_jax.base.errors import UserError
+from diet_jax.stats import scores
 
 COMMAND = 'python scripts/distill.py --config=configs/kuairand.py --workdir=runs/x'
 CANDIDATES = ('lr', 'fm', 'deepfm', 'dcnv2')
@@ -224,7 +226,7 @@ def test_gap_between_lr_and_deepfm(tmp_path):
 
 def test_text_tables_agree_with_the_raw_scores(tmp_path):
     evaluate = _workdir(tmp_path / 'x')
-    text = report.summary_table(evaluate, disk.read_json(tmp_path / 'x' / 'overhead.json'))
+    text = report.summary_table(evaluate, read_json(tmp_path / 'x' / 'overhead.json'))
     for candidate in evaluate['stages'][-1]['candidates']:
         line = next(row for row in text.splitlines() if re.match(rf'\W*{candidate["name"]} ', row))
         assert f'{_mean(candidate["full"]["auc"]):.4f} ±' in line
@@ -330,5 +332,5 @@ def test_runs_are_distillations_where_there_are_several():
 
 
 def test_retention_of_a_useless_full_model_is_not_a_number():
-    assert scores.retention(0.6, 0.75) == pytest.approx(0.4)
-    assert scores.retention(0.6, 0.5) != scores.retention(0.6, 0.5)
+    assert scores._retention(0.6, 0.75) == pytest.approx(0.4)
+    assert scores._retention(0.6, 0.5) != scores._retention(0.6, 0.5)

@@ -12,9 +12,13 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from diet_jax import agreement, answers, report
-from diet_jax.errors import UserError
+from diet_jax import report
+from diet_jax.base.errors import UserError
 from diet_jax.report import trends
+from diet_jax.stats import ranking
+from diet_jax.stats.judgement import judged
+from diet_jax.stats.resampling import paired_differences
+from diet_jax.stats.summaries import summary
 
 COMMAND = 'python scripts/trends.py --config=configs/trends/kuairand.py --workdir=runs/x'
 NAMES = (
@@ -65,8 +69,8 @@ def pool(candidates=28, rivals=tuple(RIVALS), distillations=3, full_seeds=6, res
         sets |= {'confirmation': list(NAMES[16:candidates]), 'all': list(NAMES[:candidates])}
     summary = {
         of: {
-            metric: agreement.summary([e for e in entries if e['name'] in members], metric, resamples)
-            for metric in agreement.METRICS
+            metric: summary([e for e in entries if e['name'] in members], metric, resamples)
+            for metric in ranking.METRICS
         }
         for of, members in sets.items()
     }
@@ -155,7 +159,7 @@ def test_tables_say_what_the_summary_says(result, markup):
         for name, table in zip(sets, found, strict=True):
             # Not what the file says: the figures of the raw scores, again.
             members = [c for c in result['candidates'] if c['name'] in result['pool']['sets'][name]]
-            again = agreement.summary(members, resamples=2)
+            again = summary(members, resamples=2)
             sides = {'memory': again['memory'], **again['rivals']}
             for kind, side in sides.items():
                 cells = table[trends.named(kind)]
@@ -184,7 +188,7 @@ def test_differences_are_paired_and_corrected(result):
         for at, figure in ((0, 'tau_sig'), (3, 'retention_mean')):
             values = {kind: side[figure]['replicates'] for kind, side in summary['rivals'].items()}
             ours = np.array(summary['memory'][figure]['replicates'])
-            p = agreement.paired_differences(ours, values)
+            p = paired_differences(ours, values)
             for row in p:
                 d = ours - values[row['rival']]
                 cells = table[trends.named(row['rival'])]
@@ -223,7 +227,7 @@ def test_the_memory_at_each_number_of_epochs_is_of_the_raw_scores(result):
         full = [c['full']['auc'] for c in chosen]
         auc = {c['name']: np.mean(c['full']['auc']) for c in chosen}
         for k, point in enumerate(chosen[0]['memory']['frontier']):
-            each = agreement.figures(full, [c['memory']['frontier'][k]['auc'] for c in chosen])
+            each = ranking.figures(full, [c['memory']['frontier'][k]['auc'] for c in chosen])
             cells = table[str(point['chosen']['epochs'])]
             for cell, figure in zip(cells, ('retention_mean', 'retention_min', 'tau_sig')):
                 x = each[figure]
@@ -237,7 +241,7 @@ def test_the_frontier_is_of_the_raw_scores(result):
     """First what was chosen, then every number of epochs; here the choice is the last of them, 20."""
     candidates = result['candidates']
     found = trends._readings(candidates, 'memory')
-    again = agreement.summary(candidates, resamples=2)['memory']
+    again = summary(candidates, resamples=2)['memory']
     for figure in ('retention_mean', 'tau_sig'):
         assert found[figure].shape == (3, 3)
         assert found[figure][0] == pytest.approx([5.0, again[figure]['mean'], again[figure]['sd']])
@@ -270,7 +274,7 @@ def answered(result, kinds=('memory', 'early_stop')):
         chosen = [result['candidates'][i] for i in keep]
         level = {c['name']: np.mean(c['full']['auc']) for c in chosen}
         known = {twin: {'auc': [level[twin]] * 3} for twin in ('lr', 'fm', 'mlp') if twin in level}
-        told = answers.judged(chosen, known, {kind: logits[keep][:, None].repeat(3, 1) for kind in kinds})
+        told = judged(chosen, known, {kind: logits[keep][:, None].repeat(3, 1) for kind in kinds})
         result['summary'][of]['answer'] = json.loads(json.dumps(told))
     return result
 
@@ -356,7 +360,7 @@ def test_rivals_and_frontiers_may_be_missing(tmp_path):
     some = pool(candidates=9, rivals=('static', 'random_rows'))
     for c in some['candidates'][:4]:
         del c['rivals']['static'], c['rivals']['random_rows']['frontier']
-    summary = {metric: agreement.summary(some['candidates'], metric, 5) for metric in agreement.METRICS}
+    summary = {metric: summary(some['candidates'], metric, 5) for metric in ranking.METRICS}
     some['summary'] = {'development': json.loads(json.dumps(summary))}
     text = report.trends_table(some)
     assert '\nstatic: undefined: scores of 5 of 9 candidates\n' in text

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from core import CAPACITY, DEEP, FIELDS, OWNER, SLOTS, clicks, tiny_model
 
-from diet_jax import rivals
-from diet_jax import training as tr
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
+from diet_jax.study import rivals
+from diet_jax.training.losses import row_losses
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -116,7 +116,7 @@ def test_grand_is_the_norm_of_the_rows_own_gradient(seen):
     @jax.jit
     def dense(ids, label):
         """The gradient over the whole table."""
-        grads = jax.grad(lambda p: tr.row_losses(DEEP.apply(p, ids[None]), label[None])[0])(seen.params)
+        grads = jax.grad(lambda p: row_losses(DEEP.apply(p, ids[None]), label[None])[0])(seen.params)
         return sum(jnp.sum(g**2) for g in jax.tree.leaves(grads)) ** 0.5
 
     expected = np.array([dense(*row) for row in zip(seen.ids, seen.label)])
@@ -219,7 +219,7 @@ def test_gradient_distance_is_the_sum_of_cosine_distances(planted):
     params = params_of(DEEP, 5)
     few = rows[:5]
 
-    mean = lambda p, ids, label: jnp.mean(tr.row_losses(DEEP.apply(p, ids), label))  # noqa: E731
+    mean = lambda p, ids, label: jnp.mean(row_losses(DEEP.apply(p, ids), label))  # noqa: E731
     dense = jax.jit(jax.grad(mean))
 
     def gradient(ids, label):

@@ -78,7 +78,7 @@ def test_the_main_job(environment, tmp_path):
 FORKS = """
 import json, os, runpy, sys, warnings
 warnings.simplefilter('ignore')
-import diet_jax.cli, diet_jax.evaluate, diet_jax.overhead, diet_jax.report, diet_jax.stream
+import diet_jax.commands.doors
 results = []
 for argv in json.load(sys.stdin):
     out, err = os.memfd_create('out'), os.memfd_create('err')

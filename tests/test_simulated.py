@@ -5,13 +5,13 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from diet_jax.data import open_stream
-from diet_jax.data.generated import ROWS, GeneratedStream
+from diet_jax.base.errors import UserError
+from diet_jax.config.data import Simulated, check_data, simulated_data
+from diet_jax.data import generated
 from diet_jax.data.simulated import simulate_block
-from diet_jax.errors import UserError
-from diet_jax.schema import Simulated, check_data, simulated_data
+from diet_jax.data.stream import open_stream
 
-SMALL = Simulated(rows_per_block=3000, users=300, items=200)
+SMALL = Simulated(**simulated_data(rows_per_block=3000, users=300, items=200).simulated)
 
 
 def test_a_block_depends_on_seed_and_index_alone():
@@ -56,7 +56,7 @@ def test_what_holds_on_weekends_comes_back_next_weekend_and_not_in_between():
 
 def test_stream_carries_the_truth_beside_the_features(tmp_path):
     data = simulated_data(blocks=8, rows_per_block=500, users=50, items=40)
-    stream = open_stream(data, tmp_path, log=lambda line: None)
+    stream = open_stream(data, tmp_path, emit=lambda line: None)
     assert [block.key for block in stream.blocks][:2] == ['2024-01-01', '2024-01-02']
     assert 'bayes_logit' not in [field.name for field in stream.fields]
     weekday = [field.name for field in stream.fields].index('weekday')
@@ -70,11 +70,11 @@ def test_stream_carries_the_truth_beside_the_features(tmp_path):
 
 def test_a_longer_stream_appends_to_a_shorter_one(tmp_path):
     small = dict(rows_per_block=300, users=50, items=40)
-    short = open_stream(simulated_data(blocks=2, **small), tmp_path / 'a', log=lambda line: None)
-    grown = open_stream(simulated_data(blocks=4, **small), tmp_path / 'a', log=lambda line: None)
-    whole = open_stream(simulated_data(blocks=4, **small), tmp_path / 'b', log=lambda line: None)
+    short = open_stream(simulated_data(blocks=2, **small), tmp_path / 'a', emit=lambda line: None)
+    grown = open_stream(simulated_data(blocks=4, **small), tmp_path / 'a', emit=lambda line: None)
+    whole = open_stream(simulated_data(blocks=4, **small), tmp_path / 'b', emit=lambda line: None)
     assert short.folder == grown.folder and len(grown.blocks) == 4
-    assert len(open_stream(simulated_data(blocks=2, **small), tmp_path / 'a', log=lambda line: None).blocks) == 2
+    assert len(open_stream(simulated_data(blocks=2, **small), tmp_path / 'a', emit=lambda line: None).blocks) == 2
     for t in range(4):
         assert open(grown.blocks[t].path, 'rb').read() == open(whole.blocks[t].path, 'rb').read()
 
@@ -90,7 +90,7 @@ def test_unknown_parameters_and_fields_are_named(tmp_path):
 
 def test_a_stream_made_when_read_holds_what_the_stored_one_does(tmp_path):
     data = simulated_data(blocks=3, rows_per_block=400, users=50, items=40)
-    stored, made = open_stream(data, tmp_path, log=lambda line: None), GeneratedStream(check_data(data))
+    stored, made = open_stream(data, tmp_path, emit=lambda line: None), generated.GeneratedStream(check_data(data))
     assert made.fields == stored.fields and made.label == stored.label and made.group_field == stored.group_field
     assert [b.key for b in made.blocks] == [b.key for b in stored.blocks]
     for t in (2, 0):  # in any order: a block needs none before it
@@ -107,11 +107,11 @@ def test_a_stream_made_when_read_holds_what_the_stored_one_does(tmp_path):
 
 
 def test_a_stream_made_when_read_leaves_no_file_and_its_slots_never_move(tmp_path):
-    small = dict(rows_per_block=ROWS, users=50, items=40)
+    small = dict(rows_per_block=generated.ROWS, users=50, items=40)
     workdir = tmp_path / 'run'
-    stream = open_stream(simulated_data(blocks=2, **small), workdir, log=lambda line: None)
-    assert isinstance(stream, GeneratedStream) and workdir.is_dir() and not list(workdir.iterdir())
-    longer = GeneratedStream(check_data(simulated_data(blocks=30, **small)))
+    stream = open_stream(simulated_data(blocks=2, **small), workdir, emit=lambda line: None)
+    assert isinstance(stream, generated.GeneratedStream) and workdir.is_dir() and not list(workdir.iterdir())
+    longer = generated.GeneratedStream(check_data(simulated_data(blocks=30, **small)))
     assert [b.num_slots for b in longer.blocks[:2]] == [b.num_slots for b in stream.blocks]
     np.testing.assert_array_equal(longer.load(1).ids, stream.load(1).ids)
     with pytest.raises(UserError, match='price'):

@@ -16,7 +16,6 @@ from core import (
     REFERENCE,
     STEPS,
     STUDENTS,
-    TWINS,
     assert_near,
     assert_same,
     clicks,
@@ -26,14 +25,28 @@ from core import (
     run_days,
     runner,
     tiny_config,
+    tiny_model,
+    tiny_spec,
+    work,
 )
 from sklearn.metrics import roc_auc_score
 
-from diet_jax import codebook as cb
-from diet_jax import memory as mem
-from diet_jax import models, parallel, stage
-from diet_jax import training as tr
-from diet_jax.tiling import Tiling
+from diet_jax import models
+from diet_jax.device import tiling as device_tiling
+from diet_jax.device.collectives import AXIS
+from diet_jax.device.tiling import Tiling
+from diet_jax.distillation import address, codebook, parallel
+from diet_jax.distillation.check import do_no_harm
+from diet_jax.distillation.influence import score_influence
+from diet_jax.distillation.memory import Memory, init_memory, student_data
+from diet_jax.distillation.refine import refine
+from diet_jax.distillation.stage import init_state, make_stage_update
+from diet_jax.distillation.state import Rows
+from diet_jax.training import passes
+from diet_jax.training.batches import Batches, unshard
+from diet_jax.training.losses import row_losses
+from diet_jax.training.passes import init_stream, stream_pass
+from diet_jax.training.students import init_student, student_epochs
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -91,7 +104,7 @@ def test_the_same_state_and_block_give_the_same_bits(history):
 
 
 def test_logits_are_those_before_training_and_the_loss_is_theirs(history):
-    replay = jax.jit(lambda state, block: tr.stream_pass(REFERENCE, state, block, 0.02))
+    replay = jax.jit(lambda state, block: stream_pass(REFERENCE, state, block, 0.02))
     for day in (0, 3):
         before, metrics, after, rows = history[day]
         block = jax.tree.map(lambda x: x[0], daily(day)[0])
@@ -99,7 +112,7 @@ def test_logits_are_those_before_training_and_the_loss_is_theirs(history):
         assert_near(state, after.reference, 1e-5)
         assert_near(logits, metrics.logits[0, ..., 0], 1e-5)
         assert_near(REFERENCE.apply(before.reference.params, block.ids[0]), metrics.logits[0, 0, :, 0], 1e-5)
-        flat, label = parallel.unshard(metrics.logits[..., 0], rows), parallel.unshard(daily(day)[0].label, rows)
+        flat, label = unshard(metrics.logits[..., 0], rows), unshard(daily(day)[0].label, rows)
         loss = np.mean(np.logaddexp(0, flat) - label * flat)
         np.testing.assert_allclose(metrics.train_loss, loss, rtol=1e-5)
     assert after.reference.step == sum(-(-rows // 32) for *_, rows in history[:4])
@@ -151,23 +164,23 @@ def test_how_much_padding_there_is_changes_nothing(history):
 
 def as_rows(ids, label, held=None):
     held = np.zeros(len(label), bool) if held is None else held
-    return stage.Rows(*map(jnp.asarray, (ids, label, np.ones(len(label), np.float32), held)))
+    return Rows(*map(jnp.asarray, (ids, label, np.ones(len(label), np.float32), held)))
 
 
 def after_batches(model, steps):
     """A reference model after so many batches of 32 rows with the planted clicks."""
     ids, label, _ = clicks(32 * steps, seed=9)
     lay = lambda x: jnp.asarray(x).reshape(steps, 32, *x.shape[1:])  # noqa: E731
-    batches = tr.Batches(lay(ids), lay(label), jnp.ones((steps, 32)), jnp.zeros((steps, 32), bool), jnp.int32(steps))
-    state = tr.init_stream(model, jax.random.key(0), CAPACITY, FIELDS)
-    return jax.jit(lambda s, b: tr.stream_pass(model, s, b, 0.02))(state, batches)[0], ids
+    batches = Batches(lay(ids), lay(label), jnp.ones((steps, 32)), jnp.zeros((steps, 32), bool), jnp.int32(steps))
+    state = init_stream(model, jax.random.key(0), CAPACITY, FIELDS)
+    return jax.jit(lambda s, b: stream_pass(model, s, b, 0.02))(state, batches)[0], ids
 
 
 @pytest.fixture(scope='module')
 def trained(quick_compilation):
     """A reference model that has learned the planted clicks, and the codebook of its embeddings."""
     state, ids = after_batches(REFERENCE, 100)
-    book, _ = jax.jit(cb.extend)(empty_book(), state.params['table'], ids, np.ones(len(ids), np.float32))
+    book, _ = jax.jit(codebook.extend)(empty_book(), state.params['table'], ids, np.ones(len(ids), np.float32))
     return state, book
 
 
@@ -176,8 +189,14 @@ def score(quick_compilation):
     """Influence on a reference model that is still learning: at its optimum the query gradient is all noise."""
     config, (state, _) = tiny_config(), after_batches(DEEP, 10)
     config.addressing.query_rows = 1024
-    function = jax.jit(functools.partial(stage.score_influence, config, DEEP))
-    return lambda memory, rows: jax.device_get(function(state, memory, rows, jax.random.key(1)))
+    spec = tiny_spec(config, reference=DEEP)
+
+    @jax.jit
+    def scored(memory, rows):
+        done = score_influence(spec, work(rows, 1, memory=memory, reference=state))
+        return done.of_rows, done.of_entries
+
+    return lambda memory, rows: jax.device_get(scored(memory, rows))
 
 
 @pytest.mark.parametrize('seed', [10, 20, 30])
@@ -186,7 +205,7 @@ def test_mislabelled_rows_harm_and_are_found_by_their_influence(score, seed):
     wrong = (np.arange(1000) % 8 == 0) & (np.abs(truth) > 2)
     label = np.where(wrong, truth < 0, label).astype(np.float32)
     rows = as_rows(ids, label, wrong)  # held: scored, and no query
-    influence = score(mem.init_memory(32, FIELDS), rows)[0].influence
+    influence = score(init_memory(32, FIELDS), rows)[0].influence
     assert influence[wrong].mean() < 0 < influence[~wrong].mean()
     assert roc_auc_score(wrong, -influence) > 0.9
 
@@ -202,10 +221,10 @@ def test_a_mislabelled_entry_has_less_influence_than_the_same_entry_labelled_rig
     assert spoiled[wrong].max() < np.median(spoiled[~wrong])
 
 
-def toy_memory(ids, soft_logit, mean_label=0.5) -> mem.Memory:
+def toy_memory(ids, soft_logit, mean_label=0.5) -> Memory:
     size = len(ids)
     full = lambda x: jnp.broadcast_to(jnp.float32(x), (size,))  # noqa: E731
-    return mem.Memory(
+    return Memory(
         jnp.asarray(ids), full(soft_logit), full(mean_label), full(0), full(5), full(0),
         jnp.ones(size, jnp.int32), jnp.ones(size, bool),
     )  # fmt: skip
@@ -218,8 +237,16 @@ def check(trained):
     config.refine.update(check_lr=0.03, check_epochs=10, check_rows=150)
     ids, label, _ = clicks(300, seed=13)
     rows = as_rows(ids, label, np.arange(300) % 3 == 0)
-    function = jax.jit(lambda a, b: stage.do_no_harm(config, STUDENTS[0], a, b, book.code, rows, jax.random.key(2)))
-    return lambda a, b: jax.device_get(function(a, b))
+    return lambda a, b: jax.device_get(checked(tiny_spec(config), book, a, b, rows, 2))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def checked(spec, book, unrefined, refined, rows, key=0):
+    """(accepted, losses) of the do-no-harm check; the memory that it leaves is one of the two, whole."""
+    done = do_no_harm(spec, work(rows, key, memory=refined, codebook=book, unrefined=unrefined, refinement={}))
+    same = [jnp.array_equal(x, y) for x, y in zip(done.state.memory, refined, strict=True)]
+    accepted = done.refinement['accepted']
+    return jnp.where(accepted, jnp.all(jnp.stack(same)), False), done.refinement
 
 
 def test_do_no_harm_drops_spoiled_labels_and_takes_good_ones(check):
@@ -238,11 +265,7 @@ def test_do_no_harm_looks_at_held_out_rows_only(trained):
     config, (_, book) = tiny_config(), trained
     ids, label, truth = clicks(64, seed=15)
     held = np.arange(64) % 2 == 0
-    function = jax.jit(
-        lambda rows: stage.do_no_harm(config, STUDENTS[0], memory, memory, book.code, rows, jax.random.key(0))[1][
-            'loss_before'
-        ]
-    )
+    function = lambda rows: checked(tiny_spec(config), book, memory, memory, rows)[1]['loss_before']  # noqa: E731
     memory = toy_memory(ids[:32], truth[:32])
     loss = function(as_rows(ids, label, held))
     assert loss == function(as_rows(ids, np.where(held, label, 1 - label), held))
@@ -257,16 +280,23 @@ def refiner(trained):
     config.refine.update(label_lr=0.1, past_weight=0.0, max_age=24)
     rows = as_rows(*clicks(300, seed=16)[:2], np.arange(300) % 3 == 0)
     memory, addressed = toy_memory(clicks(32, seed=17)[0], 0.0), np.arange(32) % 4 != 0
-    teacher = lambda ids: jnp.asarray(EFFECT)[ids].sum(1)  # noqa: E731
+    teacher = tiny_model('lr')  # that knows the truth: the effect of a slot is its first-order weight
+    params = teacher.init(jax.random.key(0), CAPACITY, FIELDS)
+    params['table'] = params['table'].at[: len(EFFECT), 0].set(EFFECT)
+    reference = init_stream(teacher, jax.random.key(0), CAPACITY, FIELDS)._replace(params=params)
+    spec = tiny_spec(config, reference=teacher)
 
     @jax.jit
-    def refine(rows, pools, moved):
-        outer = initial_state().outer
-        return stage.refine(
-            config, STUDENTS, teacher, memory, addressed, book.code, pools, outer, moved, rows, jax.random.key(5)
+    def refined(rows, pools, moved):
+        done = refine(
+            spec,
+            work(
+                rows, 5, memory=memory, codebook=book, reference=reference, pools=pools, outer=initial_state().outer
+            )._replace(moved=moved, addressed=addressed, unrefined=memory),
         )
+        return done.state.memory, done.state.pools, done.state.outer, done.refinement
 
-    return memory, addressed, lambda pools, moved, rows=rows: jax.device_get(refine(rows, pools, moved)), rows
+    return memory, addressed, lambda pools, moved, rows=rows: jax.device_get(refined(rows, pools, moved)), rows
 
 
 @pytest.fixture(scope='module')
@@ -282,12 +312,12 @@ def test_refinement_lowers_the_loss_of_students_it_never_met(refiner, trained, p
 
     @jax.jit
     def loss(memory, key):
-        data = mem.student_data(memory, code)
-        student = tr.init_student(model, key, FIELDS * CODES, FIELDS)
-        student = tr.student_epochs(model, student, data, key, 0.05, 8, 16)
-        return jnp.mean(tr.row_losses(model.apply(student.params, code[ids]), target))
+        data = student_data(memory, code)
+        student = init_student(model, key, FIELDS * CODES, FIELDS)
+        student = student_epochs(model, student, data, key, 0.05, 8, batch=16)
+        return jnp.mean(row_losses(model.apply(student.params, code[ids]), target))
 
-    floor = float(jnp.mean(tr.row_losses(truth, target)))
+    floor = float(jnp.mean(row_losses(truth, target)))
     seeds = [jax.random.key(100 + seed) for seed in range(3)]
     before, after = (np.array([loss(m, key) for key in seeds]) - floor for m in (memory, refined))
     assert (after < 0.75 * before).all() and after.mean() < 0.7 * before.mean()
@@ -296,7 +326,7 @@ def test_refinement_lowers_the_loss_of_students_it_never_met(refiner, trained, p
 def test_refinement_touches_soft_labels_of_addressed_entries_only(refiner, pools):
     memory, addressed, refine, _ = refiner
     refined = refine(pools, jnp.float32(0))[0]
-    for name in mem.Memory._fields:
+    for name in Memory._fields:
         old, new = np.asarray(getattr(memory, name)), getattr(refined, name)
         if name == 'soft_logit':
             np.testing.assert_array_equal(new != old, addressed)
@@ -328,9 +358,9 @@ def test_no_pooled_student_outlives_its_age(refiner, pools):
 def test_how_much_a_device_is_given_at_once_changes_nothing_but_rounding(history, monkeypatch):
     before, metrics, after, _ = history[3]
     little = Tiling(rows=20, ids=8, points=16, entries=4, slots=5, abreast=True)
-    for module in (tr, cb, mem):
+    for module in (passes, codebook, address, device_tiling):
         monkeypatch.setattr(module, 'tiling', lambda: little)
-    update = stage.make_stage_update(tiny_config(), REFERENCE, STUDENTS, parallel.AXIS, TWINS)
+    update = make_stage_update(tiny_spec(axis=AXIS))
     other, measured = jax.device_get(parallel.pmapped(update, jax.devices()[:1])(before, daily(3)[0]))
     assert_same((other.memory.ids, other.memory.count), (after.memory.ids, after.memory.count))
     assert_near(other.memory.soft_logit, after.memory.soft_logit)
@@ -340,10 +370,9 @@ def test_how_much_a_device_is_given_at_once_changes_nothing_but_rounding(history
 
 def test_codes_are_clusters_of_all_models_as_wide_as_the_reference():
     narrow = models.build('lr', dim=1)
-    streams = [tr.init_stream(m, jax.random.key(i), CAPACITY, FIELDS) for i, m in enumerate((REFERENCE, DEEP, narrow))]
-    points = stage.code_space((REFERENCE, DEEP, narrow), streams)
+    streams = [init_stream(m, jax.random.key(i), CAPACITY, FIELDS) for i, m in enumerate((REFERENCE, DEEP, narrow))]
+    points = codebook.code_space((REFERENCE, DEEP, narrow), streams)
     assert_same(points, np.concatenate([streams[0].params['table'], 0.5 * streams[1].params['table']], 1))
-    state = stage.init_state(
-        tiny_config(), REFERENCE, (), CAPACITY, FIELDS, jax.random.key_data(jax.random.key(0)), (narrow, DEEP)
-    )
+    spec = tiny_spec(twins=((narrow, 0.01), (DEEP, 0.01)))
+    state = init_state(spec, CAPACITY, jax.random.key_data(jax.random.key(0)))
     assert state.codebook.centroids.shape == (FIELDS, CODES, points.shape[1])

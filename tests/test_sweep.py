@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from tiny import contents
 
-from diet_jax import agreement, sweep
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
+from diet_jax.config.defaults import default_config
 from diet_jax.report import sweep as report
+from diet_jax.run import sweep
+from diet_jax.stats.summaries import summary
 
 REPO = Path(__file__).resolve().parent.parent
 
@@ -23,7 +25,7 @@ import json, os, signal, sys, time
 from absl import app, flags
 from ml_collections import config_flags
 sys.path.insert(0, {str(REPO)!r})
-from diet_jax import agreement
+from diet_jax.stats.summaries import summary
 config_flags.DEFINE_config_file('config')
 flags.DEFINE_string('workdir', None, '')
 
@@ -44,7 +46,7 @@ def main(_):
     rows = [dict(name=str(i), full=dict(auc=full[i]), memory=dict(auc=memory[i])) for i in range(n)]
     result = dict(
         candidates=rows,
-        summary=dict(development=dict(auc=agreement.summary(rows, resamples=20))),
+        summary=dict(development=dict(auc=summary(rows, resamples=20))),
         protocol=dict(cost_ratio=60.0, row_budget=c.memory.row_budget),
     )
     with open(os.path.join(workdir, 'trends.json'), 'w') as f:
@@ -95,6 +97,12 @@ def _sweep(config, workdir, *more):
     return subprocess.run(_command(config, workdir, *more), cwd=REPO, capture_output=True, text=True, timeout=120)
 
 
+def _run(study, processes=1):
+    """As the command does, and says nothing."""
+    write = lambda study: report.write(study.workdir, sweep.results(study))  # noqa: E731
+    return sweep.run(study, processes, write=write, emit=lambda line: None)
+
+
 def _ran(folder):
     return (folder / 'ran.txt').read_text().splitlines()
 
@@ -116,7 +124,7 @@ def test_a_budget_sweep_runs_once_and_only_once(study, tmp_path):
     assert [row['point'] for row in table] == ['budget=0.02', 'budget=0.001', 'budget=0.005']
     for row, cells in zip(rows['points'], table):
         found = json.loads((Path(row['folder']) / 'trends.json').read_text())
-        side = agreement.summary(found['candidates'], resamples=20)['memory']
+        side = summary(found['candidates'], resamples=20)['memory']
         assert row['sets']['development'] == json.loads(json.dumps(side)) and row['cost_ratio'] == 60.0
         kept, lost = side['retention_mean'], side['regret']
         assert cells['retention_mean'] == f'{kept["mean"]:.3f} ± {kept["sd"]:.3f}' and kept['sd'] > 0.001
@@ -132,21 +140,21 @@ def test_a_budget_sweep_runs_once_and_only_once(study, tmp_path):
     assert contents(out) == before
 
     (out / 'budget=0.001' / 'trends.json').unlink()
-    assert sweep.run(sweep.read(str(config), {'steps': 7}, out, REPO), log=lambda line: None) == {}
+    assert _run(sweep.read(str(config), {'steps': 7}, out)) == {}
     assert [len(_ran(out / f'budget={b}')) for b in ('0.02', '0.001', '0.005')] == [1, 2, 1]
 
 
 def test_values_arrive_as_they_are_meant(study, tmp_path):
     """Tuples, quotes, booleans and zeros reach the run; `:arg` reaches get_config; missing figures are dashes."""
     config, out = study(MIXED), tmp_path / 'out'
-    read = lambda: sweep.read(f'{config}:smoke', {}, out, REPO)  # noqa: E731
-    assert sweep.run(read(), 3, log=lambda line: None) == {}
+    read = lambda: sweep.read(f'{config}:smoke', {}, out)  # noqa: E731
+    assert _run(read(), 3) == {}
     assert _ran(out / 'all of it') == ["0.01 ('lr', 'fm') w True 3"]
     assert _ran(out / 'names') == ["0.01 ('lr',) it's $HOME False 0"]
     page = (out / 'sweep.md').read_text()
     assert 'small\\|pool' in page and page.count('undefined: 3 significant pairs, 30 needed') == 3
     (out / 'names' / 'trends.json').write_text('{}')
-    assert sweep.run(read(), log=lambda line: None) == {}
+    assert _run(read()) == {}
     line = next(line for line in (out / 'sweep.md').read_text().splitlines() if '| names' in line)
     assert [cell.strip() for cell in line.strip('| ').split('|')] == ['names', *9 * '-']
 
@@ -171,15 +179,15 @@ def test_a_failing_point_stops_no_other(study, tmp_path):
     """Its exit code and last line are said; run again it is tried again; mended in the file, it is a point as any."""
     body = "    add('good')\n    add('bad', fail={})\n    add('late')"
     config, out = study(body.format(True)), tmp_path / 'out'
-    read = lambda fail: sweep.read(str(study(body.format(fail))), {}, out, REPO)  # noqa: E731
+    read = lambda fail: sweep.read(str(study(body.format(fail))), {}, out)  # noqa: E731
     result, words = _sweep(config, out), 'exit code 1: error: the log lies elsewhere'
     assert (result.returncode, result.stderr) == (1, f'failed: bad: {words}\n')
-    assert sweep.run(read(True), log=lambda line: None) == {'bad': words}
+    assert _run(read(True)) == {'bad': words}
     assert [len(_ran(out / name)) for name in ('good', 'bad', 'late')] == [1, 2, 1]
     assert '/3 bad failed after ' in result.stdout and '3/3 ' in result.stdout
     assert '- bad: exit code 1\n' in (out / 'sweep.md').read_text()
     (out / 'bad' / 'ran.txt').unlink()  # a run that left nothing binds nothing
-    assert sweep.run(read(False), log=lambda line: None) == {}
+    assert _run(read(False)) == {}
 
 
 def test_an_interrupt_stops_the_points_too(study, tmp_path):
@@ -223,22 +231,34 @@ CASES = [
 def test_mistakes_are_found_before_anything_runs(study, tmp_path):
     for body, culprit in CASES:
         with pytest.raises(UserError) as error:
-            sweep.read(str(study(body)), {}, tmp_path / 'out', REPO)
+            sweep.read(str(study(body)), {}, tmp_path / 'out')
         assert culprit in str(error.value) and str(tmp_path / 'study.py') in str(error.value), error.value
-    with pytest.raises(UserError, match='nothing.py: there is no such file'):
-        sweep.read(str(study('    pass', script='scripts/nothing.py')), {}, tmp_path / 'out', REPO)
+    with pytest.raises(
+        UserError, match=f'SCRIPT is scripts/nothing.py: .* there is no file {tmp_path}/scripts/nothing.py'
+    ):
+        sweep.read(str(study('    pass', script='scripts/nothing.py')), {}, tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
     result = _sweep(study(CASES[0][0]), tmp_path / 'out', '--processes=2')
     lines = result.stderr.splitlines()
     assert result.returncode == 2 and len(lines) == 1 and lines[0].startswith('error: ') and 'row_bugdet' in lines[0]
 
 
+def test_a_point_is_run_by_a_command_of_the_library_or_by_a_script_beside_the_study(study, tmp_path):
+    def command(script):
+        config = str(study("    add('a')", script=script))
+        return sweep.read(config, {}, tmp_path / 'out').points[0].command
+
+    for name in ('trends', 'distill', 'evaluate'):
+        assert command(name)[:3] == [sys.executable, '-m', f'diet_jax.commands.{name}']
+    assert command('run.py')[:2] == command(str(tmp_path / 'run.py'))[:2] == [sys.executable, str(tmp_path / 'run.py')]
+
+
 def test_the_folder_of_another_run_is_refused(study, tmp_path):
     """Other overrides, another base config, another script, or no sweep at all."""
     body = "    add('a', steps={})"
-    first = sweep.read(str(study(body.format(1))), {}, tmp_path / 'out', REPO)
+    first = sweep.read(str(study(body.format(1))), {}, tmp_path / 'out')
     sweep.note(first, first.points[0])
-    read = lambda config, **common: sweep.read(str(config), common, tmp_path / 'out', REPO)  # noqa: E731
+    read = lambda config, **common: sweep.read(str(config), common, tmp_path / 'out')  # noqa: E731
     read(study(body.format(2)))  # nothing has run yet
     (tmp_path / 'out' / 'a' / 'trends.json').write_text('{}')
     assert sweep.unfinished(read(study(body.format(1)))) == []
@@ -259,21 +279,28 @@ def test_the_folder_of_another_run_is_refused(study, tmp_path):
 
 def test_one_numeric_key_is_an_axis(study, tmp_path):
     """A point without the override stands at the base's value; two keys, or words, or a zero, are bars."""
-    axis = lambda body: report._numeric_key(sweep.read(str(study(body)), {}, tmp_path / 'out', REPO).points)  # noqa: E731
+
+    def axis(body):
+        found = sweep.results(sweep.read(str(study(body)), {}, tmp_path / 'out'))
+        return report._numeric_key(report.rows_of(found))
+
     assert axis(f"    add('base')\n{BUDGET}") == ('memory.row_budget', [0.01, 0.02, 0.001, 0.005])
     for body in (MIXED, "    add('a')\n    add('b', word='v')", "    add('a')\n    add('b', steps=0)", "    add('a')"):
         assert axis(body) == ('', [])
 
 
+def _points(name):
+    """name -> overrides, of a study of the repository, without its base config."""
+    source, points, scope = (REPO / 'configs' / 'sweeps' / f'{name}.py').read_text(), {}, {}
+    exec(source[source.index('def sweep(') :], scope)
+    scope['sweep'](lambda name, /, **overrides: points.update({name: overrides}))
+    return points
+
+
 def test_the_studies_of_the_repository():
     """Their points, of whatever base config: names and keys."""
-    from diet_jax.config import default_config
-
     for name in ('budget', 'ablation'):
-        source = (REPO / 'configs' / 'sweeps' / f'{name}.py').read_text()
-        points, scope = {}, {}
-        exec(source[source.index('def sweep(') :], scope)
-        scope['sweep'](lambda name, /, **overrides: points.update({name: overrides}))
+        points = _points(name)
         assert len(points) == {'budget': 4, 'ablation': 9}[name]
         for key in {key for overrides in points.values() for key in overrides if not key.startswith('trends.')}:
             section, _, last = key.partition('.')

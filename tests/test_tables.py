@@ -6,13 +6,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from core import CAPACITY, DEEP, FIELDS, SLOTS, assert_near, assert_same, clicks, tiny_config
+from core import CAPACITY, DEEP, FIELDS, SLOTS, assert_near, assert_same, clicks, tiny_config, tiny_spec, work
 from jax.sharding import Mesh, PartitionSpec
 
-from diet_jax import influence as inf
-from diet_jax import memory as mem
-from diet_jax import stage, tables
-from diet_jax import training as tr
+from diet_jax.device import tables
+from diet_jax.distillation import influence
+from diet_jax.distillation.memory import init_memory
+from diet_jax.distillation.state import Rows, flat_rows, sample_rows
+from diet_jax.training.adam import B2
+from diet_jax.training.batches import Batches
+from diet_jax.training.losses import row_losses
+from diet_jax.training.passes import init_stream, stream_pass
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -34,17 +38,24 @@ def test_a_subtable_holds_every_touched_id_once_and_knows_where(rows):
     assert (np.asarray(sub.place[others]) >= len(sub.ids)).all()
 
 
+def scored(spec, state, memory, rows, key):
+    """Influence of the rows and of the entries, by the part of a stage."""
+    done = work(rows, reference=state, memory=memory)
+    done = influence.score_influence(spec, done._replace(keys=done.keys._replace(address=key)))
+    return done.of_rows, done.of_entries
+
+
 def whole_table_influence(config, state, memory, rows, key):
     """Influence by the definition: gradients and directions over the whole table, zero where nothing was touched."""
-    params, sample = state.params, stage._sample(rows, config.addressing.query_rows, key, None)
+    params, sample = state.params, sample_rows(rows, config.addressing.query_rows, key, None)
     query = [jnp.concatenate(x) for x in ((sample.ids, memory.ids), (sample.label, memory.mean_label))]
     scale = jnp.sum(rows.weight) / jnp.sum(sample.weight)
     weight = jnp.concatenate([sample.weight * scale, jnp.where(memory.valid, memory.count, 0.0)])
-    losses = lambda p, ids, label: tr.row_losses(DEEP.apply(p, ids), label)  # noqa: E731
+    losses = lambda p, ids, label: row_losses(DEEP.apply(p, ids), label)  # noqa: E731
     v = jax.grad(lambda p: jnp.sum(weight * losses(p, *query)) / jnp.sum(weight))(params)
-    correction = 1 / (1 - tr.B2 ** state.step.astype(jnp.float32))
+    correction = 1 / (1 - B2 ** state.step.astype(jnp.float32))
     second = jax.tree.map(lambda x: x * correction, {'table': state.nu, 'head': state.head_opt.nu})
-    along = inf.precondition(v, second)
+    along = influence.precondition(v, second)
     score = lambda ids, label: jax.jvp(lambda p: losses(p, ids, label), (params,), (along,))[1]  # noqa: E731
     return score(rows.ids, rows.label), score(memory.ids, memory.mean_label)
 
@@ -54,12 +65,12 @@ def test_influence_through_the_subtable_is_influence_over_the_whole_table():
     config.addressing.query_rows = 10  # so that ids of the block stay untouched
     ids, label, _ = clicks(64, seed=2)
     lay = lambda x: jnp.asarray(x).reshape(2, 32, *x.shape[1:])  # noqa: E731
-    batches = tr.Batches(lay(ids), lay(label), jnp.ones((2, 32)), jnp.zeros((2, 32), bool), jnp.int32(2))
-    start = tr.init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
-    state, _ = jax.jit(lambda s, b: tr.stream_pass(DEEP, s, b, 0.02))(start, batches)
-    memory = mem.init_memory(4, FIELDS)._replace(ids=jnp.asarray(ids[:4]), valid=jnp.ones(4, bool), count=jnp.ones(4))
-    rows = stage.flat_rows(batches)
-    ours = jax.jit(functools.partial(stage.score_influence, config, DEEP))(state, memory, rows, key)
+    batches = Batches(lay(ids), lay(label), jnp.ones((2, 32)), jnp.zeros((2, 32), bool), jnp.int32(2))
+    start = init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
+    state, _ = jax.jit(lambda s, b: stream_pass(DEEP, s, b, 0.02))(start, batches)
+    memory = init_memory(4, FIELDS)._replace(ids=jnp.asarray(ids[:4]), valid=jnp.ones(4, bool), count=jnp.ones(4))
+    rows = flat_rows(batches)
+    ours = jax.jit(functools.partial(scored, tiny_spec(config, reference=DEEP)))(state, memory, rows, key)
     truth = jax.jit(functools.partial(whole_table_influence, config))(state, memory, rows, key)
     for one, other in zip(ours, truth, strict=True):
         np.testing.assert_allclose(one.influence, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
@@ -69,11 +80,11 @@ def test_influence_through_the_subtable_is_influence_over_the_whole_table():
 def test_the_influence_pass_makes_no_array_of_the_size_of_the_table():
     """Its memory grows with the vocabulary by one i32 an id, the places, and by nothing 1 + d wide."""
     config, rows, temp = tiny_config(), 64, {}
-    block = stage.Rows(*(np.zeros(s, t) for s, t in (((rows, FIELDS), 'i4'), (rows, 'f4'), (rows, 'f4'), (rows, '?'))))
+    block = Rows(*(np.zeros(s, t) for s, t in (((rows, FIELDS), 'i4'), (rows, 'f4'), (rows, 'f4'), (rows, '?'))))
     for capacity in (1_000, 1_000_000):
-        state = jax.eval_shape(lambda c=capacity: tr.init_stream(DEEP, jax.random.key(0), c, FIELDS))
-        function = jax.jit(functools.partial(stage.score_influence, config, DEEP))
-        compiled = function.lower(state, mem.init_memory(32, FIELDS), block, jax.random.key(0)).compile()
+        state = jax.eval_shape(lambda c=capacity: init_stream(DEEP, jax.random.key(0), c, FIELDS))
+        function = jax.jit(functools.partial(scored, tiny_spec(config, reference=DEEP)))
+        compiled = function.lower(state, init_memory(32, FIELDS), block, jax.random.key(0)).compile()
         temp[capacity] = compiled.memory_analysis().temp_size_in_bytes
     assert temp[1_000_000] - temp[1_000] < 1.1 * 4 * 1_000_000
 
@@ -83,16 +94,16 @@ def spread_pass(devices, shards):
     ids, label, _ = clicks(96, seed=4)
     live = np.arange(96) < 90
     lay = lambda x: x.reshape(6, 16, *x.shape[1:])  # noqa: E731
-    batches = tr.Batches(lay(ids), lay(label), lay(live.astype(np.float32)), lay(~live), np.int32(6))
-    state = tr.init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
+    batches = Batches(lay(ids), lay(label), lay(live.astype(np.float32)), lay(~live), np.int32(6))
+    state = init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
     specs = jax.tree.map(lambda _: COMMON, state)
     if shards:
         specs = specs._replace(params={**specs.params, 'table': ROWS}, mu=ROWS, nu=ROWS, place=ROWS)
     across = PartitionSpec(None, 'rows')
     function = jax.shard_map(
-        lambda s, b: tr.stream_pass(DEEP, s, b, 0.02, 'rows', shards=shards),
+        lambda s, b: stream_pass(DEEP, s, b, 0.02, axis='rows', shards=shards),
         mesh=Mesh(np.array(jax.devices()[:devices]), ('rows',)),
-        in_specs=(specs, tr.Batches(across, across, across, across, COMMON)),
+        in_specs=(specs, Batches(across, across, across, across, COMMON)),
         out_specs=(specs, across),
         check_vma=False,
     )

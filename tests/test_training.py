@@ -7,17 +7,21 @@ import optax
 import pytest
 from core import CAPACITY, DEEP, FIELDS, SLOTS, assert_near, assert_same, clicks, tiny_model
 
-from diet_jax import training as tr
+from diet_jax.training import students
+from diet_jax.training.batches import Batches
+from diet_jax.training.losses import row_losses
+from diet_jax.training.passes import init_stream, predict, stream_pass, stream_step
+from diet_jax.training.students import StudentData, init_student, student_epochs, train_students
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 LR = 0.05
-step = jax.jit(lambda state, ids, label, weight: tr.stream_step(DEEP, state, ids, label, weight, LR))
-one_pass = jax.jit(lambda state, batches: tr.stream_pass(DEEP, state, batches, LR))
+step = jax.jit(lambda state, ids, label, weight: stream_step(DEEP, state, ids, label, weight, LR))
+one_pass = jax.jit(lambda state, batches: stream_pass(DEEP, state, batches, LR))
 
 
 def started(seed=0, capacity=CAPACITY):
-    return tr.init_stream(DEEP, jax.random.key(seed), capacity, FIELDS)
+    return init_stream(DEEP, jax.random.key(seed), capacity, FIELDS)
 
 
 def in_batches(rows, steps=6, size=16, fill=0):
@@ -28,7 +32,7 @@ def in_batches(rows, steps=6, size=16, fill=0):
     ids, label = np.where(live[:, None], ids, junk), np.where(live, label, junk_label)
     lay = lambda x: jnp.asarray(x).reshape(steps, size, *x.shape[1:])  # noqa: E731
     held = lay(np.zeros(steps * size, bool))
-    return tr.Batches(lay(ids), lay(label), lay(live.astype(np.float32)), held, jnp.int32(-(-rows // size)))
+    return Batches(lay(ids), lay(label), lay(live.astype(np.float32)), held, jnp.int32(-(-rows // size)))
 
 
 def test_lazy_adam_is_optax_adam_where_every_row_is_touched():
@@ -43,7 +47,7 @@ def test_lazy_adam_is_optax_adam_where_every_row_is_touched():
 
     @jax.jit
     def dense_step(params, moments, ids, label):
-        loss = lambda p: jnp.mean(tr.row_losses(DEEP.apply(p, ids), label))  # noqa: E731
+        loss = lambda p: jnp.mean(row_losses(DEEP.apply(p, ids), label))  # noqa: E731
         update, moments = adam.update(jax.grad(loss)(params), moments)
         return optax.apply_updates(params, update), moments
 
@@ -110,9 +114,9 @@ def test_training_along_the_stream_learns_the_planted_clicks():
         part = slice(chunk * 96, (chunk + 1) * 96)
         lay = lambda x: jnp.asarray(x[part]).reshape(6, 16, *x.shape[1:])  # noqa: E731, B023
         held = jnp.zeros((6, 16), bool)
-        state, _ = one_pass(state, tr.Batches(lay(ids), lay(label), jnp.ones((6, 16)), held, jnp.int32(6)))
+        state, _ = one_pass(state, Batches(lay(ids), lay(label), jnp.ones((6, 16)), held, jnp.int32(6)))
     fresh_ids, fresh_label, truth = clicks(500, seed=6)
-    loss = lambda logits: float(jnp.mean(tr.row_losses(logits, fresh_label)))  # noqa: E731
+    loss = lambda logits: float(jnp.mean(row_losses(logits, fresh_label)))  # noqa: E731
     start, end, best = loss(jnp.zeros(500)), loss(DEEP.apply(state.params, fresh_ids)), loss(truth)
     assert best < end < best + 0.4 * (start - best)
 
@@ -121,7 +125,7 @@ def test_training_along_the_stream_learns_the_planted_clicks():
 def test_the_chunk_does_not_change_predictions(chunk):
     params = started().params
     ids, _, _ = clicks(20, seed=2)
-    assert_near(tr.predict(DEEP, params, ids, chunk), DEEP.apply(params, ids), 1e-6)
+    assert_near(predict(DEEP, params, ids, chunk), DEEP.apply(params, ids), 1e-6)
 
 
 FM, ROWS = tiny_model('fm'), 21
@@ -134,12 +138,12 @@ def memory_rows(capacity=24, fill=0):
     junk, _, noise = clicks(capacity, seed=50 + fill)
     target = jax.nn.sigmoid(jnp.concatenate([logit, noise[ROWS:]]))
     weight = jnp.concatenate([jnp.linspace(0.5, 1.5, ROWS), jnp.full(capacity - ROWS, 7.0)])
-    return tr.StudentData(jnp.concatenate([ids, junk[ROWS:]]), target, weight, jnp.int32(ROWS))
+    return StudentData(jnp.concatenate([ids, junk[ROWS:]]), target, weight, jnp.int32(ROWS))
 
 
 @pytest.fixture(scope='module')
 def grid():
-    return tr.train_students(FM, SLOTS, 8, (2, 5))
+    return train_students(FM, SLOTS, batch=8, epochs=(2, 5))
 
 
 @pytest.fixture(scope='module')
@@ -150,20 +154,20 @@ def trained(grid):
 def test_an_epoch_visits_every_valid_row_once_with_its_weight(monkeypatch):
     data = memory_rows()._replace(ids=jnp.arange(24)[:, None])  # so that a row is told by its id
 
-    def visit(model, state, ids, target, weight, lr, dropout_key, decay):
+    def visit(model, state, ids, target, weight, lr, *, dropout_key, decay):
         return state.at[ids[:, 0]].add(weight)
 
-    monkeypatch.setattr(tr, 'inner_step', visit)
+    monkeypatch.setattr(students, 'inner_step', visit)
     for epochs in (1, 3):
-        visits = tr.student_epochs(FM, jnp.zeros(24), data, jax.random.key(0), 0.1, epochs, 8)
+        visits = student_epochs(FM, jnp.zeros(24), data, jax.random.key(0), 0.1, epochs, batch=8)
         np.testing.assert_allclose(visits[:ROWS], epochs * data.weight[:ROWS], rtol=1e-6)
         assert not np.asarray(visits[ROWS:]).any()
 
 
 def test_a_student_of_the_grid_is_the_student_trained_alone(trained):
     init, order = jax.random.split(KEYS[2])
-    alone = tr.init_student(FM, init, SLOTS, FIELDS)
-    train = jax.jit(lambda state, key, epochs: tr.student_epochs(FM, state, memory_rows(), key, RATES[1], epochs, 8))
+    alone = init_student(FM, init, SLOTS, FIELDS)
+    train = jax.jit(lambda state, key, epochs: student_epochs(FM, state, memory_rows(), key, RATES[1], epochs, batch=8))
     for index, epochs in enumerate((2, 3)):  # kept after 2 and after 5
         alone = train(alone, jax.random.fold_in(order, index), epochs)
         assert_near(jax.tree.map(lambda x, index=index: x[index, 1, 2], trained), alone.params, 1e-4)
@@ -176,17 +180,17 @@ def test_lazy_students_are_dense_ones_where_every_row_is_touched(trained):
     """
     data = memory_rows()
     data = data._replace(ids=jnp.zeros_like(data.ids) + jnp.arange(FIELDS), weight=jnp.ones(24))
-    key, starts = jax.random.key(4), (tr.init_student, tr.init_stream)
+    key, starts = jax.random.key(4), (init_student, init_stream)
     dense, lazy = (
-        tr.student_epochs(FM, start(FM, jax.random.key(2), FIELDS, FIELDS), data, key, 1e-2, 1, 8).params
+        student_epochs(FM, start(FM, jax.random.key(2), FIELDS, FIELDS), data, key, 1e-2, 1, batch=8).params
         for start in starts
     )
     assert_near(dense['table'][:, 0], lazy['table'][:, 0], 1e-3)
 
 
 def test_a_lazy_student_leaves_untouched_rows_alone():
-    start = tr.init_stream(FM, jax.random.key(2), SLOTS + 3, FIELDS)
-    end = tr.student_epochs(FM, start, memory_rows(), jax.random.key(4), RATES[1], 2, 8, 0.1).params
+    start = init_stream(FM, jax.random.key(2), SLOTS + 3, FIELDS)
+    end = student_epochs(FM, start, memory_rows(), jax.random.key(4), RATES[1], 2, batch=8, decay=0.1).params
     touched = np.unique(np.asarray(memory_rows().ids)[:ROWS])
     moved = np.any(np.asarray(start.params['table']) != np.asarray(end['table']), axis=1)
     assert set(np.flatnonzero(moved)) <= set(touched) and moved.sum() >= len(touched) - 1

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +13,13 @@ from sklearn.metrics import roc_auc_score
 from test_scripts import TINY
 from tiny import DAYS, ROWS, contents
 
-from diet_jax import agreement, answers, full, protocol, report, stream
-from diet_jax import candidates as cd
-from diet_jax import trends as tn
-from diet_jax.errors import UserError
+from diet_jax import report
+from diet_jax.base.errors import UserError
+from diet_jax.stats import ranking
+from diet_jax.stats.judgement import judged
+from diet_jax.stats.summaries import summary
+from diet_jax.study import protocol, trends
+from diet_jax.trials import full_pass
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -69,13 +71,13 @@ def asked(runs):
     """Instead of distilling: the stages of the two runs that are there. [(config, folder)], what was asked for."""
     calls = []
 
-    def distill(config, folder, log):
+    def distill(config, folder, emit):
         calls.append((config, folder))
         for kept in ('history', 'twins'):
             shutil.copytree(runs[config.seed] / kept, folder / kept, dirs_exist_ok=True)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tn, 'stream', SimpleNamespace(distill=distill, table_capacity=stream.table_capacity))
+        patch.setattr(trends, 'distill', distill)
         yield calls
 
 
@@ -90,7 +92,7 @@ def pool(tmp_path_factory):
 def workdir(asked, pool, tmp_path_factory):
     """A finished study, to be read or copied."""
     workdir = tmp_path_factory.mktemp('study') / 'study'
-    tn.trends(get_config(pool), workdir, (), 'command', lambda line: None)
+    trends.trends(get_config(pool), workdir, (), 'command', lambda line: None)
     return workdir
 
 
@@ -107,7 +109,7 @@ def copy(workdir, tmp_path):
 
 
 def again(workdir, config, memories=()):
-    return tn.trends(config, workdir, memories, 'command', lambda line: None)
+    return trends.trends(config, workdir, memories, 'command', lambda line: None)
 
 
 class Trained(Exception):
@@ -121,9 +123,10 @@ def idle(monkeypatch):
     def fail(*_, **__):
         raise Trained
 
-    for place, name in ((full, 'passes'), (protocol, 'row_side'), (protocol, 'visit_side'), (cd, 'train_grid')):
+    trains = ((full_pass, 'passes'), (protocol, 'row_reading'), (trends, 'cheap_reading'), (protocol, 'train_grid'))
+    for place, name in trains:
         monkeypatch.setattr(place, name, fail)
-    monkeypatch.setattr(tn, '_rows', lambda *_: [])
+    monkeypatch.setattr(trends, '_rows', lambda *_: [])
 
 
 def outcome(workdir):
@@ -205,20 +208,20 @@ def test_the_memories_and_the_static_ones_are_asked_for_as_the_protocol_says(wor
 def test_the_summary_is_computed_from_the_raw_scores_alone(copy, result):
     path, bytes_ = copy / 'trends.json', (copy / 'trends.json').read_bytes()
     path.write_text(json.dumps({**result, 'summary': None}))
-    assert tn.summarised(tn.read(path), copy)['summary'] == result['summary']
+    assert trends.summarised(trends.read_trends(path), copy)['summary'] == result['summary']
     assert path.read_bytes() == bytes_
     assert list(result['summary']) == ['development', 'confirmation', 'all']
     everything = result['summary']['all']['auc']
     assert everything['candidates'] == NAMES and 'test users' in everything['intervals']
     assert set(everything['rivals']) == set(KINDS[1:])
-    plain = agreement.summary(result['candidates'], 'gauc', 20, 0)
+    plain = summary(result['candidates'], 'gauc', 20, 0)
     assert json.loads(json.dumps(plain)) == result['summary']['all']['gauc']
     # Two names of one model are one candidate to everything that trains.
     one, other = result['candidates'][:2]
     assert timeless(one) == timeless({**other, 'name': 'lr'})
     # Without predictions beside it users cannot be redrawn, nor functions compared, and it says so.
     shutil.rmtree(copy / 'predictions')
-    alone = tn.summarised(tn.read(path), copy)['summary']['all']
+    alone = trends.summarised(trends.read_trends(path), copy)['summary']['all']
     assert 'test users' not in alone['auc']['intervals'] and alone['answer'] == {}
 
 
@@ -238,7 +241,7 @@ def test_twins_are_scored_on_the_block_that_candidates_are_scored_on(result, run
             z = kept['1_table'][ids][..., 0].sum(1)  # of logistic regression: first order weights, a bias moves all
         assert result['twins']['lr']['auc'][r] == pytest.approx(roc_auc_score(block.label, z), abs=1e-6)
         for scores in result['twins'].values():
-            assert {metric: len(x) for metric, x in scores.items()} == dict.fromkeys(agreement.METRICS, 2)
+            assert {metric: len(x) for metric, x in scores.items()} == dict.fromkeys(ranking.METRICS, 2)
 
 
 def test_the_answer_is_of_the_raw_scores_and_the_predictions_beside_them(result, workdir):
@@ -252,7 +255,7 @@ def test_the_answer_is_of_the_raw_scores_and_the_predictions_beside_them(result,
         at = [[i for i, run in enumerate(index) if (run['side'], run.get('distillation')) == (kind, d)] for d in (0, 1)]
         flat = [np.load(workdir / 'predictions' / f'{name}.npy').astype(np.float32) for name in NAMES]
         logits[kind] = np.stack([[z[rows].mean(0) for rows in at] for z in flat])
-    again = answers.judged(result['candidates'], result['twins'], logits)
+    again = judged(result['candidates'], result['twins'], logits)
     assert json.loads(json.dumps(again)) == result['summary']['all']['answer']
     assert again['memory']['twins'] == ['lr']  # deepfm, the other, is not in the pool
     assert sum(pairs for *_, pairs in again['memory']['reliability']) == 2 * 3, 'distillations, pairs'
@@ -286,9 +289,9 @@ def test_a_second_run_does_nothing(copy, pool, runs, idle):
 @pytest.mark.parametrize('lost', ['candidates/lr-again.json', 'predictions/lr-again.npy'])
 def test_only_what_is_gone_is_done_again(copy, pool, lost, monkeypatch):
     before, done = outcome(copy), []
-    row_side = protocol.row_side
-    monkeypatch.setattr(protocol, 'row_side', lambda c, *a, **k: done.append(c.name) or row_side(c, *a, **k))
-    monkeypatch.setattr(full, 'one_pass', lambda *_: pytest.fail('a pass over the log was trained again'))
+    row_reading = protocol.row_reading
+    monkeypatch.setattr(protocol, 'row_reading', lambda c, *a, **k: done.append(c.name) or row_reading(c, *a, **k))
+    monkeypatch.setattr(full_pass, 'one_pass', lambda *_, **__: pytest.fail('a pass over the log was trained again'))
     (copy / lost).unlink()
     again(copy, get_config(pool))
     assert set(done) == {'lr-again'} and outcome(copy) == before
@@ -354,9 +357,9 @@ def test_raw_scores_of_a_known_order_are_ranked_so(result, tmp_path):
     ]
     sets = {'development': [str(i) for i in range(12)], 'confirmation': ['3', '5']}
     raw = {**result, 'candidates': candidates, 'pool': {**result['pool'], 'sets': sets}}
-    made = tn.summarised(raw, tmp_path)['summary']
+    made = trends.summarised(raw, tmp_path)['summary']
     assert json.loads((tmp_path / 'trends.json').read_text())['summary'] == json.loads(json.dumps(made))
-    for metric in agreement.METRICS:
+    for metric in ranking.METRICS:
         side = made['development'][metric]
         assert side['memory']['tau_sig']['mean'] == side['memory']['top3_hit']['mean'] == 1
         assert side['rivals']['turned']['tau_sig']['mean'] == -1 and side['memory']['regret']['mean'] == 0
@@ -417,7 +420,7 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
         (paths['none'], {}, 'no candidate is left'),
         (pool, dict(only=('lr-agin',)), "trends.only names 'lr-agin', which is not in"),
         (pool, dict(rivals=('randm_rows',)), "trends.rivals holds 'randm_rows' (did you mean 'random_rows'?)"),
-        (pool, dict(view='sof'), "trends.view is 'sof' (did you mean 'soft'?)"),
+        (pool, dict(view='sof'), "trends.view is 'sof': it must be one of blend, soft, mean, hard"),
         (pool, dict(full_seeds=1), 'trends.full_seeds is 1'),
         (pool, dict(stage=3), 'trends.stage is 3, the log has 4 blocks'),
     ):
@@ -434,9 +437,9 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
     for text in ('', '[]', '{"candidates": []}'):
         (tmp_path / 'trends.json').write_text(text)
         with pytest.raises(UserError, match='trends.json is not a trends.json .*: scripts/trends.py writes one'):
-            tn.read(tmp_path / 'trends.json')
+            trends.read_trends(tmp_path / 'trends.json')
     with pytest.raises(UserError, match='gone.json: there is no such file'):
-        tn.read(tmp_path / 'gone.json')
+        trends.read_trends(tmp_path / 'gone.json')
 
 
 @pytest.mark.parametrize('block', [T, T + 1])
@@ -450,9 +453,9 @@ def test_blocks_of_one_class_cannot_be_ranked_on(copy, pool, block, idle):
 
 
 def test_users_of_one_row_have_no_gauc(copy, pool, idle, monkeypatch):
-    read_log = cd.read_log
-    alone = lambda *args: read_log(*args)._replace(groups=[np.arange(ROWS)] * 4)  # noqa: E731
-    monkeypatch.setattr(cd, 'read_log', alone)
+    read_blocks = trends.read_blocks
+    alone = lambda *args: read_blocks(*args)._replace(groups=[np.arange(ROWS)] * 4)  # noqa: E731
+    monkeypatch.setattr(trends, 'read_blocks', alone)
     with pytest.raises(UserError, match=f"block {DAYS[3]}: no value of 'user' has rows with a click and without"):
         again(copy, get_config(pool))
 

@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import tiny
 
-from diet_jax import candidates as cd
-from diet_jax import stream, twins
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
+from diet_jax.models.twins import twins_of
+from diet_jax.run import twin_files
+from diet_jax.run.record import read_metrics
+from diet_jax.stats import metrics
+from diet_jax.training.passes import stream_pass
+from diet_jax.trials.log import read_blocks
 
 FIELDS = ['user', 'item', 'tab', 'price', 'hour']
 
@@ -20,10 +24,10 @@ def test_a_twin_whose_role_the_log_does_not_have_is_left_out():
         dict(name='blind', model='fm', drop=('user',), learning_rate=0.01),
         dict(name='without-tab', model='fm', drop=('tab',), learning_rate=0.01),
     )
-    assert [twin.name for twin in twins.of(config, FIELDS)] == ['deepfm', 'lr', 'without-tab']
+    assert [twin.name for twin in twins_of(config, FIELDS)] == ['deepfm', 'lr', 'without-tab']
     config.roles.user = 'user'
-    assert [twin.name for twin in twins.of(config, FIELDS)] == ['deepfm', 'lr', 'blind', 'without-tab']
-    assert twins.of(config, FIELDS)[2].candidate.config['drop'] == ['user']
+    assert [twin.name for twin in twins_of(config, FIELDS)] == ['deepfm', 'lr', 'blind', 'without-tab']
+    assert twins_of(config, FIELDS)[2].candidate.config['drop'] == ['user']
 
 
 @pytest.mark.parametrize(
@@ -43,7 +47,7 @@ def test_what_is_no_twin_is_refused(models, words):
     config = tiny.get_config()
     config.twins.models = models
     with pytest.raises(UserError, match=words):
-        twins.of(config, FIELDS)
+        twins_of(config, FIELDS)
 
 
 @pytest.fixture(scope='module')
@@ -56,26 +60,26 @@ def run(tmp_path_factory):
 
 def test_kept_twins_predict_as_they_did(run):
     assert sorted(p.name for p in (run.workdir / 'twins').iterdir()) == ['00003.npz', '00004.npz']
-    log = cd.read_log(run.stream, run.config.evaluate.batch, run.slots)
-    told = twins.logits(run.workdir / 'twins' / '00004.npz', run.beside, log, 4, 3)
-    ids = jnp.asarray(log.rows(3))
+    log = read_blocks(run.stream, run.config.evaluate.batch, run.slots)
+    ids = log.rows(3)
+    kept = twin_files.logits(run.workdir / 'twins' / '00004.npz', run.beside, ids)
     params = [run.state.reference.params, *(state.params for state in run.state.twins)]
-    for twin, own, logits in zip(run.beside, params, told, strict=True):
+    for twin, own, logits in zip(run.beside, params, kept, strict=True):
         np.testing.assert_allclose(twin.candidate.model.apply(own, ids), logits, rtol=1e-4, atol=1e-5)
-    assert twins.logits(run.workdir / 'twins' / '00001.npz', run.beside, log, 1, 1) is None
+    assert twin_files.logits(run.workdir / 'twins' / '00001.npz', run.beside, ids) is None
     with pytest.raises(UserError, match='00004.npz holds deepfm, lr, the config asks for lr, or for others'):
-        twins.logits(run.workdir / 'twins' / '00004.npz', run.twins, log, 4, 3)
+        twin_files.logits(run.workdir / 'twins' / '00004.npz', run.twins, ids)
 
 
 def test_a_twin_is_trained_as_any_model_on_the_log_and_scored_before(run):
     state = run.initial().twins[0]
-    lines = stream.read_metrics(run.workdir)
+    lines = read_metrics(run.workdir)
     for t in range(2):
         _, block = run.block(t)
         one = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[0]), block)
-        state, logits = stream.stage.tr.stream_pass(run.twins[0].candidate.model, state, one, run.twins[0].lr)
+        state, logits = stream_pass(run.twins[0].candidate.model, state, one, run.twins[0].lr)
         label = np.asarray(one.label)[np.asarray(one.weight) > 0]
-        auc = stream.metrics.auc(np.asarray(logits)[np.asarray(one.weight) > 0], label)
+        auc = metrics.auc(np.asarray(logits)[np.asarray(one.weight) > 0], label)
         assert lines[t]['twins'].keys() == {'lr'} and lines[t]['twins']['lr']['auc'] == pytest.approx(auc, abs=1e-5)
 
 
@@ -86,4 +90,4 @@ def test_twins_do_not_touch_the_memory(run, tmp_path):
     for stage in ('00001', '00004'):
         name = f'history/{stage}/rows.parquet'
         assert (alone.workdir / name).read_bytes() == (run.workdir / name).read_bytes()
-    assert stream.read_metrics(alone.workdir)[0]['twins'] == {}
+    assert read_metrics(alone.workdir)[0]['twins'] == {}

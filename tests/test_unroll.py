@@ -7,8 +7,10 @@ import optax
 import pytest
 from core import CAPACITY, FIELDS, SLOTS, clicks, tiny_model
 
-from diet_jax import training as tr
-from diet_jax.unroll import PLAIN, is_plain, meta_gradient
+from diet_jax.training.adam import B1, B2, EPS, student_optimizer
+from diet_jax.training.losses import row_losses, weighted_loss
+from diet_jax.training.students import StudentState, inner_step
+from diet_jax.training.unroll import PLAIN, is_plain, meta_gradient
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -123,16 +125,16 @@ def problem():
         outer_ids[0] = ids[-1]
         params = MODEL.init(jax.random.key(0), CAPACITY, FIELDS)
         params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
-        state = tr.StudentState(params, tr.student_optimizer().init(params))
+        state = StudentState(params, student_optimizer().init(params))
         learnable = {'logit': jnp.asarray(0.3 * logit, jnp.float64), 'weight': jnp.zeros(ROWS)}
         picks = jax.random.randint(jax.random.key(1), (STEPS, BATCH), 0, ROWS)
 
-        def inner(learnable, state, pick, update=tr.inner_step):
+        def inner(learnable, state, pick, update=inner_step):
             target, weight = jax.nn.sigmoid(learnable['logit'][pick]), base[pick] * jnp.exp(learnable['weight'][pick])
             return update(MODEL, state, ids[pick], target, weight, 0.05)
 
         def outer(state, _):
-            return jnp.mean(tr.row_losses(MODEL.apply(state.params, outer_ids), label))
+            return jnp.mean(row_losses(MODEL.apply(state.params, outer_ids), label))
 
         return outer, inner, learnable, state, picks
 
@@ -175,7 +177,7 @@ def test_an_inner_step_may_bring_its_own_derivative(problem, whole):
     """Mixed mode (MixFlow-MG, arXiv:2505.00793): the adjoint of a step's gradient is a direction, and one `jvp` of the
     gradient along it, forward over reverse, is the Hessian's product and the mixed derivative in one."""
     outer, inner, learnable, state, picks = problem
-    loss = lambda params, rows, ids: tr.weighted_loss(MODEL, params, ids, *rows)  # noqa: E731
+    loss = lambda params, rows, ids: weighted_loss(MODEL, params, ids, *rows)  # noqa: E731
 
     @jax.custom_vjp
     def gradient(params, rows, ids):
@@ -188,8 +190,8 @@ def test_an_inner_step_may_bring_its_own_derivative(problem, whole):
     gradient.defvjp(lambda *args: (gradient(*args), args), back)
 
     def step(model, state, ids, target, weight, lr):
-        move, opt = tr.student_optimizer().update(gradient(state.params, (target, weight), ids), state.opt)
-        return tr.StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, move), opt)
+        move, opt = student_optimizer().update(gradient(state.params, (target, weight), ids), state.opt)
+        return StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, move), opt)
 
     mixed = lambda x, s, pick: inner(x, s, pick, step)  # noqa: E731
     other = jax.jit(lambda x: meta_gradient(outer, mixed, x, state, picks))(learnable)
@@ -207,12 +209,12 @@ def test_a_window_is_the_same_as_starting_later(problem):
 def test_rows_without_gradient_give_no_nan_and_would_without_eps_root(problem, whole):
     outer, inner, learnable, state, picks = problem
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(whole[2]))
-    plain = optax.scale_by_adam(tr.B1, tr.B2, tr.EPS)  # the trap itself: the square root of zero
+    plain = optax.scale_by_adam(B1, B2, EPS)  # the trap itself: the square root of zero
 
     def careless(model, state, ids, target, weight, lr):
-        grads = jax.grad(lambda p: tr.weighted_loss(model, p, ids, target, weight))(state.params)
+        grads = jax.grad(lambda p: weighted_loss(model, p, ids, target, weight))(state.params)
         move, opt = plain.update(grads, state.opt)
-        return tr.StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, move), opt)
+        return StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, move), opt)
 
     trap = lambda x, s, pick: inner(x, s, pick, careless)  # noqa: E731
     grads = jax.jit(lambda x: meta_gradient(outer, trap, x, state, picks)[2])(learnable)

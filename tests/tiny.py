@@ -3,10 +3,16 @@
 import json
 from pathlib import Path
 
+import jax
+import pytest
 from ml_collections import ConfigDict
 
-from diet_jax.config import default_config
-from diet_jax.schema import plain, simulated_data
+from diet_jax.config import default_config, simulated_data
+from diet_jax.device.programs import Timed
+from diet_jax.distillation import parallel
+from diet_jax.distillation.stage import make_stage_update
+from diet_jax.run import driver
+from diet_jax.run.run import Run
 
 DAYS = ('2024-01-01', '2024-01-02', '2024-01-03', '2024-01-04')
 ROWS = 320
@@ -33,42 +39,28 @@ def get_config() -> ConfigDict:
 _COMPILED = {}
 
 
-def distill(workdir, config=None, log=lambda line: None, after_stage=None):
-    """`stream.distill` on one device; runs whose stages are the same function share its compiled form."""
-    import jax
-    import pytest
+def distill(workdir, config=None, emit=lambda line: None, after_stage=None):
+    """The driver on one device; runs whose stages are the same function share its compiled form."""
 
-    from diet_jax import stream
-
-    make, pmapped, timed = stream.stage.make_stage_update, stream.parallel.pmapped, stream.parallel.Timed
-    sections = ('reference', 'codebook', 'memory', 'addressing', 'refine')
-
-    def share(config, reference, students, axis, twins):
-        key = json.dumps([plain(config[section]) for section in sections] + [plain(config.twins.models)])
-        if key not in _COMPILED:
-            update = make(config, reference, students, axis, twins)
-            _COMPILED[key] = timed(pmapped(update, jax.devices()[:1], donate=True))
-        return _COMPILED[key]
+    def share(spec):
+        if spec not in _COMPILED:
+            _COMPILED[spec] = Timed(parallel.pmapped(make_stage_update(spec), jax.devices()[:1], donate=True))
+        return _COMPILED[spec]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stream.stage, 'make_stage_update', share)
-        patch.setattr(stream.parallel, 'pmapped', lambda update, devices, donate: update)
-        patch.setattr(stream.parallel, 'Timed', lambda update: update)
+        patch.setattr(driver, 'make_stage_update', share)
+        patch.setattr(driver, 'over_devices', lambda update, run: update)
         before = jax.config.read('jax_disable_most_optimizations')
         jax.config.update('jax_disable_most_optimizations', True)  # compiles in two thirds of the time
         try:
-            return stream.distill(config or get_config(), workdir, log, jax.devices()[:1], after_stage)
+            return driver.distill(config or get_config(), workdir, emit, jax.devices()[:1], after_stage)
         finally:
             jax.config.update('jax_disable_most_optimizations', before)
 
 
 def opened(workdir, config=None):
     """The finished run of a workdir."""
-    import jax
-
-    from diet_jax import stream
-
-    return stream.Run(config or get_config(), workdir, lambda line: None, jax.devices()[:1])
+    return Run(config or get_config(), workdir, lambda line: None, jax.devices()[:1])
 
 
 def contents(folder) -> dict[str, bytes]:

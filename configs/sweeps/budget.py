@@ -7,9 +7,9 @@
 
 from pathlib import Path
 
-from diet_jax.sweep import load
+from diet_jax.base.loading import load_module
 
-STUDY = load(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
+STUDY = load_module(Path(__file__).parents[1] / 'trends' / 'kuairand.py')
 
 
 def get_config(arg: str = ''):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from diet_jax.sweep import load
-from diet_jax.trends import RIVALS
+from diet_jax.base.loading import load_module
+from diet_jax.study.trends import RIVALS
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -27,7 +27,7 @@ def study(log: str, arg: str) -> ConfigDict:
     words = set(filter(None, arg.split(',')))
     if unknown := words - {'cost60', 'frontier', 'rivals', 'alone', 'release', 'smoke'}:
         raise ValueError(f"there is no argument '{min(unknown)}': cost60, frontier, rivals, alone, release, smoke")
-    config = load(Path(__file__).parents[1] / f'{log}.py').get_config('smoke' if 'smoke' in words else '')
+    config = load_module(Path(__file__).parents[1] / f'{log}.py').get_config('smoke' if 'smoke' in words else '')
     trends = config.trends
     trends.confirmation = 'release' in words
     if words & {'rivals', 'alone'}:

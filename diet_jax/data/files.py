@@ -14,8 +14,8 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet as pq
 
-from diet_jax.errors import UserError, closest
-from diet_jax.schema import UNITS
+from diet_jax.base.errors import UserError, closest
+from diet_jax.config.data import UNITS
 
 SEPARATOR = '\x1f'  # stands for a delimiter of several characters; the text must not hold it
 

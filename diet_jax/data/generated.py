@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.data import prepare
+from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.simulated import block_key, value_counts
-from diet_jax.data.stream import EncodedStream
 from diet_jax.data.vocabulary import Vocabulary
 
 ROWS = 500_000  # of a block: from here on a simulated stream is not stored
@@ -33,7 +33,7 @@ class GeneratedStream(EncodedStream):
     def __init__(self, data: dict):
         self._source = prepare.SimulatedSource(data)
         first, p = self._piece(0), self._source.parameters
-        self.vocabulary = Vocabulary(prepare._fields(data, first))
+        self.vocabulary = Vocabulary(prepare.fields_of(data, first))
         blocks = []
         for t in range(p.blocks):
             counts = value_counts(p, t)
@@ -63,7 +63,7 @@ class GeneratedStream(EncodedStream):
         return next(self._source.new_pieces(range(t), None, None, None))
 
     def _encoded(self, piece: prepare.Piece) -> pa.Table:
-        columns = {**piece.columns, **prepare._time_fields(piece.time, self._source.data)}
+        columns = {**piece.columns, **prepare.time_fields(piece.time, self._source.data)}
         encoded = {
             field.name: self.vocabulary.encode(f, columns[field.name], piece.key)
             for f, field in enumerate(self.vocabulary.fields)

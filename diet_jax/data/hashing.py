@@ -5,8 +5,8 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
+from diet_jax.base.errors import UserError
 from diet_jax.data import files
-from diet_jax.errors import UserError
 
 
 def mix(values: np.ndarray) -> np.ndarray:

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base.errors import UserError
 from diet_jax.data import files
 from diet_jax.data.hashing import hash_rows, mix
-from diet_jax.errors import UserError
 
 ATTEMPTS = 64  # at drawing one item that is not excluded, before all that are left are listed
 PAIRS = 1_000_000  # of a click and an item, listed at once

@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.data import files, negatives, tables
+from diet_jax.base.errors import UserError, closest
+from diet_jax.config.data import Simulated
+from diet_jax.data import files, negatives, raw_log
+from diet_jax.data.fields import Field
 from diet_jax.data.hashing import mix
 from diet_jax.data.simulated import block_key, simulate_block
 from diet_jax.data.vocabulary import Vocabulary, quantile_bounds
-from diet_jax.errors import UserError, closest
-from diet_jax.schema import Field, Simulated
 
 FORMAT = 1  # of the cache
 
@@ -24,7 +25,7 @@ def within(key: str, until: str) -> bool:
     """Whether block `key` is not after `data.until`; UserError where the two are not written alike."""
     if until and until.isdigit() != key.isdigit():
         raise UserError(f"data.until '{until}' is not written like the key of a block, '{key}': write it so")
-    return not until or tables.block_order(key) <= tables.block_order(until)
+    return not until or raw_log.block_order(key) <= raw_log.block_order(until)
 
 
 def read_manifest(folder: Path) -> dict | None:
@@ -89,8 +90,8 @@ class SimulatedSource:
     def fingerprint(self) -> list:
         return ['simulated']
 
-    def new_pieces(self, cached: list[dict], vocabulary, recent, log) -> Iterator[Piece]:
-        del vocabulary, recent, log
+    def new_pieces(self, cached: list[dict], vocabulary, recent, emit) -> Iterator[Piece]:
+        del vocabulary, recent, emit
         for t in range(len(cached), self.parameters.blocks):
             key = block_key(t)
             if not within(key, self.data['until']):
@@ -138,40 +139,40 @@ class FileSource:
     def notes(self) -> list[str]:
         return self._notes
 
-    def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, recent: negatives.Clicks | None, log):
+    def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, recent: negatives.Clicks | None, emit):
         data, draws = self.data, self.data['negatives']['per_click'] > 0
         known = vocabulary.types() if vocabulary else {}
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
-        raw, earlier = tables.since(tables.read_log(data, self.root, self.log_files, known), data)
+        raw, earlier = raw_log.since(raw_log.read_log(data, self.root, self.log_files, known), data)
         if draws and not cached and len(earlier.time):  # they are in no block, but in the first one's pools
             clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, 'before data.since')
             recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
         self._notes += raw.notes
         first_new = cached[-1]['last_time'] + 1 if cached else None
-        blocks, held_back = tables.cut(raw, data, first_new)
+        blocks, held_back = raw_log.cut(raw, data, first_new)
         if cached:
-            old = tables.cut_as_cached(raw, data, cached)
+            old = raw_log.cut_as_cached(raw, data, cached)
             _check_cached(old, cached, raw, vocabulary, data)
-            last = tables.block_order(cached[-1]['key'])
-            blocks = [block for block in blocks if tables.block_order(block.key) > last]
+            last = raw_log.block_order(cached[-1]['key'])
+            blocks = [block for block in blocks if raw_log.block_order(block.key) > last]
         if held_back:
-            log(f'data: {held_back}')
+            emit(f'data: {held_back}')
         for i, block in enumerate(blocks):
             if not within(block.key, data['until']):
-                log(f'data: {len(blocks) - i} blocks after data.until {data["until"]} held back')
+                emit(f'data: {len(blocks) - i} blocks after data.until {data["until"]} held back')
                 return
             side_bytes = 0 if cached or i else raw.side_bytes
-            columns = tables.take_columns(raw.columns, block.rows)
+            columns = raw_log.take_columns(raw.columns, block.rows)
             time, label, drawn = raw.time[block.rows], raw.label[block.rows], None
             if draws:
                 drawn = negatives.draw(columns, time, label, recent, data, f'block {block.key}')
                 recent = drawn.recent
-                columns = {**tables.take_columns(columns, drawn.rows), **drawn.columns}
+                columns = {**raw_log.take_columns(columns, drawn.rows), **drawn.columns}
                 time, label = time[drawn.rows], np.where(drawn.negative, np.float32(0), label[drawn.rows])
             yield Piece(
                 block.key,
-                tables.join(columns, raw.sides),
+                raw_log.join(columns, raw.sides),
                 time,
                 label,
                 None,
@@ -188,7 +189,7 @@ def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabular
         read = block['rows'] - block.get('negatives', {'drawn': 0})['drawn']
         if i == 0 and len(rows) < read:
             continue  # a block of which the older files have been rotated away
-        columns = tables.take_columns(raw.columns, rows)
+        columns = raw_log.take_columns(raw.columns, rows)
         digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows])
         if len(rows) != read or digest != block['digest']:
             raise UserError(
@@ -215,7 +216,7 @@ def clean(folder: Path, blocks: int) -> None:
             left.unlink()
 
 
-def append(data: dict, folder: Path, manifest: dict | None, source, log: Callable) -> dict:
+def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callable) -> dict:
     """Encodes the new blocks of a source behind the cached ones; the manifest is written last."""
     cached = list(manifest['blocks']) if manifest else []
     vocabulary, recent = None, None
@@ -226,7 +227,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
     clean(folder, len(cached))
     blocks = list(cached)
     label_name = data['label']['column'] or 'click'
-    for piece in source.new_pieces(cached, vocabulary, recent, log):
+    for piece in source.new_pieces(cached, vocabulary, recent, emit):
         where = f'block {piece.key}'
         positives = int(piece.label.sum())
         if positives in (0, len(piece.label)):
@@ -235,8 +236,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
                 f'{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until'
             )
         if vocabulary is None:
-            vocabulary = Vocabulary(_fields(data, piece))
-        available = {**piece.columns, **_time_fields(piece.time, data)}
+            vocabulary = Vocabulary(fields_of(data, piece))
+        available = {**piece.columns, **time_fields(piece.time, data)}
         columns = [available[field.name] for field in vocabulary.fields]
         vocabulary.grow(columns, where)
         encoded = {field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)}
@@ -245,9 +246,10 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
         if piece.bayes is not None:
             encoded['__bayes'] = piece.bayes
         path = folder / 'rows' / f'{len(blocks):05d}.parquet'
-        _replace(path, lambda part, table=pa.table(encoded): pq.write_table(table, part, compression='zstd'))
+        table = pa.table(encoded)
+        _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
         read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
-        log_columns = tables.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
+        log_columns = raw_log.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
         blocks.append(
             dict(
                 key=piece.key,
@@ -273,11 +275,11 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
     if recent is not None:
         notes = [*notes, *negatives.notes(data, blocks)]
     for note in notes:
-        log(f'data: {note}')
+        emit(f'data: {note}')
     if new:
-        log(f'data: {len(new)} new blocks, {new[0]["key"]} .. {new[-1]["key"]}, {vocabulary.num_slots} slots')
+        emit(f'data: {len(new)} new blocks, {new[0]["key"]} .. {new[-1]["key"]}, {vocabulary.num_slots} slots')
     else:
-        log(f'data: no block is new after {blocks[-1]["key"]}')
+        emit(f'data: no block is new after {blocks[-1]["key"]}')
     name = f'vocabulary-{len(blocks):05d}.parquet'
     clicks = f'clicks-{len(blocks):05d}.parquet' if recent is not None else ''
     if new:
@@ -305,7 +307,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, log: Callabl
     return manifest
 
 
-def _fields(data: dict, piece: Piece) -> tuple[Field, ...]:
+def fields_of(data: dict, piece: Piece) -> tuple[Field, ...]:
     numeric = [Field(n, 'numeric', quantile_bounds(piece.columns[n], bins)) for n, bins in data['numeric'].items()]
     return (
         *(Field(name, 'categorical') for name in data['fields']),
@@ -314,7 +316,7 @@ def _fields(data: dict, piece: Piece) -> tuple[Field, ...]:
     )
 
 
-def _time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
+def time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
     """'hour' (0..23) and 'weekday' (0 is Monday) of local time."""
     ticks = files.time_ticks(data['time'])
     hours = (time + round(data['time']['utc_offset_hours'] * 3600 * ticks)) // (3600 * ticks)

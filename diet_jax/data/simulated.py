@@ -16,7 +16,7 @@ rows forgets it.
 import numpy as np
 import pyarrow as pa
 
-from diet_jax.schema import Simulated
+from diet_jax.config.data import Simulated
 
 DAY = 86_400_000  # milliseconds
 START = 1_704_067_200_000  # 2024-01-01 00:00 UTC, a Monday

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_jax.errors import UserError
-from diet_jax.schema import Field
+from diet_jax.base.errors import UserError
+from diet_jax.data.fields import Field
 
 
 class Vocabulary:

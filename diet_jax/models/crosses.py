@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
 from diet_jax.models.layers import MLP, Readout, flatten, upper_pairs
 from diet_jax.models.registry import register
 

@@ -8,18 +8,24 @@ gather rows its own way: through a codebook, or from the small sub-table a batch
 
 import difflib
 import functools
+import hashlib
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 
-from diet_jax.errors import UserError
+from diet_jax.base.errors import UserError
+from diet_jax.base.keep import meaning
 
-_REGISTRY: dict[str, type[nn.Module]] = {}
+Module = nn.Module | nnx.Module
+NNX_OWN = ('self', 'num_fields', 'dim', 'rngs')  # arguments of an NNX module that are no options
+_REGISTRY: dict[str, type[Module]] = {}
 
 
 class Model(NamedTuple):
@@ -48,20 +54,22 @@ class Model(NamedTuple):
         return self.rows(params['head'], params['table'][ids], dropout_key=dropout_key)
 
 
-def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
+def register(name: str) -> Callable[[type[Module]], type[Module]]:
     """Class decorator that gives a Flax module a name `build` knows.
 
     The module is called with `(embeddings f32[B, F, dim], first_order f32[B, F], *, deterministic: bool)` and
-    returns logits f32[B]; its dataclass fields are the options of `build`. Parameters only: no batch
-    statistics.
+    returns logits f32[B]. Parameters only: no batch statistics. The options of `build` are the dataclass fields of
+    a Linen module; an NNX module is made as `cls(num_fields, dim, *, <options>, rngs=)`.
 
     Raises:
         UserError: the name belongs to another class, or the class is not a Flax module.
     """
 
-    def decorate(cls: type[nn.Module]) -> type[nn.Module]:
-        if not (inspect.isclass(cls) and issubclass(cls, nn.Module)):
-            raise UserError(f'model {name!r}: {cls!r} is not a flax.linen.Module class; derive it from one')
+    def decorate(cls: type[Module]) -> type[Module]:
+        if not (inspect.isclass(cls) and issubclass(cls, Module)):
+            raise UserError(
+                f'model {name!r}: {cls!r} is no flax.linen.Module or flax.nnx.Module class; derive it from one'
+            )
         old = _REGISTRY.get(name)
         # The same class defined again (a notebook cell run twice) replaces itself.
         if old is not None and (old.__module__, old.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -70,6 +78,27 @@ def register(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
         return cls
 
     return decorate
+
+
+def source(name: str) -> str:
+    """Digest of the file that a model of the user's own is written in, '' for one of the library's.
+
+    Kept results of a candidate are good for the code that it was when they were made.
+    """
+    cls = _REGISTRY[name]
+    if cls.__module__.startswith('diet_jax.'):
+        return ''
+    try:
+        text = meaning(Path(inspect.getsourcefile(cls)).read_text(encoding='utf-8'))
+    except (OSError, TypeError, SyntaxError):  # typed in at a prompt: what it does, as compiled
+        text = repr(
+            [
+                f.__code__.co_code + repr(f.__code__.co_consts).encode()
+                for f in vars(cls).values()
+                if inspect.isfunction(f)
+            ]
+        )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def names() -> list[str]:
@@ -98,7 +127,7 @@ def build(
     cls = _REGISTRY.get(name)
     if cls is None:
         raise UserError(f'no model is named {name!r}{_hint(name, names())}; registered: {", ".join(names())}')
-    known = [f for f in cls.__dataclass_fields__ if f not in ('parent', 'name')]
+    known = _options(cls)
     for option in options:
         if option not in known:
             takes = f'it takes: {", ".join(sorted(known))}' if known else 'it takes none'
@@ -125,18 +154,18 @@ def of(spec: str | Mapping[str, Any], dim: int) -> Model:
     return build(options.pop('model'), **{'dim': dim, **options})
 
 
+def _options(cls: type[Module]) -> list[str]:
+    """What `build` may be given for a module."""
+    if issubclass(cls, nnx.Module):
+        return [name for name in inspect.signature(cls.__init__).parameters if name not in NNX_OWN]
+    return [field for field in cls.__dataclass_fields__ if field not in ('parent', 'name')]
+
+
 @functools.lru_cache(maxsize=1024)
 def _build(name, cls, dim, keep, init_std, options) -> Model:
-    module = cls(**dict(options))
-
-    @functools.partial(jax.jit, static_argnums=1)  # so that the forward pass is traced, and never run
-    def init_head(key: jax.Array, seen: int) -> Any:
-        inputs = jnp.zeros((1, seen, dim)), jnp.zeros((1, seen))
-        variables = dict(module.init(key, *inputs, deterministic=True))
-        head = variables.pop('params', {})
-        if variables:
-            raise UserError(f'model {name!r} keeps state in {sorted(variables)}; use parameters only')
-        return head
+    make = _nnx_head if issubclass(cls, nnx.Module) else _linen_head
+    head_params, head_logits = make(name, cls, dim, dict(options))
+    init_head = jax.jit(head_params, static_argnums=1)  # so that the forward pass is traced, and never run
 
     def init(key: jax.Array, num_slots: int, num_fields: int) -> dict[str, Any]:
         table_key, head_key = jax.random.split(key)
@@ -150,15 +179,57 @@ def _build(name, cls, dim, keep, init_std, options) -> Model:
         if keep is not None:
             _seen(name, keep, rows.shape[1])
             rows = rows[:, np.asarray(keep)]
-        rngs = None if dropout_key is None else {'dropout': dropout_key}
-        logits = module.apply(
-            {'params': head}, rows[..., 1:], rows[..., 0], deterministic=dropout_key is None, rngs=rngs
-        )
+        logits = head_logits(head, rows[..., 1:], rows[..., 0], dropout_key)
         if logits.shape != rows.shape[:1]:
             raise UserError(f'model {name!r} returned shape {logits.shape}; it must be {rows.shape[:1]}')
         return logits
 
     return Model(name, dim, init, rows)
+
+
+def _linen_head(name: str, cls: type[nn.Module], dim: int, options: dict):
+    """((key, fields seen) -> params, (params, embeddings, first order, dropout key or None) -> logits)."""
+    module = cls(**options)
+
+    def params(key: jax.Array, seen: int) -> Any:
+        inputs = jnp.zeros((1, seen, dim)), jnp.zeros((1, seen))
+        variables = dict(module.init(key, *inputs, deterministic=True))
+        head = variables.pop('params', {})
+        _check_stateless(name, sorted(variables))
+        return head
+
+    def logits(head, embeddings, first_order, dropout_key) -> jax.Array:
+        rngs = None if dropout_key is None else {'dropout': dropout_key}
+        return module.apply({'params': head}, embeddings, first_order, deterministic=dropout_key is None, rngs=rngs)
+
+    return params, logits
+
+
+def _nnx_head(name: str, cls: type[nnx.Module], dim: int, options: dict):
+    """The same of an NNX module, which is made anew where it is traced and then given its parameters."""
+
+    def made(seen: int, key: jax.Array, dropout_key: jax.Array | None = None) -> nnx.Module:
+        return cls(seen, dim, **options, rngs=nnx.Rngs(params=key, dropout=key if dropout_key is None else dropout_key))
+
+    def params(key: jax.Array, seen: int) -> Any:
+        module = made(seen, key)
+        state = nnx.state(module, nnx.Not(nnx.Any(nnx.Param, nnx.RngState)))
+        _check_stateless(name, sorted(map(str, nnx.to_pure_dict(state))))
+        return nnx.to_pure_dict(nnx.state(module, nnx.Param))
+
+    def logits(head, embeddings, first_order, dropout_key) -> jax.Array:
+        module = made(embeddings.shape[1], jax.random.key(0), dropout_key)  # its own parameters are not computed
+        state = nnx.state(module, nnx.Param)
+        nnx.replace_by_pure_dict(state, head)
+        nnx.update(module, state)
+        return module(embeddings, first_order, deterministic=dropout_key is None)
+
+    return params, logits
+
+
+def _check_stateless(name: str, state: list[str]) -> None:
+    if state:
+        raise UserError(f'model {name!r} keeps state in {state}; use parameters only')
 
 
 def _seen(name: str, keep: tuple[int, ...] | None, num_fields: int) -> int:

@@ -14,10 +14,10 @@ import rich.box
 import rich.console
 import rich.table
 
-from diet_jax import scores
-from diet_jax.disk import read_json, write_bytes, write_text
-from diet_jax.errors import UserError
+from diet_jax.base.atomic import read_json, write_bytes, write_text
+from diet_jax.base.errors import UserError
 from diet_jax.report import compare, evaluation, page, sections, trends, trends_page
+from diet_jax.stats import scores
 
 
 def summary_table(evaluate: Mapping, overhead: Mapping | None = None) -> str:

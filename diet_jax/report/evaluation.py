@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax import scores
 from diet_jax.report import figures, page
 from diet_jax.report.page import number, spread
+from diet_jax.stats import scores
 
 
 def protocol(stage: Mapping) -> str:

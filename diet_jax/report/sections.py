@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax import scores
 from diet_jax.report import figures, page
 from diet_jax.report.page import number, share, size, span
+from diet_jax.stats import scores
 
 _PACKAGES = ('diet-jax', 'jax', 'jaxlib', 'flax', 'optax', 'numpy', 'pyarrow', 'matplotlib')
 _COMPONENTS = {'reference': 'reference model', 'check': 'do-no-harm check'}  # the others are named as they are

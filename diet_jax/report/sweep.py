@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from diet_jax.disk import write_bytes, write_json, write_text
+from diet_jax.base.atomic import write_bytes, write_json, write_text
+from diet_jax.base.plain import changes
 from diet_jax.report import figures
-from diet_jax.sweep import FILES, Point, Sweep, changes, outcome, read_json
 
 SETS = ('development', 'all', 'confirmation')  # of candidates; shown: the first there is, a sweep chooses by it
 FIGURES = ('tau_sig', 'tau_sig_hard', 'spearman', 'regret', 'retention_mean', 'retention_min')
 
 
-def results(study: Sweep) -> list[dict]:
-    """A row a point: {name, overrides, folder, missing, row_budget, cost_ratio, sets}, plain JSON.
+def rows_of(study: Mapping) -> list[dict]:
+    """A row a point: {name, overrides, config, folder, missing, row_budget, cost_ratio, sets}, plain JSON.
 
-    `missing` is '' or why there is no result; `sets` is {set: the side 'memory' of `agreement.summary` for AUC}.
+    Args: study: as `run.sweep.results` finds it. `sets` is {set: the side 'memory' of its summary for AUC}.
     """
     rows = []
-    for point in study.points:
-        row = {'name': point.name, 'overrides': point.overrides, 'folder': str(point.folder)}
-        row['missing'] = outcome(study, point)
-        found = {} if row['missing'] else read_json(point.folder / study.result)
-        row |= {key: _at(found, 'protocol', key) for key in ('row_budget', 'cost_ratio')}
-        sets = {name: _at(found, 'summary', name, 'auc', 'memory') for name in SETS}
+    for point in study['points']:
+        row = {key: point[key] for key in ('name', 'overrides', 'config', 'folder', 'missing')}
+        row |= {key: _at(point['result'], 'protocol', key) for key in ('row_budget', 'cost_ratio')}
+        sets = {name: _at(point['result'], 'summary', name, 'auc', 'memory') for name in SETS}
         rows.append(row | {'sets': {name: side for name, side in sets.items() if isinstance(side, dict)}})
     return rows
 
 
-def write(study: Sweep) -> None:
-    """Writes sweep.json, sweep.md and sweep.png from what is on disk."""
-    rows, (data, page, image, _) = results(study), [study.workdir / name for name in FILES]
-    write_json(data, {'sweep': study.file, 'script': study.script, 'set': _shown(rows), 'points': rows})
-    write_bytes(image, lambda file: file.write(picture(study, rows)))
-    write_text(page, f'# {study.file}\n\n{table(rows)}\n![retention and tau_sig of every point]({image.name})\n')
+def write(folder: Path, study: Mapping) -> None:
+    """Writes sweep.json, sweep.md and sweep.png into the folder of a study."""
+    rows, name = rows_of(study), study['sweep']
+    points = [{key: value for key, value in row.items() if key != 'config'} for row in rows]
+    write_json(folder / 'sweep.json', {'sweep': name, 'script': study['script'], 'set': _shown(rows), 'points': points})
+    write_bytes(folder / 'sweep.png', lambda file: file.write(picture(rows)))
+    write_text(folder / 'sweep.md', f'# {name}\n\n{table(rows)}\n![retention and tau_sig of every point](sweep.png)\n')
 
 
 def table(rows: list[dict]) -> str:
-    """The rows of `results` as Markdown, aligned so that it reads on a terminal too."""
+    """The rows of `rows_of` as Markdown, aligned so that it reads on a terminal too."""
     chosen, lines = _shown(rows), [['point', 'row_budget', 'cost_ratio', 'distillations', *FIGURES]]
     for row in rows:
         side = row['sets'].get(chosen, {})
@@ -55,9 +56,9 @@ def table(rows: list[dict]) -> str:
     return text + ('\nWithout a result:\n\n' + ''.join(missing) if missing else '')
 
 
-def picture(study: Sweep, rows: list[dict]) -> bytes:
+def picture(rows: list[dict]) -> bytes:
     """A PNG, 1200 px wide: over the one numeric key that varies, on a log scale; else a bar a point."""
-    chosen, (key, x) = _shown(rows), _numeric_key(study.points)
+    chosen, (key, x) = _shown(rows), _numeric_key(rows)
 
     def draw(fig):
         axes = fig.subplots(1, 2, sharey=not key)
@@ -105,10 +106,10 @@ def _draw_bars(ax, names, mean, sd, texts, colour) -> None:
     ax.grid(axis='y', visible=False)
 
 
-def _numeric_key(points: list[Point]) -> tuple[str, list[float]]:
+def _numeric_key(rows: list[dict]) -> tuple[str, list[float]]:
     """The key that varies and its value at every point, if it is the only one and numbers above 0; else ('', [])."""
-    varied = sorted({key for point in points for key, *_ in changes(points[0].config, point.config)})
-    values = [_at(point.config, *varied[0].split('.')) for point in points] if len(varied) == 1 else ['']
+    varied = sorted({key for row in rows for key, *_ in changes(rows[0]['config'], row['config'])})
+    values = [_at(row['config'], *varied[0].split('.')) for row in rows] if len(varied) == 1 else ['']
     numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v < np.inf for v in values)
     return (varied[0], values) if numbers else ('', [])
 

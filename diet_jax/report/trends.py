@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diet_jax import agreement, scores
 from diet_jax.report import answers, figures, page, pictures
 from diet_jax.report.page import number
+from diet_jax.stats import ranking, scores
 
 FIGURES = {  # of `agreement`: name, format
     'retention_mean': ('retention mean', '.3f'),
@@ -114,7 +114,7 @@ def frontier_table(result: Mapping, of: str) -> list[Table]:
 
 
 def _auc(side: Mapping) -> float:
-    return scores.score(agreement.reading(side)).mean
+    return scores.score(ranking.ordering(side)).mean
 
 
 def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:
@@ -167,8 +167,8 @@ def frontier(result: Mapping) -> bytes:
     readings = {kind: _readings(candidates, kind) for kind in kinds}
     tau = summary['ceiling']['tau_sig']
     ceiling = f'dashed: ceiling, {tau["value"]:.3f}' if tau['value'] is not None else f'ceiling {tau["text"]}'
-    if summary['pairs']['significant'] < agreement.PAIRS_NEEDED:
-        ceiling = f'undefined: {summary["pairs"]["significant"]} significant pairs, {agreement.PAIRS_NEEDED} needed'
+    if summary['pairs']['significant'] < ranking.PAIRS_NEEDED:
+        ceiling = f'undefined: {summary["pairs"]["significant"]} significant pairs, {ranking.PAIRS_NEEDED} needed'
     lines = {
         'retention_mean': (1.0, 'dashed: full training', True),
         'tau_sig': (math.nan if tau['value'] is None else tau['value'], ceiling, False),
@@ -258,11 +258,11 @@ def _readings(candidates: Sequence[Mapping], kind: str) -> dict[str, np.ndarray]
     """Figure -> f64[K, 3], (cost ratio, mean, sd over distillations): the choice, then every point of the frontier."""
     full, found = [c['full']['auc'] for c in candidates], [_trained(c, kind) for c in candidates]
     depth = min(len(side.get('frontier', ())) for side in found)
-    rows = {figure: [] for figure in agreement.FIGURES}
+    rows = {figure: [] for figure in ranking.FIGURES}
     for point in [found, *([side['frontier'][k] for side in found] for k in range(depth))]:
         cost = np.mean([reading['cost_ratio'] for reading in point])
-        auc, order = [side['auc'] for side in point], [agreement.reading(side) for side in point]
-        for figure, x in agreement.figures(full, auc, order=order).items():
+        auc, order = [side['auc'] for side in point], [ranking.ordering(side) for side in point]
+        for figure, x in ranking.figures(full, auc, order=order).items():
             rows[figure].append([cost, x.mean(), x.std(ddof=1) if x.size > 1 else math.nan])
     return {figure: np.array(values) for figure, values in rows.items()}
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax import scores
 from diet_jax.report import answers, page, trends
 from diet_jax.report.page import number
+from diet_jax.stats import scores
 
 WORDS = (
     'tau_sig: (agreeing − disagreeing) / significant pairs; hard: those less than 0.005 apart on the log. Ceiling: one '

@@ -1,0 +1,75 @@
+"""The memory on disk: plain Parquet and JSON that any program can read (format: docs/elsewhere.md).
+
+    rows.parquet            one row an entry: the log's own values, codes, labels, weight
+    codebook/<field>.parquet    value -> code; the row with a null value is the code of unseen values
+    manifest.json           fields, how a log is encoded and students are trained, budgets, seed, versions, checksums
+
+A folder is written beside its place and renamed, so a reader sees a whole artifact or none.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from diet_jax.base.errors import UserError
+
+FORMAT = 2
+# What a student may train on: the mean of these columns. The teacher's label keeps the level, the mean click of the log
+# rows an entry stands for keeps the order (docs/results/choices.md).
+VIEWS = {
+    'blend': ('soft_label', 'mean_label'),
+    'soft': ('soft_label',),
+    'mean': ('mean_label',),
+    'hard': ('hard_label',),
+}
+DEFAULT_VIEW = 'blend'
+INIT_STD = 0.01  # of a student's embeddings at the start, as `models.build` has it
+WEEKDAY = 'Monday is 0'
+# The part of `config.data` that the manifest carries: what it takes to encode a log, and to know its labels and blocks.
+ENCODING = (
+    'source',
+    'root',
+    'csv',
+    'time',
+    'block',
+    'label',
+    'negatives',
+    'fields',
+    'numeric',
+    'time_fields',
+    'side_tables',
+    'group',
+)
+
+
+class CodedField(NamedTuple):
+    name: str
+    kind: str  # 'categorical' | 'numeric' | 'time'
+    codes: int  # codes are 0 .. codes - 1
+    bounds: tuple[float, ...]  # numeric: bin b holds bounds[b-1] <= x < bounds[b]
+    missing_code: int  # of rows in which the log has no value
+    unseen_code: int  # of values that are not in the codebook
+
+
+def read_manifest(folder) -> dict:
+    """Reads the manifest of an artifact.
+
+    Raises:
+      UserError: no artifact there, or another format version.
+    """
+    path = Path(folder) / 'manifest.json'
+    if not path.exists():
+        raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
+    try:
+        manifest = json.loads(path.read_text())
+        version_ = manifest.get('format')
+    except (ValueError, AttributeError) as error:
+        raise UserError(f'{path} does not parse ({error}): distill again') from error
+    if version_ != FORMAT:
+        raise UserError(
+            f'{path} is of format {version_}, this version reads {FORMAT}: distill again in another --workdir, or '
+            'read it with the version of diet-jax that wrote it'
+        )
+    return manifest

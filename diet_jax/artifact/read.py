@@ -1,0 +1,171 @@
+"""Reading a memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from diet_jax.artifact.encode import Encoded, Known, encode, number
+from diet_jax.artifact.format import DEFAULT_VIEW, VIEWS, CodedField, read_manifest
+from diet_jax.base.errors import UserError, closest
+
+COLUMNS = ('soft_label', 'mean_label', 'hard_label', 'count', 'weight', 'influence', 'stage')
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Artifact:
+    """A memory as read from its folder: M rows of F fields.
+
+    A student trains on `codes + offsets()`, numbers below `num_codes`, or on the log's own values, `ids + id_offsets()`
+    below `num_ids`; `encode` gives other rows of the log the same numbers.
+    """
+
+    manifest: dict  # manifest.json
+    fields: tuple[CodedField, ...]  # in the order of the columns of `codes` and `ids`
+    rows: pa.Table  # rows.parquet, M rows
+    codebook: dict[str, Known]  # field -> (values pa.Array [n], codes i32[n]), without the row of unseen values
+
+    def __repr__(self) -> str:
+        stage, block = self.manifest['stage'], self.manifest['last_block']
+        return f'<memory of stage {stage}, up to {block}: {self.rows.num_rows} rows of {len(self.fields)} fields>'
+
+    @cached_property
+    def codes(self) -> np.ndarray:
+        """i32[M, F]: codes within the field."""
+        return np.stack([self.rows[f'{f.name}__code'].to_numpy() for f in self.fields], axis=1).astype(np.int32)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """i32[M, F]: a value's place in the field's codebook; behind its n values n is missing and n + 1 unseen."""
+        numbered = [number(self.values[f.name], self.codebook[f.name][0]) for f in self.fields]
+        return np.stack(numbered, axis=1)
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """[M] each: soft_label, mean_label, hard_label, count, weight, influence (f32) and stage (i32)."""
+        return {name: self.rows[name].to_numpy() for name in COLUMNS}
+
+    @cached_property
+    def values(self) -> dict[str, pa.Array]:
+        """Field -> the log's own values, [M]; the bin of a numeric field; null where the log has none."""
+        return {f.name: self.rows[f.name].combine_chunks() for f in self.fields}
+
+    @property
+    def num_codes(self) -> int:
+        """Codes of all fields."""
+        return sum(f.codes for f in self.fields)
+
+    @property
+    def num_ids(self) -> int:
+        """Ids of all fields, missing and unseen among them."""
+        return sum(self._ids_of_field())
+
+    def offsets(self) -> np.ndarray:
+        """i32[F]: add to a field's codes for their rows in one table of `num_codes`."""
+        return _starts([f.codes for f in self.fields])
+
+    def id_offsets(self) -> np.ndarray:
+        """i32[F]: add to a field's ids for their rows in one table of `num_ids`."""
+        return _starts(self._ids_of_field())
+
+    def _ids_of_field(self) -> list[int]:
+        return [len(self.codebook[f.name][0]) + 2 for f in self.fields]
+
+    def label(self, view: str = DEFAULT_VIEW) -> np.ndarray:
+        """f32[M]: what a student trains on.
+
+        Args:
+          view: 'blend' (the default), 'soft', 'mean' or 'hard' (docs/concepts.md).
+        Raises:
+          UserError: another view.
+        """
+        if view not in VIEWS:
+            raise UserError(f"a memory has no view '{view}'{closest(view, VIEWS)}")
+        return np.mean([self.columns[name] for name in VIEWS[view]], 0, dtype=np.float32)
+
+    def encode(self, table: Any) -> Encoded:
+        """Encodes rows of the log, its own columns as they are, as the run does.
+
+        Columns that come from side tables are joined from there, unless the table has them. A time without a zone is
+        local, as in the log. Values are taken in the memory's types: 7 for '7' where it has integers, and the reverse.
+
+        Args:
+          table: N rows: a pandas or polars DataFrame, an Arrow table, anything with `__arrow_c_stream__`, or a dict of
+            arrays. It needs the columns of `fields`, and the time column where 'hour' or 'weekday' is one.
+        Returns:
+          `Encoded(ids, codes)`, i32[N, F] each, numbered as the memory's own `ids` and `codes` are.
+        Raises:
+          UserError: a column is missing, a value is not of the memory's type, a side table is gone, or the memory is
+            of a version that did not say how its log is encoded.
+
+        >>> memory = load_memory('runs/demo/memory')  # doctest: +SKIP
+        >>> rows = memory.encode(pandas.read_parquet('logs/2022-05-08.parquet'))  # doctest: +SKIP
+        >>> embeddings = table[rows.codes + memory.offsets()]  # doctest: +SKIP
+        """
+        if 'data' not in self.manifest:
+            raise UserError(
+                f'the memory of stage {self.manifest["stage"]} was written by an earlier version, which did not say '
+                'how its log is encoded: distill again'
+            )
+        return encode(table, self.fields, self.codebook, self.manifest['data'])
+
+    def code_of_slots(self, stream) -> np.ndarray:
+        """i32[V]: the table row of every slot of an encoded stream; values not in the codebook get the unseen code."""
+        owner = stream.field_of_slot(stream.num_slots)
+        table = np.zeros(stream.num_slots, np.int32)
+        for f, (field, offset) in enumerate(zip(self.fields, self.offsets())):
+            slots = np.flatnonzero(owner == f)
+            values, codes = self.codebook[field.name]
+            found = pc.index_in(stream.values(slots), value_set=values)
+            known = found.is_valid().to_numpy(zero_copy_only=False)
+            found = found.fill_null(0).to_numpy()
+            table[slots] = np.where(known, codes[found] if len(codes) else 0, field.unseen_code) + offset
+            table[2 * f] = field.missing_code + offset
+        return table
+
+    def slots(self, stream) -> np.ndarray:
+        """i32[M, F]: the rows in the slots of an encoded stream."""
+        owner, columns = stream.field_of_slot(stream.num_slots), []
+        for f, field in enumerate(self.fields):
+            slots = np.flatnonzero(owner == f)
+            found = pc.index_in(self.values[field.name], value_set=stream.values(slots), skip_nulls=True)
+            columns.append(slots[found.fill_null(0).to_numpy()])  # null is the field's first slot, MISSING
+        return np.stack(columns, 1).astype(np.int32)
+
+
+def load_memory(path: str | Path) -> Artifact:
+    """Reads and checks a memory.
+
+    Args:
+      path: its folder: `memory` of a run, or one below its `history`.
+    Raises:
+      UserError: no memory there, another format version, or a file that is missing or not as written.
+
+    >>> memory = load_memory('runs/demo/memory')  # doctest: +SKIP
+    >>> memory.codes.shape, memory.label().shape, memory.num_codes  # doctest: +SKIP
+    ((1920, 10), (1920,), 421)
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    for name, digest in manifest['checksums'].items():
+        if not (folder / name).exists() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+            raise UserError(f'{folder / name} is missing or not as it was written (checksum): copy or distill it again')
+    fields = tuple(CodedField(**{**f, 'bounds': tuple(f['bounds'])}) for f in manifest['fields'])
+    codebook = {}
+    for f in fields:
+        t = pq.read_table(folder / 'codebook' / f'{f.name}.parquet').combine_chunks()
+        known = t.filter(pc.is_valid(t['value'])).combine_chunks()
+        codebook[f.name] = (known['value'].combine_chunks(), known['code'].to_numpy())
+    return Artifact(manifest=manifest, fields=fields, rows=pq.read_table(folder / 'rows.parquet'), codebook=codebook)
+
+
+def _starts(sizes: list[int]) -> np.ndarray:
+    return np.cumsum([0, *sizes[:-1]]).astype(np.int32)

@@ -1,0 +1,179 @@
+"""Writing a memory: a folder that a reader finds whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from ml_collections import ConfigDict
+
+from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField
+from diet_jax.base.atomic import replace_folder
+from diet_jax.base.loading import absolute
+from diet_jax.base.plain import plain
+from diet_jax.config.data import check_data
+
+
+def write_artifact(
+    folder,
+    memory,
+    book,
+    stream,
+    *,
+    source: ConfigDict,
+    stage: int,
+    seed: int,
+    encoded_bytes: int,
+    raw_bytes: int,
+    rows_seen: int,
+) -> dict:
+    """Writes the artifact of one stage, replacing an older one at the same place only when it is whole.
+
+    Args:
+      folder: where; memory, book: `Memory` and `Codebook` (arrays); stream: the `EncodedStream`.
+      source: the config of the run: how its log is read and encoded, and how students are to be trained.
+      stage: stages done, its last block is stream.blocks[stage - 1]; encoded_bytes, raw_bytes, rows_seen: of the
+      stream up to that block, for the budgets.
+    Returns: the manifest.
+    Raises:
+      UserError: a `source.data` that does not check.
+    """
+    folder, meant = Path(folder), _meant(source)
+    part = folder.with_name(folder.name + '.part')
+    shutil.rmtree(part, ignore_errors=True)
+    (part / 'codebook').mkdir(parents=True)
+    memory = type(memory)(*(np.asarray(x) for x in memory))
+    info = stream.blocks[stage - 1]
+    valid = int(memory.valid.sum())
+    code = np.asarray(book.code)
+    frequency = np.asarray(book.frequency)
+    per_field = book.centroids.shape[1]
+    owner = stream.field_of_slot(info.num_slots)
+
+    fields, columns, tables = [], {}, {}
+    for f, field in enumerate(stream.fields):
+        slots = np.flatnonzero(owner == f)
+        local, missing, unseen, used = _local_codes(field, slots, code, frequency, f, per_field)
+        column = memory.ids[:valid, f]
+        columns[field.name] = stream.values(column)
+        position = np.searchsorted(slots, column)
+        columns[f'{field.name}__code'] = pa.array(local[position], pa.int32())
+        seen = slots[(frequency[slots] > 0) & (slots != 2 * f)]
+        values = stream.values(seen) if len(seen) else pa.array([], columns[field.name].type)
+        order = pc.sort_indices(values)
+        values, codes = values.take(order), local[np.searchsorted(slots, seen)][order.to_numpy()]
+        tables[field.name] = pa.table(
+            {
+                'value': pa.concat_arrays([values, pa.nulls(1, values.type)]),
+                'code': pa.array(np.append(codes, unseen), pa.int32()),
+            }
+        )
+        fields.append(CodedField(field.name, field.kind, int(used), tuple(field.bounds), int(missing), int(unseen)))
+    soft = 1.0 / (1.0 + np.exp(-memory.soft_logit.astype(np.float64)))
+    for name, values in (
+        ('soft_label', soft),
+        ('mean_label', memory.mean_label),
+        ('hard_label', memory.hard_label),
+        ('count', memory.count),
+        ('weight', memory.valid),  # every entry is one row: weights did not pay (docs/results/choices.md)
+        ('influence', memory.influence),
+    ):
+        columns[name] = pa.array(values[:valid].astype(np.float32))
+    columns['stage'] = pa.array(memory.stage[:valid], pa.int32())
+
+    _write_parquet(pa.table(columns), part / 'rows.parquet')
+    for name, table in tables.items():
+        _write_parquet(table, part / 'codebook' / f'{name}.parquet')
+    files = sorted(p for p in part.rglob('*.parquet'))
+    size = sum(p.stat().st_size for p in files)
+    manifest = {
+        'format': FORMAT,
+        'stage': stage,
+        'last_block': info.key,
+        'rows': valid,
+        'rows_seen': rows_seen,
+        'label': stream.label,
+        'group': stream.fields[stream.group_field].name,
+        'fields': [f._asdict() for f in fields],
+        'views': VIEWS,
+        **meant,
+        'budgets': {
+            'rows': valid / rows_seen,
+            'bytes': size,
+            'encoded_bytes': encoded_bytes,
+            'raw_bytes': raw_bytes,
+            'bytes_of_encoded': size / encoded_bytes,
+            'bytes_of_raw': size / raw_bytes if raw_bytes else None,
+        },
+        'seed': seed,
+        'versions': {p: version(p) for p in ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'pyarrow')},
+        'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
+    }
+    (part / 'manifest.json').write_text(json.dumps(manifest, indent=1))
+    replace_folder(part, folder)
+    return manifest
+
+
+def _meant(config: ConfigDict) -> dict:
+    """What a reader of the files alone must know: how a log becomes codes, and how students are meant to be trained."""
+    data, evaluate = check_data(config.data), config.evaluate
+    data['root'] = absolute(data['root'])
+    students = {
+        'batch': evaluate.student_batch,
+        'epochs': evaluate.epochs,
+        'learning_rates': evaluate.student_learning_rates,
+        'id_epochs': evaluate.id_epochs,
+        'by_ids': evaluate.by_ids,
+        'init_std': INIT_STD,
+        'optimizer': 'adam',
+        'label': DEFAULT_VIEW,
+    }
+    kept = {key: data[key] for key in ENCODING}
+    return plain({'data': kept, 'roles': config.roles, 'weekday': WEEKDAY, 'students': students})
+
+
+def _local_codes(field, slots, code, frequency, f, per_field):
+    """Codes of a field's slots, numbered from 0 without holes.
+
+    A numeric field keeps its bin as its code: bins first, then MISSING. -> (i32[n], missing, unseen, number of codes)
+    """
+    raw = code[slots] - f * per_field
+    first = slots[frequency[slots] > 0]
+    bins = len(slots) - 2
+    if field.kind == 'numeric':
+        names = np.r_[np.full(2, bins), np.arange(bins)]  # position in the field -> new code
+        renamed = names[raw]
+        return renamed.astype(np.int32), int(bins), int(renamed[1]), bins + 1
+    used = np.unique(raw[frequency[slots] > 0]) if len(first) else np.array([0])
+    renamed = np.clip(np.searchsorted(used, raw), 0, len(used) - 1)
+    missing = renamed[0] if frequency[slots[0]] > 0 else renamed[1]
+    return renamed.astype(np.int32), int(missing), int(renamed[1]), len(used)
+
+
+def _write_parquet(table: pa.Table, path: Path) -> None:
+    """zstd; sorted integers as deltas, floats by byte streams: about half the bytes of the defaults."""
+    encodings, dictionary = {}, []
+    for field in table.schema:
+        if pa.types.is_floating(field.type):
+            encodings[field.name] = 'BYTE_STREAM_SPLIT'
+        elif pa.types.is_int64(field.type) and field.name == 'value':
+            encodings[field.name] = 'DELTA_BINARY_PACKED'
+        else:
+            dictionary.append(field.name)
+    pq.write_table(
+        table,
+        path,
+        compression='zstd',
+        compression_level=12,
+        use_dictionary=dictionary,
+        column_encoding=encodings or None,
+        write_statistics=False,
+        store_schema=True,
+    )

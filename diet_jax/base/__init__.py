@@ -1,0 +1,1 @@
+"""What every package needs: errors, files written whole, progress, config files, kept results."""

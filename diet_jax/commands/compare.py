@@ -1,0 +1,54 @@
+"""Which of these ideas would win on the full log, and how sure is that? Answered from a memory.
+
+    python scripts/compare.py --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
+    diet-compare --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
+
+Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which orders better (docs/answer.md).
+--anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. Run it again to
+go on, or after adding a candidate: finished ones are kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from absl import flags
+
+from diet_jax.commands import launch
+
+flags.disclaim_key_flags()  # --help shows them as those of the program
+
+
+def define() -> None:
+    flags.DEFINE_list(
+        'memory',
+        None,
+        'Folder of a memory in its run, runs/<run>/memory; or several of one log, each with its own seed.',
+    )
+    flags.DEFINE_string('candidates', None, 'A file with sweep(add), a line a candidate.')
+    flags.DEFINE_string('anchors', None, 'JSON lines of past full runs: name, auc on the block scored here.')
+    flags.DEFINE_string(
+        'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
+    )
+    flags.mark_flags_as_required(['memory', 'candidates'])
+
+
+def main(_) -> None:
+    from diet_jax import report
+    from diet_jax.commands import doors  # starts JAX: not for --help
+
+    args = flags.FLAGS
+    result = doors.compare(
+        args.memory, args.candidates, anchors=args.anchors, workdir=args.workdir, command=launch.command()
+    )
+    print(report.compare_table(result))
+    print(f'report: {Path(result["workdir"]) / "report.html"}')
+
+
+def start() -> None:
+    """The command, in a process of its own."""
+    launch.start(main, define, __doc__)
+
+
+if __name__ == '__main__':
+    start()

@@ -1,0 +1,133 @@
+"""The front door: what `import diet_jax` offers, and what the commands call. Whichever door one comes through, compiled
+programs are kept in one place, distilling is timed, and a report is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from diet_jax import report
+from diet_jax.base.errors import UserError
+from diet_jax.device.programs import keep_compiled
+from diet_jax.run import driver, overhead, processes
+from diet_jax.run.run import opened, replicate
+from diet_jax.study import compare as comparing
+from diet_jax.study import evaluate as evaluating
+from diet_jax.study import trends as trending
+
+Emit = Callable[[str], None]
+
+
+def distill(
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    devices: Sequence | None = None,
+    command: str = '',
+    emit: Emit = print,
+) -> Path:
+    """Brings the memory of a workdir up to the last block of the log, and writes its report.
+
+    Run it again when the log has grown: only the new blocks are processed.
+
+    Args:
+      config: begins with `default_config()`; docs/your-log.md says how a log is described.
+      workdir: folder of the run, made if absent: memory/, history/, metrics.jsonl, report.html, ...
+      devices: JAX devices to run on, all by default. command: shown in the report. emit: given plain lines.
+    Returns: the folder of the memory, for `load_memory` and `compare`.
+    Raises:
+      UserError: anything wrong with the config, the log or the workdir, in one line.
+    """
+    keep_compiled()
+    run = driver.distill(config, workdir, emit, devices)
+    if processes.first():
+        if not processes.several() and overhead.outdated(run):  # the components are timed on one host
+            overhead.measure(run)
+        report.write_report(str(workdir), command or 'diet_jax.distill')
+    return run.workdir / 'memory'
+
+
+def evaluate(
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    *,
+    replicates: Sequence[str | os.PathLike] = (),
+    command: str = '',
+    emit: Emit = print,
+) -> dict:
+    """Students on the memory beside full training, by the protocol of stage t, for every stage from the third on.
+
+    Args:
+      config: that the memory was distilled with; its section `evaluate` names candidates, grids and seeds.
+      workdir: folder of the run; replicates: of further runs over the same log, with other seeds.
+    Returns: what evaluate.json holds (docs/reference/files.md); the report of the workdir is written anew.
+    Raises:
+      UserError: nothing was distilled there, too few blocks, or anything wrong with the config.
+    """
+    keep_compiled()
+    run, command = opened(config, workdir, emit), command or 'diet_jax.evaluate'
+    result = evaluating.evaluate(config, run, [replicate(run, w) for w in replicates], command=command, emit=emit)
+    report.write_report(str(workdir), command)
+    return result
+
+
+def compare(
+    memory: str | os.PathLike | Sequence[str | os.PathLike],
+    candidates: str | os.PathLike | Mapping[str, Mapping],
+    *,
+    anchors: str | os.PathLike | None = None,
+    workdir: str | os.PathLike | None = None,
+    command: str = '',
+    emit: Emit = print,
+) -> dict:
+    """Which of these ideas would win on the full log, and how sure is that? Answered from a memory.
+
+    Args:
+      memory: folder of a memory in its run, or several of one log, each with its own seed: they are averaged.
+      candidates: a file with sweep(add), or {name: options}, e.g. {'wide': dict(model='deepfm', hidden=(128, 64))}.
+      anchors: JSON lines of past full runs; workdir: where to write, by default compare/ in the (first) run.
+    Returns: what compare.json holds, and `workdir`, where it and report.html are.
+    Raises:
+      UserError: anything wrong with a file; too few blocks; nothing known of the log.
+    """
+    keep_compiled()
+    memories = [memory] if isinstance(memory, (str, os.PathLike)) else list(memory)
+    command = command or 'diet_jax.compare'
+    result = comparing.compare(memories, candidates, anchors, workdir, command=command, emit=emit)
+    report.write_compare(result['workdir'], result, command)
+    return result
+
+
+def trends(
+    config: ConfigDict | None,
+    workdir: str | os.PathLike | None,
+    *,
+    memories: Sequence[str] = (),
+    from_json: str | os.PathLike | None = None,
+    command: str = '',
+    emit: Emit = print,
+) -> dict:
+    """Does the memory rank a pool of candidates as the full log does? The trend instrument.
+
+    Args: config, workdir: of the study, or None with `from_json`: a trends.json to be summarised again; memories:
+      folders, one a distillation, () to distill them here.
+    Returns: what trends.json holds.
+    Raises:
+      UserError: anything wrong with the config, the log or a memory.
+    """
+    keep_compiled()
+    command = command or 'diet_jax.trends'
+    if from_json:
+        folder = Path(from_json).parent
+        result = trending.summarised(trending.read_trends(from_json), folder)
+    elif config is None or not workdir:
+        raise UserError('--config and --workdir are needed, or --from_json')
+    else:
+        folder = Path(workdir)
+        result = trending.trends(config, folder, memories, command=command, emit=emit)
+    report.write_trends(folder, result, command)
+    return result

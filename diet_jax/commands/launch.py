@@ -1,0 +1,164 @@
+"""What all commands share: one clear line for a mistake, one place for compiled programs, configs that are found."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable
+
+import jax
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from diet_jax.base.errors import UserError
+from diet_jax.base.loading import found
+from diet_jax.device.programs import keep_compiled
+
+flags.disclaim_key_flags()  # a command's flags are those of the program that it is started by
+
+
+def start(main: Callable[[list[str]], None], define: Callable[[], None], text: str) -> None:
+    """Runs an absl main; a `UserError` or a wrong flag becomes `error: <line>` on stderr and exit code 2.
+
+    Args: define: defines the command's flags; text: what --help shows above them.
+    """
+    program = sys.modules['__main__']
+    program.__doc__ = program.__doc__ or text
+    command()  # as it was typed
+    sys.argv[:] = _brought(sys.argv)
+    define()
+    logging.set_verbosity(logging.ERROR)
+    sys.stdout.reconfigure(line_buffering=True)  # progress is seen at once, also through a pipe
+    try:
+        app.run(_guarded(main), flags_parser=_parse)
+    except KeyboardInterrupt:
+        print('interrupted: run the same command again to go on', file=sys.stderr)
+        _exit(130)
+
+
+_TYPED: list[str] = []
+
+
+def command() -> str:
+    """The command that runs now, as a user would type it."""
+    if not _TYPED:
+        program = sys.argv[0]
+        if program.endswith(os.path.join('commands', os.path.basename(program))):  # python -m, of a sweep's point
+            words = ['python', '-m', f'diet_jax.commands.{os.path.basename(program).removesuffix(".py")}']
+        else:
+            words = ['python', program] if program.endswith('.py') else [os.path.basename(program)]
+        _TYPED[:] = [*words, *sys.argv[1:]]
+    return shlex.join(_TYPED)
+
+
+def _brought(argv: list[str]) -> list[str]:
+    """Arguments in which a --config that the library brings, and the present folder has not, is where it lies."""
+    words = list(argv)
+    for i, word in enumerate(words):
+        name, equals, value = word.lstrip('-').partition('=')
+        if word.startswith('-') and name == 'config' and (equals or i + 1 < len(words)):
+            path, colon, arg = (value if equals else words[i + 1]).partition(':')
+            words[i if equals else i + 1] = ('--config=' if equals else '') + found(path) + colon + arg
+    return words
+
+
+def _guarded(main):
+    def guarded(argv):
+        if len(argv) > 1:
+            _stop(f"'{argv[1]}' is not a flag: flags begin with --")
+        keep_compiled()
+        try:
+            main(argv)
+        except (UserError, OSError) as error:  # OSError: no permission, no space; it names the file
+            _stop(error)
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()
+            _exit(1)
+
+    return guarded
+
+
+def _parse(argv):
+    try:
+        rest = flags.FLAGS(argv)
+        _check_flags()
+        return rest
+    except UserError as error:
+        _stop(error)
+    except flags.Error as error:
+        _stop(_in_config(_config_path(argv), error) or error)
+    except Exception as error:  # a config file is a program: whatever it raises is the user's to see, in one line
+        _stop(_located(argv, error))
+
+
+def _check_flags() -> None:
+    """What flags accept and a run cannot use."""
+    values = flags.FLAGS.flag_values_dict()
+    if values.get('workdir') == '':
+        raise UserError('--workdir is empty: name the folder of the run')
+    if values.get('config') is not None and not isinstance(flags.FLAGS.config, ConfigDict):
+        path = flags.FLAGS['config'].config_filename.partition(':')[0]
+        if not os.path.exists(path):
+            raise UserError(f'--config={path}: there is no such file')
+        raise UserError(f'--config={path}: its get_config() must return a ConfigDict')
+
+
+def _located(argv, error) -> str:
+    """An error as one line that begins with the config file and its line, or with the flag."""
+    path, said = _config_path(argv), _said(error)
+    if isinstance(error, SyntaxError):
+        return f'{error.filename} line {error.lineno}: {error.msg}'
+    if line := _in_config(path, error):
+        return line
+    for arg in argv[1:]:
+        key = arg.partition('=')[0].lstrip('-')
+        if key.startswith('config.') and key.rpartition('.')[2] in said:
+            if not isinstance(error, (AttributeError, KeyError)):
+                return f'{arg}: {said}'
+            near = re.search(r'Did you mean "(\w+)"', said)
+            hint = f" (did you mean '{near[1]}'?)" if near else ''
+            return f"{arg}: the config has no key '{key.rpartition('.')[2]}'{hint}"
+    if path and not os.path.exists(path):
+        return f'--config={path}: there is no such file'
+    return f'--config={path}: {said}' if path else said
+
+
+def _in_config(path: str, error) -> str:
+    """What an error that arose in the config file says, with its line; '' if it arose elsewhere."""
+    while error is not None:  # absl wraps some of them
+        frames = [f for f in traceback.extract_tb(error.__traceback__) if path and f.filename.endswith(path)]
+        if frames:
+            return f'{path} line {frames[-1].lineno}: {type(error).__name__}: {_said(error)}'
+        error = error.__cause__ or error.__context__
+    return ''
+
+
+def _config_path(argv) -> str:
+    for i, arg in enumerate(argv[1:], 1):
+        name, equals, value = arg.lstrip('-').partition('=')
+        if name == 'config':
+            return (value if equals else ''.join(argv[i + 1 : i + 2])).partition(':')[0]
+    return ''
+
+
+def _said(error) -> str:
+    return error.args[0] if error.args and isinstance(error.args[0], str) else str(error)
+
+
+def _stop(error) -> None:
+    print('error: ' + ' '.join(str(error).split()), file=sys.stderr)
+    _exit(2)
+
+
+def _exit(code: int) -> None:
+    """Ends the process; one of several at once: a tidy exit would wait for the others, and they for this one."""
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)

@@ -1,0 +1,282 @@
+"""`config.data`: what a row is, its fields, label, time and block."""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from diet_jax.base.errors import UserError, closest
+from diet_jax.base.plain import plain
+from diet_jax.config.keys import Key, Section, defaults, flat
+
+UNITS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}  # ticks in a second
+TIME_FIELDS = ('hour', 'weekday')
+SIMULATED: Section = dict(
+    seed=Key(0, 'of the simulated stream', least=0),
+    blocks=Key(28, 'days, the first a Monday', free=True),
+    rows_per_block=Key(4000, 'rows of a day'),
+    users=Key(2000, 'users, all there from the start'),
+    items=Key(1500, 'items there before the first block'),
+    new_items_per_block=Key(30, 'items that come with each block', least=0),
+    authors=Key(200, 'who made the items'),
+    categories=Key(16, 'of items'),
+    user_groups=Key(8, 'of users'),
+    zipf=Key(0.8, 'popularity falls as 1 / rank**zipf, of users and of items'),
+    half_life=Key(7.0, 'blocks after which a new item has lost half of its popularity'),
+    first_order=Key(0.7, 'standard deviation in the logit of each user, item, group, category, author, tab, price'),
+    interaction=Key(1.0, 'the same of group x category and device x tab'),
+    season=Key(1.0, 'the same of weekend x category and weekend x tab'),
+    low_rank=Key(0.4, 'the same of user x item'),
+    rank=Key(4, 'of user x item'),
+    drift=Key(0.5, 'share of the user and item terms that wanders, over weeks'),
+    bias=Key(-0.5, 'mean logit', least=-math.inf),
+)
+# Parameters of the simulated stream; the formulas are in diet_jax/data/simulated.py.
+Simulated = NamedTuple('Simulated', [(name, type(key.default)) for name, key in SIMULATED.items()])
+
+DATA: Section = dict(
+    source=Key('files', 'where rows come from', choices=('files', 'simulated')),
+    root=Key('', 'a folder, or a URI of pyarrow.fs: s3://bucket/path, gs://...', free=True),
+    log=Key(
+        (),
+        'glob patterns below root, Parquet or CSV (also .gz); of files with one stem the first pattern wins',
+        empty=True,
+    ),
+    csv=dict(
+        delimiter=Key(',', "between two values; may be several characters, as MovieLens' '::'"),
+        column_names=Key((), 'for files without a header line', empty=True),
+        encoding=Key('utf8', 'of the text'),
+        strings=Key((), 'columns that look like numbers but are strings (zip codes, long ids)', empty=True),
+    ),
+    time=dict(
+        column=Key('', 'when a row was'),
+        unit=Key('ms', "of the time column, since 1970 UTC; 'iso' for dates in words", choices=(*UNITS, 'iso')),
+        utc_offset_hours=Key(0.0, "local time, for days and hours; 'iso' without a zone is local"),
+    ),
+    block=dict(
+        by=Key(
+            'period', 'one block per value of a column, by time, or every N rows', choices=('column', 'period', 'rows')
+        ),
+        column=Key('', 'of the blocks'),
+        hours=Key(24.0, 'a period; days begin at local midnight'),
+        rows=Key(0, 'a block of N rows', least=0),
+    ),
+    label=dict(
+        column=Key('', "the click; '' where every row is one"),
+        threshold=Key(None, 'a number: label = value >= threshold'),
+        positive=Key((), 'values: label = value is one of them; with neither: 0 and 1', empty=True),
+    ),
+    # For a log of clicks only: every click is followed by copies of itself with another item, label 0.
+    # label.column may then be '' (every row is a click); of a labelled log the positive rows are the clicks.
+    negatives=dict(
+        per_click=Key(0, 'copies of a click with another item, label 0; 0: none', least=0),
+        item=Key('', 'the field that is redrawn, from the items clicked just before'),
+        by=Key('items', 'all as likely: popularity tells much; or as likely as clicked', choices=('items', 'clicks')),
+        item_columns=Key((), 'columns of the log that go with the item, and not with the click', empty=True),
+        user=Key('', "a column of the log: items its own clicks hold are not drawn; '' = the group field"),
+        window_hours=Key(24.0, 'how long before the click, strictly'),
+        seed=Key(0, 'of the draws', least=0),
+    ),
+    fields=Key((), 'categorical columns, of the log or of a side table', empty=True),
+    numeric=Key({}, 'column -> number of quantile bins, learned from the first block only'),
+    time_fields=Key((), "of 'hour' and 'weekday' (Monday is 0), from the time column", empty=True),
+    side_tables=Key((), 'dicts: path, key, and optionally columns=(...), csv=dict(...)', empty=True),
+    duplicates=Key('keep', 'rows that repeat an earlier one in every column', choices=('keep', 'drop')),
+    group=Key('', "the field that GAUC groups by; '' = the first field"),
+    since=Key('', "first block to read, '' = all: leaves stray rows out"),
+    until=Key('', "last block to read, '' = all: holds an incomplete day back", free=True),
+    simulated=SIMULATED,
+)
+
+
+def default_data() -> ConfigDict:
+    """`config.data` with every key and its default; a dataset's config fills in its own."""
+    return defaults(DATA)
+
+
+def simulated_data(**parameters: Any) -> ConfigDict:
+    """`config.data` of a simulated stream, e.g. `simulated_data(blocks=14, seed=1)`."""
+    data = default_data()
+    data.source = 'simulated'
+    data.time.column = 'time'
+    data.label.column = 'label'
+    data.fields = ('user', 'item', 'user_group', 'category', 'author', 'tab', 'device')
+    data.numeric = ConfigDict({'price': 8})
+    data.time_fields = TIME_FIELDS
+    data.group = 'user'
+    unknown = sorted(set(parameters) - set(data.simulated))
+    if unknown:
+        raise UserError(f"data.simulated has no parameter '{unknown[0]}'{closest(unknown[0], data.simulated)}")
+    data.simulated.update(parameters)
+    return data
+
+
+def _merge(known: dict, given: dict, where: str) -> dict:
+    merged = dict(known)
+    for key, value in given.items():
+        if key not in known:
+            raise UserError(f"{where} has no key '{key}'{closest(key, known)}")
+        if isinstance(known[key], dict) and f'{where}.{key}' != 'data.numeric':
+            if not isinstance(value, dict):
+                raise UserError(f'{where}.{key} is {value!r}: it must be a dict of {", ".join(known[key])}')
+            value = _merge(known[key], value, f'{where}.{key}')
+        merged[key] = value
+    return merged
+
+
+def check_data(data: Mapping | ConfigDict) -> dict:
+    """Fills in defaults and checks every value that can be checked without opening a file.
+
+    Args:
+      data: `config.data` or a part of it.
+    Returns:
+      A complete nested dict of plain values (lists, dicts, numbers, strings).
+    Raises:
+      UserError: an unknown key or value, a name missing or given twice.
+    """
+    full = _merge(plain(default_data()), plain(data), 'data')
+    for path, allowed in ((name, key.choices) for name, key in flat(DATA) if key.choices):
+        value = full
+        for part in path.split('.'):
+            value = value[part]
+        if value not in allowed:
+            raise UserError(f'data.{path} is {value!r}: it must be one of {", ".join(allowed)}')
+    tuples = {key: full[key] for key in ('fields', 'time_fields', 'log', 'side_tables')}
+    tuples |= {f'csv.{key}': full['csv'][key] for key in ('column_names', 'strings')}
+    tuples['label.positive'] = full['label']['positive']
+    tuples['negatives.item_columns'] = full['negatives']['item_columns']
+    for key, value in tuples.items():
+        if not isinstance(value, list):
+            raise UserError(f'data.{key} is {value!r}: it must be a tuple; write ({value!r},)')
+    if not full['csv']['delimiter']:
+        raise UserError("data.csv.delimiter is empty: set it to the character between two values, e.g. ','")
+    for name in full['time_fields']:
+        if name not in TIME_FIELDS:
+            raise UserError(f'data.time_fields holds {name!r}: it may hold {", ".join(TIME_FIELDS)}')
+    if not isinstance(full['numeric'], dict):
+        raise UserError(f'data.numeric is {full["numeric"]!r}: it must be a dict, column -> number of bins')
+    for name, bins in full['numeric'].items():
+        if not isinstance(bins, int) or isinstance(bins, bool) or bins < 2:
+            raise UserError(f"data.numeric['{name}'] is {bins!r}: the number of bins must be an int, 2 or more")
+    names = [*full['fields'], *full['numeric'], *full['time_fields']]
+    if not names:
+        raise UserError('data.fields is empty: name the columns a model may see')
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"field '{name}' is named twice in data.fields, data.numeric and data.time_fields")
+    for path in ('time', 'label'):
+        column = full[path]['column']
+        if not column and (path == 'time' or not full['negatives']['per_click']):
+            hint = ', or set data.negatives.per_click if every row is a click' if path == 'label' else ''
+            raise UserError(f"data.{path}.column is empty: name the log's {path} column{hint}")
+        if column in names:
+            raise UserError(f"data.{path}.column '{column}' is also a field: take it out of data.fields")
+    full['group'] = full['group'] or names[0]
+    if full['group'] not in names:
+        raise UserError(f"data.group '{full['group']}' is no field{closest(full['group'], names)}")
+    if full['label']['threshold'] is not None and full['label']['positive']:
+        raise UserError('data.label has both threshold and positive: give one of them')
+    _check_negatives(full)
+    if full['source'] == 'files':
+        _check_files(full)
+    else:
+        for key in (
+            'blocks',
+            'rows_per_block',
+            'users',
+            'items',
+            'authors',
+            'categories',
+            'user_groups',
+            'rank',
+        ):
+            if full['simulated'][key] < 1:
+                raise UserError(f'data.simulated.{key} is {full["simulated"][key]}: it must be 1 or more')
+        if full['since']:
+            raise UserError(f"data.since is '{full['since']}', but no row of a simulated stream can be left out")
+    return full
+
+
+def _check_negatives(full: dict) -> None:
+    negatives = full['negatives']
+    for key in ('per_click', 'seed'):
+        value = negatives[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+            raise UserError(f'data.negatives.{key} is {value!r}: it must be a whole number, 0 or more')
+    if not negatives['per_click']:
+        return
+    if full['source'] != 'files':
+        raise UserError('data.negatives is for log files, and a simulated stream has negatives: set per_click to 0')
+    if not negatives['item']:
+        raise UserError('data.negatives.item is empty: name the field whose value is redrawn')
+    if negatives['item'] not in full['fields']:
+        hint = closest(negatives['item'], full['fields'])
+        raise UserError(f"data.negatives.item '{negatives['item']}' is not in data.fields{hint}: name one of them")
+    columns = [*full['fields'], *full['numeric']]
+    for name in negatives['item_columns']:
+        if name not in columns or name == negatives['item']:
+            raise UserError(
+                f"data.negatives.item_columns holds '{name}'{closest(name, columns)}: name fields other than the item"
+            )
+    negatives['user'] = negatives['user'] or full['group']
+    if negatives['user'] in (negatives['item'], *negatives['item_columns']):
+        raise UserError(f"data.negatives.user '{negatives['user']}' is the item: name the column of the user")
+    if not negatives['window_hours'] > 0:
+        raise UserError(f'data.negatives.window_hours is {negatives["window_hours"]}: it must be longer than 0')
+    label = full['label']
+    if not label['column'] and (label['positive'] or label['threshold'] is not None):
+        raise UserError('data.label.column is empty, but threshold or positive is set: name the label column')
+
+
+def _check_files(full: dict) -> None:
+    block = full['block']
+    if full['since'] and block['by'] != 'column':
+        _check_local_time(full['since'])
+    if not full['root'] or not full['log']:
+        key = 'log' if full['root'] else 'root'
+        raise UserError(f'data.{key} is empty: name the folder (data.root) and the log files in it (data.log)')
+    if block['by'] == 'column' and not block['column']:
+        raise UserError("data.block.by is 'column' but data.block.column is empty: name the column of the day")
+    if block['by'] == 'rows' and block['rows'] < 1:
+        raise UserError(f"data.block.by is 'rows' but data.block.rows is {block['rows']}: set it to 1 or more")
+    if block['by'] == 'period' and block['hours'] <= 0:
+        raise UserError(f'data.block.hours is {block["hours"]}: a period must be longer than 0')
+    for i, table in enumerate(full['side_tables']):
+        where = f'data.side_tables[{i}]'
+        allowed = ('path', 'key', 'columns', 'csv')
+        for key in table:
+            if key not in allowed:
+                raise UserError(f"{where} has no key '{key}'{closest(key, allowed)}")
+        for key in ('path', 'key'):
+            if not table.get(key):
+                raise UserError(f'{where}.{key} is missing: a side table needs a path and a key column')
+
+
+def _check_local_time(since: str) -> None:
+    try:
+        good = re.fullmatch(r'\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d)?)?)?', since) and datetime.fromisoformat(since)
+    except ValueError:
+        good = False
+    if not good:
+        raise UserError(f"data.since '{since}' is no local time: write it as 2022-04-25 or 2022-04-25T13:05")
+
+
+def data_digest(data: dict) -> str:
+    """Name of the cache of `data`: what changes a row changes it, where the files lie does not."""
+    kept = plain(data)
+    for key in ('root', 'until'):
+        kept.pop(key, None)
+    if not kept['negatives']['per_click']:
+        kept.pop('negatives')
+    if not kept['since']:
+        kept.pop('since')
+    if kept['source'] == 'files':
+        kept.pop('simulated')
+    else:
+        kept['simulated'].pop('blocks')
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]

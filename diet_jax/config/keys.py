@@ -1,0 +1,86 @@
+"""A config key: its default, its range and its sentence, in one place.
+
+Sections are dicts of keys; configs, checks and docs/reference/config.md are made of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from diet_jax.base.errors import UserError
+
+
+class Key(NamedTuple):
+    """What there is to know about one key of a config."""
+
+    default: Any
+    text: str  # one sentence for the user
+    least: float | None = None  # None: 1 of a whole number, 0 of another one
+    most: float | None = None
+    open: bool = False  # neither end of the range belongs to it
+    choices: tuple = ()
+    empty: bool = False  # of a list or tuple: may hold nothing
+    free: bool = False  # may change between two runs over one workdir
+
+    def range(self) -> str:
+        """The values it may have, in words; '' where any will do."""
+        if self.choices:
+            return ', '.join(map(repr, self.choices))
+        if isinstance(self.default, bool) or not isinstance(self.default, (int, float, tuple)):
+            return ''
+        if isinstance(self.default, tuple):
+            return 'may be empty' if self.empty else 'at least one'
+        low, high = self.bounds()
+        if math.isinf(high):
+            return f'above {low:g}' if self.open else f'{low:g} or more'
+        return f'in ({low:g}, {high:g})' if self.open else f'in [{low:g}, {high:g}]'
+
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest number."""
+        usual = 1 if isinstance(self.default, int) else 0
+        return usual if self.least is None else self.least, math.inf if self.most is None else self.most
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises UserError unless a value, plain, is in the range."""
+        if self.choices and value not in self.choices:
+            raise UserError(f'{name} is {value!r}: it must be one of {", ".join(map(str, self.choices))}')
+        if isinstance(value, list):
+            self._check_list(name, value)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            low, high = self.bounds()
+            inside = low < value < high if self.open else low <= value <= high
+            if not (math.isfinite(value) and inside):
+                raise UserError(f'{name} is {value:g}: it must be {self.range()}; {self.text}')
+
+    def _check_list(self, name: str, value: list) -> None:
+        if not value and not self.empty:
+            raise UserError(f'{name} is empty: name at least one')
+        for item in value:
+            if isinstance(item, str) and ',' in item:
+                names = ', '.join(repr(part.strip()) for part in item.split(','))
+                raise UserError(f'{name} holds {item!r}: several are written --config.{name}="({names})"')
+            if isinstance(item, (int, float)) and not (math.isfinite(item) and item > 0):
+                raise UserError(f'{name} holds {item}: it must be above 0')
+
+
+Section = Mapping[str, 'Key | Section']
+
+
+def defaults(section: Section) -> ConfigDict:
+    """The config of a section: every key at its default."""
+    return ConfigDict(
+        {name: defaults(key) if isinstance(key, Mapping) else key.default for name, key in section.items()}
+    )
+
+
+def flat(section: Section, prefix: str = '') -> Iterator[tuple[str, Key]]:
+    """('memory.row_budget', its Key), ... of all keys below a section."""
+    for name, key in section.items():
+        if isinstance(key, Mapping):
+            yield from flat(key, f'{prefix}{name}.')
+        else:
+            yield prefix + name, key

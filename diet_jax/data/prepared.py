@@ -1,0 +1,134 @@
+"""The encoded stream: a cache of block files, appended to when the log grows.
+
+blocks/<digest of config.data>/manifest.json      written last
+                               vocabulary-<n>.parquet  after n blocks
+                               rows/<t>.parquet        block t: an int32 column per field, label, time
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from diet_jax.base.errors import UserError
+from diet_jax.data import prepare
+from diet_jax.data.vocabulary import Vocabulary
+
+
+class Block(NamedTuple):
+    """The rows of one stage, in time order."""
+
+    key: str
+    ids: np.ndarray  # int32 [N, F], global slots
+    label: np.ndarray  # float32 [N], 0 or 1
+    group: np.ndarray  # int32 [N], slots of the group field
+    time: np.ndarray  # int64 [N], in data.time.unit since 1970 UTC (microseconds for 'iso')
+    bayes: np.ndarray | None  # float32 [N], the true logit; simulated streams only
+
+
+class BlockInfo(NamedTuple):
+    """What is known of a block without opening it."""
+
+    key: str
+    rows: int
+    num_slots: int  # of the vocabulary after this block
+    positives: int
+    encoded_bytes: int  # of the block's file: zstd Parquet of the joined, encoded rows
+    raw_bytes: int  # its share of the log files; the first block also carries the side tables
+    path: str
+
+
+class EncodedStream:
+    """The blocks of a log, encoded. Opening one reads the manifest and the vocabulary, never a block."""
+
+    def __init__(self, folder: Path, manifest: dict, until: str = ''):
+        self.folder = folder
+        self.fields = prepare.manifest_fields(manifest)
+        self.label = manifest['label']
+        self.group_field = [field.name for field in self.fields].index(manifest['group'])
+        self.notes = list(manifest['notes'])
+        self._manifest = manifest
+        self.blocks = tuple(
+            BlockInfo(
+                *(b[name] for name in ('key', 'rows', 'num_slots', 'positives', 'encoded_bytes', 'raw_bytes')),
+                path=str(folder / 'rows' / f'{t:05d}.parquet'),
+            )
+            for t, b in enumerate(manifest['blocks'])
+            if prepare.within(b['key'], until)
+        )
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        return prepare.read_vocabulary(self.folder, self._manifest)
+
+    @cached_property
+    def _field_of_slot(self) -> np.ndarray:
+        return self.vocabulary.field_of_slot(self.num_slots)
+
+    @property
+    def num_slots(self) -> int:
+        """Size of the vocabulary after the last block."""
+        return self.blocks[-1].num_slots
+
+    def load(self, t: int, begin: int = 0, end: int | None = None) -> Block:
+        """Reads block t (0-based), or its rows begin .. end - 1, and no other file.
+
+        Of a part only the row groups that hold it are read, 2**20 rows each.
+
+        Raises:
+          UserError: its file is gone.
+        """
+        info = self.blocks[t]
+        table = self._read(t, slice(begin, info.rows if end is None else end))
+        columns = [table.column(field.name).to_numpy() for field in self.fields]
+        ids = np.stack(columns, axis=1)
+        bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
+        label = table.column('__label').to_numpy().astype(np.float32)
+        return Block(info.key, ids, label, ids[:, self.group_field].copy(), table.column('__time').to_numpy(), bayes)
+
+    def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Label float32 [N] and group int32 [N] of block t, without its other columns."""
+        group = self.fields[self.group_field].name
+        table = self._read(t, slice(0, self.blocks[t].rows), [group, '__label'])
+        return table.column('__label').to_numpy().astype(np.float32), table.column(group).to_numpy()
+
+    def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
+        info = self.blocks[t]
+        if not os.path.exists(info.path):
+            raise UserError(f'{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again')
+        try:
+            with pq.ParquetFile(info.path) as file:
+                ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
+                groups = np.flatnonzero((ends > rows.start) & (np.append(0, ends[:-1]) < rows.stop))
+                table = file.read_row_groups(groups.tolist(), columns)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f'{info.path} is damaged ({error}): delete {self.folder} to prepare again') from error
+        before = int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0
+        return table.slice(rows.start - before, rows.stop - rows.start)
+
+    def field_of_slot(self, num_slots: int) -> np.ndarray:
+        """int32 [num_slots]: the field that each slot belongs to; needs `num_slots` <= `self.num_slots`."""
+        if num_slots > self.num_slots:
+            raise ValueError(f'num_slots {num_slots} > {self.num_slots}, the slots there are')
+        return self._field_of_slot[:num_slots]
+
+    def values(self, slots: np.ndarray) -> pa.Array:
+        """The log's own values of slots of one field.
+
+        Args:
+          slots: int [N], all of one field.
+        Returns:
+          int64 or string [N], or the bin's number (int64) for a numeric field; null for MISSING and UNSEEN.
+        Raises:
+          ValueError: a slot that does not exist, or slots of several fields.
+        """
+        slots = np.asarray(slots, np.int64)
+        if not len(slots):
+            return pa.nulls(0)
+        if slots.min() < 0 or slots.max() >= self.num_slots:
+            raise ValueError(f'slots {slots.min()}..{slots.max()} are not all in 0..{self.num_slots - 1}')
+        return self.vocabulary.values(int(self._field_of_slot[slots[0]]), slots)

@@ -1,0 +1,1 @@
+"""Devices: the axis that shards rows, id tables, tile sizes, compiled programs."""

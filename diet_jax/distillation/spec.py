@@ -1,0 +1,71 @@
+"""What is static in a stage: models, sizes, numbers of a config. The first argument of every mechanism."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from diet_jax.models import Model
+
+
+class Spec(NamedTuple):
+    """Hashable: what is compiled, is compiled for one."""
+
+    reference: Model  # over slots, trained along the stream
+    learning_rate: float  # of the reference model
+    twins: tuple[tuple[Model, float], ...]  # other models along the same stream, each with its learning rate
+    students: tuple[Model, ...]  # over codes, of the outer loop
+    num_fields: int  # F
+    codes: int  # C, codes of every field
+    memory: FrozenConfigDict  # the sections of the config: row_budget, capacity, max_new
+    addressing: FrozenConfigDict
+    refine: FrozenConfigDict
+    axis: str | None = None  # the device axis that shards a block's rows; None: one device
+    shard_tables: bool = False  # the rows of id tables lie over that axis too
+
+    @property
+    def shards(self) -> str | None:
+        """The device axis where id tables are spread over it (`device.tables`)."""
+        return self.axis if self.shard_tables else None
+
+    @property
+    def num_codes(self) -> int:
+        """Rows of a student's table: every field has the same number of codes."""
+        return self.num_fields * self.codes
+
+    @property
+    def along_the_stream(self) -> tuple[Model, ...]:
+        """The reference model, then the twins."""
+        return (self.reference, *(model for model, _ in self.twins))
+
+
+def spec_of(
+    config: ConfigDict, reference: Model, students, *, num_fields: int, twins=(), axis: str | None = None
+) -> Spec:
+    """The spec of a run.
+
+    Args:
+      config: the run's, its static sizes filled in (`run.sizes.sized`); reference, students: `Model`s.
+      num_fields: F; twins: of (`Model`, learning rate); axis: name of the device axis, or None.
+
+    >>> from diet_jax.config import default_config
+    >>> from diet_jax.models import build
+    >>> spec = spec_of(default_config(), build('deepfm'), [build('fm')], num_fields=3)
+    >>> spec.refine.inner_steps, spec == spec_of(default_config(), build('deepfm'), [build('fm')], num_fields=3)
+    (20, True)
+    """
+    numbers = {name: value for name, value in config.refine.items() if name != 'models'}
+    return Spec(
+        reference=reference,
+        learning_rate=config.reference.learning_rate,
+        twins=tuple((model, float(rate)) for model, rate in twins),
+        students=tuple(students),
+        num_fields=num_fields,
+        codes=config.codebook.codes,
+        memory=FrozenConfigDict(config.memory),
+        addressing=FrozenConfigDict(config.addressing),
+        refine=FrozenConfigDict(numbers),
+        axis=axis,
+        shard_tables=config.reference.shard_tables,
+    )

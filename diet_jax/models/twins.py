@@ -1,0 +1,52 @@
+"""Twins: other architectures trained along the stream beside the reference model.
+
+The memory gets every candidate a little wrong, and candidates that compute nearly the same get nearly the same error. A
+twin has seen the whole stream, so its score there is known; trained on the memory too, it shows the error
+(`correction`). The reference model is a twin that costs nothing.
+
+    twins/<stage>.npz    the reference model and the twins as they stood after that stage: predictions of the blocks
+                         that follow come from here, for no stage keeps an older block
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from diet_jax.base.errors import UserError
+from diet_jax.base.plain import plain
+from diet_jax.models.candidates import Candidate, candidate
+
+
+class Twin(NamedTuple):
+    candidate: Candidate
+    lr: float  # of its pass along the stream
+
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+
+def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
+    """All of a run whose score on the log is known: the reference model, then its twins.
+
+    Twins that drop a role the log does not have are left out.
+
+    Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`.
+    Raises:
+      UserError: a twin without a learning rate, with weight decay or a name twice; an unknown model, option or field.
+    """
+    dim, roles = config.reference.dim, plain(config.roles)
+    reference = candidate({'model': config.reference.model, 'dim': dim}, dim, fields)
+    found = [Twin(reference, float(config.reference.learning_rate))]
+    for spec in map(plain, config.twins.models):
+        lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
+        if not isinstance(lr, (int, float)) or not lr > 0:
+            raise UserError(f'twins.models holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
+        if any(roles.get(field) == '' for field in spec.get('drop', ())):
+            continue
+        twin = Twin(candidate(spec, dim, fields, roles), float(lr))
+        if twin.candidate.decay or twin.name in [other.name for other in found]:
+            raise UserError(f"twins.models: '{twin.name}' has weight decay, or a name that another one has")
+        found.append(twin)
+    return tuple(found)

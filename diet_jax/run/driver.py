@@ -1,0 +1,132 @@
+"""The driver: a log's blocks through the stages, with checkpoint, artifact and metrics after each.
+
+A stage opens its own block and nothing older; the next one is read while it runs. The order of writing makes a crash
+harmless: first the artifact of the stage, then its metrics, then the checkpoint that makes them count; whatever is
+younger than the last checkpoint is written again, with the same bytes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from diet_jax.artifact.format import read_manifest
+from diet_jax.base.atomic import recover_folder, write_json, write_json_lines, write_text
+from diet_jax.base.errors import UserError
+from diet_jax.base.progress import Progress
+from diet_jax.config.checks import remembered
+from diet_jax.device.programs import Timed
+from diet_jax.distillation import parallel
+from diet_jax.distillation.stage import make_stage_update
+from diet_jax.run import checkpoint, processes
+from diet_jax.run.record import export, keep_twins, metrics_line, read_metrics
+from diet_jax.run.run import Run
+
+
+def distill(
+    config: ConfigDict,
+    workdir,
+    emit: Callable[[str], None] = print,
+    devices=None,
+    after_stage: Callable[[int], None] | None = None,
+) -> Run:
+    """Brings the memory in `workdir` up to the last block of the log.
+
+    Args:
+      config: a run's config; its data, reference, codebook, memory, addressing and refine sections must be those the
+        workdir was begun with.
+      workdir: folder of the run, made if absent.
+      emit: given plain lines. after_stage: called with the number of the stage when it is safely on disk.
+    Raises:
+      UserError: anything wrong with the config, the log or the workdir.
+    """
+    run = Run(config, workdir, emit, devices)
+    workdir = run.workdir
+    total = len(run.stream.blocks)
+    if processes.first():
+        _recover(run)
+    if run.done > total:
+        emit(
+            f'nothing left to do: {workdir / "memory"} has seen {run.done} blocks, more than the {total} up to '
+            f'{run.stream.blocks[-1].key} that the config asks for'
+        )
+        return run
+    if run.done == total:
+        emit(f'nothing left to do: all {total} blocks, up to {run.stream.blocks[-1].key}, are in {workdir / "memory"}')
+        return run
+    if processes.first():
+        write_json(workdir / 'config.json', remembered(config))
+    lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done] if run.done else []
+    update = over_devices(make_stage_update(run.spec), run)
+    rows = [b.rows for b in run.stream.blocks]
+    log_file = workdir / 'log.txt' if processes.first() else Path(os.devnull)
+    with Progress('distilling', sum(rows[run.done :]), log_file, run.emit) as progress, ThreadPoolExecutor(1) as ahead:
+        coming = ahead.submit(run.read, run.done)
+        for t in range(run.done, total):
+            compiled, start = update.compile_seconds, time.perf_counter()
+            block, batches = run.block(t, coming.result())
+            if t + 1 < total:
+                coming = ahead.submit(run.read, t + 1)
+            read = time.perf_counter()
+            with processes.together():
+                run.state, out = update(run.state, batches)
+                out = processes.fetched(jax.block_until_ready(out))
+            ran = time.perf_counter()
+            if not all(np.isfinite(x).all() for x in jax.tree.leaves(out)):
+                raise UserError(
+                    f'block {block.key}: a loss or gradient of the stage is not finite; lower '
+                    'config.reference.learning_rate or config.refine.label_lr'
+                    + (f', with another --workdir: this one holds stage {run.done}' if run.done else '')
+                )
+            run.done = t + 1
+            state = processes.fetched(run.state)
+            if processes.first():
+                line = metrics_line(run, t, block, out, export(run, state, t))
+                keep_twins(run, state, t)
+                compiled = update.compile_seconds - compiled
+                line['seconds'] = {'read': read - start, 'stage': ran - read - compiled, 'compile': compiled}
+                line['rows_per_second'] = rows[t] / max(read - start + line['seconds']['stage'], 1e-9)
+                line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
+                lines.append(line)
+                write_json_lines(workdir / 'metrics.jsonl', lines)
+                checkpoint.save(workdir, run.done, state, run.sizes())
+                progress.advance(
+                    rows[t],
+                    f'stage {t + 1}/{total}  block {block.key}  AUC {line["reference"]["auc"]:.4f}  '
+                    f'memory {line["memory"]["rows"]} rows  {line["rows_per_second"]:,.0f} rows/s',
+                    apart=compiled,
+                )
+            del state  # a view of the state would keep its buffers from the next stage
+            if after_stage:
+                after_stage(t + 1)
+    processes.wait('the last stage is saved')
+    return run
+
+
+def over_devices(stage_update, run: Run) -> Timed:
+    """The stage in the form in which a run's state lies on its devices; it compiles when it is first called."""
+    if processes.several() or run.sharded:
+        return Timed(parallel.shard_mapped(stage_update, run.devices, donate=True, specs=run.specs))
+    return Timed(parallel.pmapped(stage_update, run.devices, donate=True))
+
+
+def _recover(run: Run) -> None:
+    """Puts right what a crash or a hand did to the files beside the checkpoint: it alone says what is done."""
+    folder, lines = run.workdir / 'memory', run.workdir / 'metrics.jsonl'
+    recover_folder(folder)
+    if not 0 < run.done <= len(run.stream.blocks):
+        return
+    if not (folder / 'manifest.json').exists() or read_manifest(folder)['stage'] != run.done:
+        run.emit(f'{folder} is not the memory of stage {run.done}: written again')
+        export(run, run.state, run.done - 1)
+    saved = run.workdir / 'checkpoint' / f'{run.done:05d}' / 'metrics.jsonl'
+    if saved.exists() and not (lines.exists() and lines.read_bytes() == saved.read_bytes()):
+        run.emit(f'{lines} is not that of stage {run.done}: written again')
+        write_text(lines, saved.read_text())

@@ -1,0 +1,128 @@
+"""What distilling costs beside training the reference model alone, by component.
+
+The components are the parts of a stage (`distillation.stage.PARTS`), each compiled alone and folded with a clock over
+the last block; the whole run's overhead is from the stages' own seconds against a pass of the reference model alone.
+
+    overhead.json    block, rows, components (seconds by part), reference_seconds, distill_seconds, overhead,
+                     save_seconds, compile_seconds, peak_memory_bytes, device, devices
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diet_jax.base.atomic import write_json
+from diet_jax.device.programs import Timed
+from diet_jax.distillation.stage import PARTS, begin
+from diet_jax.run import processes
+from diet_jax.training.batches import Batches, shard_block
+from diet_jax.training.passes import stream_pass
+
+REPEATS = 3
+
+
+def measure(run) -> dict:
+    """Times the parts of a stage on the last block of a finished `Run`, and writes `overhead.json` into its workdir.
+
+    Seconds are the best of three, on one device, compilation apart. Returns what was written.
+    """
+    last = run.done - 1
+    block = run.block(last)[1]
+    one = Batches(*(jnp.asarray(np.asarray(x)[0]) for x in block)) if len(run.devices) == 1 else _gathered(block)
+    state = jax.tree.map(jnp.asarray, processes.fetched(run.state))  # whole, on one device
+    spec = run.spec._replace(axis=None, shard_tables=False)
+    seconds, work = {}, begin(spec, state, one)
+    (reference, train), *_ = PARTS
+    if spec.twins:  # what is left of the first part without them is the reference model's
+        without = work._replace(state=work.state._replace(twins=()))
+        _, alone = _timed(train, spec._replace(twins=()), without)
+    for name, part in PARTS:
+        work, seconds[name] = _timed(part, spec, work)
+        if name == reference and spec.twins:
+            seconds |= {name: alone, 'twins': max(seconds[name] - alone, 0.0)}
+    lines = [json.loads(line) for line in (run.workdir / 'metrics.jsonl').read_text().splitlines()]
+    reference_seconds = _reference_alone(run)
+    distill = sum(line['seconds']['read'] + line['seconds']['stage'] for line in lines)
+    result = {
+        'block': run.stream.blocks[last].key,
+        'rows': run.stream.blocks[last].rows,
+        'components': {**seconds, 'stage': lines[-1]['seconds']['stage']},
+        'reference_seconds': reference_seconds,
+        'distill_seconds': distill,
+        'overhead': (distill - reference_seconds) / reference_seconds,
+        'save_seconds': sum(line['seconds']['save'] for line in lines),
+        'compile_seconds': sum(line['seconds']['compile'] for line in lines),
+        'peak_memory_bytes': peak_memory(),
+        'device': str(run.devices[0].device_kind),
+        'devices': len(run.devices),
+    }
+    write_json(run.workdir / 'overhead.json', result)
+    return result
+
+
+def outdated(run) -> bool:
+    """Whether `overhead.json` is not of the last block done, and can be made: the block's file is still there."""
+    if not 0 < run.done <= len(run.stream.blocks):
+        return False
+    path, block = run.workdir / 'overhead.json', run.stream.blocks[run.done - 1]
+    try:
+        measured = json.loads(path.read_text())['block']
+    except (OSError, ValueError, KeyError, TypeError):
+        measured = None
+    return measured != block.key and Path(block.path).exists()
+
+
+def peak_memory() -> int:
+    """Largest resident size of this process so far, bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == 'darwin' else peak * 1024
+
+
+def _timed(part, spec, work):
+    """(what a part of a stage makes, seconds of its fastest run of three)."""
+    call = jax.jit(part, static_argnums=0).lower(spec, work).compile()
+    result, seconds = None, []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        result = jax.block_until_ready(call(work))
+        seconds.append(time.perf_counter() - start)
+    return result, min(seconds)
+
+
+def _reference_alone(run) -> float:
+    """Seconds of one pass of the reference model alone over the blocks that are still there, reading included.
+
+    The median of three passes. Blocks whose files are gone count with the rate of the others.
+    """
+    config = run.config
+    rate = config.reference.learning_rate
+    step = Timed(jax.jit(lambda s, b: stream_pass(run.reference, s, b, rate)[0]))
+    there = [t for t in range(run.done) if Path(run.stream.blocks[t].path).exists()]
+    passes = []
+    for _ in range(REPEATS):
+        state, compiled, start = run.initial().reference, step.compile_seconds, time.perf_counter()
+        for t in there:
+            block = run.stream.load(t)
+            held = np.zeros(len(block.label), bool)
+            laid = shard_block(block.ids, block.label, held, devices=1, batch=config.reference.batch, steps=run.steps)
+            state = jax.block_until_ready(step(state, jax.tree.map(lambda x: x[0], laid)))
+        passes.append(time.perf_counter() - start - (step.compile_seconds - compiled))
+    rows = sum(run.stream.blocks[t].rows for t in there)
+    return float(np.median(passes)) * sum(b.rows for b in run.stream.blocks[: run.done]) / max(rows, 1)
+
+
+def _gathered(block: Batches) -> Batches:
+    """A block laid out for several devices, on one."""
+    whole = {
+        name: jnp.asarray(np.concatenate(list(np.asarray(getattr(block, name))), axis=1))
+        for name in ('ids', 'label', 'weight', 'held')
+    }
+    return Batches(**whole, steps=jnp.asarray(np.asarray(block.steps)[0]))

@@ -1,0 +1,108 @@
+"""What a run leaves of a stage: its artifact, its twins, and its line of metrics.jsonl.
+
+metrics.jsonl    one JSON object a stage:
+    stage, block, rows, rows_seen, rows_per_second
+    seconds        read, stage, compile, save, total
+    reference      progressive validation of the reference model: auc, logloss, gauc; train_loss
+    twins          {name: {auc, logloss}}
+    codebook       slots, new_slots, moved (share of the block's ids whose code changed)
+    influence      rows_mean, rows_abs_mean, positive_share, memory_mean
+    addressing     entries kept, modified, replaced; admitted
+    refinement     proposed outer steps, accepted (0 or 1), loss_before, loss_after, outer_loss, meta_gradient_norm
+    memory         rows, row_budget, bytes, byte_budget, byte_budget_raw, mass (sum of counts)
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from diet_jax.artifact.write import write_artifact
+from diet_jax.base.atomic import replace_folder
+from diet_jax.distillation.state import StageMetrics, StageState
+from diet_jax.run import twin_files
+from diet_jax.run.run import Run
+from diet_jax.stats import metrics
+from diet_jax.training.batches import unshard
+
+
+def export(run: Run, state: StageState, t: int) -> dict:
+    """Writes the artifact of stage t + 1 to history/, and puts a copy of it at memory/."""
+    blocks = run.stream.blocks[: t + 1]
+    kept = run.workdir / 'history' / f'{t + 1:05d}'
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    manifest = write_artifact(
+        kept,
+        state.memory,
+        state.codebook,
+        run.stream,
+        source=run.source_config,
+        stage=t + 1,
+        seed=run.config.seed,
+        encoded_bytes=sum(b.encoded_bytes for b in blocks),
+        raw_bytes=sum(b.raw_bytes for b in blocks),
+        rows_seen=sum(b.rows for b in blocks),
+    )
+    part = run.workdir / 'memory.part'
+    shutil.rmtree(part, ignore_errors=True)
+    shutil.copytree(kept, part)
+    replace_folder(part, run.workdir / 'memory')
+    return manifest
+
+
+def keep_twins(run: Run, state: StageState, t: int) -> None:
+    """Writes the reference model and the twins as they stand after stage t + 1, and drops what `twins.keep` says."""
+    folder, params = run.workdir / 'twins', [state.reference.params, *(s.params for s in state.twins)]
+    twin_files.write(folder / f'{t + 1:05d}.npz', run.beside, params, run.stream.blocks[t].num_slots)
+    if keep := run.config.twins.keep:
+        for path in sorted(p for p in folder.glob('*.npz') if int(p.stem) <= t + 1 - keep):
+            path.unlink()
+
+
+def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> dict:
+    logits = [unshard(x, len(block.label)) for x in np.moveaxis(np.asarray(out.logits), -1, 0)]
+    info, previous = run.stream.blocks[t], run.stream.blocks[t - 1].num_slots if t else 0
+    number = lambda tree: {k: float(v) for k, v in tree.items()}  # noqa: E731
+    refinement = number(out.refinement)
+    refinement.update(
+        proposed=run.config.refine.outer_steps * len(run.students), accepted=int(out.refinement['accepted'])
+    )
+    budgets = manifest['budgets']
+    return {
+        'stage': t + 1,
+        'block': block.key,
+        'rows': info.rows,
+        'rows_seen': manifest['rows_seen'],
+        'rows_per_second': 0.0,
+        'seconds': {},
+        'reference': {
+            'auc': metrics.auc(logits[0], block.label),
+            'logloss': metrics.logloss(logits[0], block.label),
+            'gauc': metrics.gauc(logits[0], block.label, block.group),
+            'train_loss': float(out.train_loss),
+        },
+        'twins': {
+            twin.name: {'auc': metrics.auc(x, block.label), 'logloss': metrics.logloss(x, block.label)}
+            for twin, x in zip(run.twins, logits[1:], strict=True)
+        },
+        'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},
+        'influence': number(out.influence),
+        'addressing': {k: int(v) for k, v in out.addressing._asdict().items()},
+        'refinement': refinement,
+        'memory': {
+            'rows': int(out.rows),
+            'row_budget': budgets['rows'],
+            'bytes': budgets['bytes'],
+            'byte_budget': budgets['bytes_of_encoded'],
+            'byte_budget_raw': budgets['bytes_of_raw'],
+            'mass': float(out.mass),
+        },
+    }
+
+
+def read_metrics(workdir) -> list[dict]:
+    path = Path(workdir) / 'metrics.jsonl'
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -1,0 +1,1 @@
+"""Figures and their odds, from scores alone: metrics, order, correction, summaries."""

@@ -1,0 +1,306 @@
+"""The everyday question: which of these ideas would win on the full log, and how sure is that?
+
+Candidates are trained on a memory; twins, whose scores on the log are known, carry what the memory gets wrong
+(`correction`). Nothing is scored on a block that the memory has seen: a memory of stage t is asked about block t + 1,
+learning rates are chosen on block t (blocks count from 0). Where the log holds no two blocks after the memory's last,
+the memory of two stages before the end of the log, out of the same run's history/, answers.
+
+    compare.json               what was asked, every candidate's answer, all pairs' odds
+    candidates/<name>.json     one candidate, predictions/<name>.npy its predictions: a run that was stopped goes on
+    report.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from diet_jax import models
+from diet_jax.artifact.format import read_manifest
+from diet_jax.artifact.read import Artifact
+from diet_jax.base.atomic import read_json, write_json
+from diet_jax.base.errors import UserError, closest
+from diet_jax.base.plain import plain
+from diet_jax.base.progress import Progress
+from diet_jax.config.defaults import default_config
+from diet_jax.data.prepared import EncodedStream
+from diet_jax.data.stream import open_stream
+from diet_jax.models.candidates import Candidate
+from diet_jax.models.twins import twins_of
+from diet_jax.run.record import read_metrics
+from diet_jax.run.sizes import table_capacity
+from diet_jax.stats import correction, ranking, scores
+from diet_jax.study import protocol
+from diet_jax.study.distillations import Distillation, memory_of_stage
+from diet_jax.study.pool import CandidatePool
+from diet_jax.study.readings import Reading, Shelf, digest
+from diet_jax.study.twin_scores import twin_files, twin_scores
+from diet_jax.trials.log import EvaluationLog, read_blocks
+
+
+def compare(
+    memories: Sequence,
+    candidates,
+    anchors=None,
+    workdir=None,
+    *,
+    command: str = '',
+    emit: Callable[[str], None] = print,
+) -> dict:
+    """Writes compare.json and what stands beside it, and returns it.
+
+    Args:
+      memories: folders of artifacts, each inside the folder of its run, each a distillation with its own seed; what
+        they say is averaged. candidates: a pool file, or {name: options}.
+      anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
+      workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
+        several memories are asked with '-<how many>-memories' behind it.
+    Raises:
+      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
+    """
+    start = time.perf_counter()
+    asked = _opened([Path(memory) for memory in memories], candidates, emit)
+    config, pool, t, log = asked.config, asked.pool, asked.t, asked.log
+    several = f'-{len(asked.folders)}-memories' if len(asked.folders) > 1 else ''
+    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{several}'
+    models_known, twins, known, past = _known(asked, anchors, emit)
+    entries, logits = _trained(asked, [*pool.candidates, *models_known], workdir, emit)
+    order = [entry['name'] for entry in entries]
+    answer = correction.correct(
+        ranking.orderings(entries), np.stack(logits), {order.index(name): auc for name, auc in known.items()}
+    )
+    overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
+    reference = _called(twins_of(config, asked.fields)[0].candidate, pool)
+    pace = _pace(overhead, asked, entries, reference)
+    own = len(pool.candidates)
+    paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''
+    result = {
+        'command': command,
+        'memories': [str(folder) for folder in asked.folders],
+        'candidates_file': pool.path,
+        'pool_digest': pool.digest,
+        'stage': t,
+        'tuned_on': log.keys[t],
+        'scored_on': log.keys[t + 1],
+        'memory_rows': [len(artifact.codes) for artifact in asked.artifacts],
+        'full_pass_rows': log.rows_of_pass(t),
+        'grid': {'lr': rates, 'epochs': list(config.evaluate.epochs), 'seeds': config.evaluate.seeds},
+        'twins': twins,
+        'anchors': past,
+        'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
+        'candidates': _answered(entries, answer, known, own, pace),
+        'distilling': paid,
+        'beats': correction.beats(answer)[:own, :own].tolist(),
+        'seconds': time.perf_counter() - start,
+    }
+    write_json(workdir / 'compare.json', result)
+    return {**result, 'workdir': str(workdir)}
+
+
+class _Asked(NamedTuple):
+    """What is asked: memories of one stage of one log, and a pool."""
+
+    run: Path  # folder of the (first) run
+    t: int  # the stage
+    config: ConfigDict
+    stream: EncodedStream
+    log: EvaluationLog
+    folders: list[Path]  # of the memories of stage t
+    artifacts: list[Artifact]
+    pool: CandidatePool
+
+    @property
+    def fields(self) -> list[str]:
+        return [field.name for field in self.stream.fields]
+
+
+def _opened(memories: list[Path], candidates, emit) -> _Asked:
+    run, t, config, stream = _stage(memories[0], emit)
+    e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
+    if e.seeds < 2:
+        raise UserError(f'the run of {memories[0]} has evaluate.seeds={e.seeds}: odds need the spread over two or more')
+    artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
+    _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
+    pool = CandidatePool(candidates, plain(config.roles), e.dim, [field.name for field in stream.fields])
+    return _Asked(
+        run=run,
+        t=t,
+        config=config,
+        stream=stream,
+        log=read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t),
+        folders=folders,
+        artifacts=artifacts,
+        pool=pool,
+    )
+
+
+def _known(asked: _Asked, anchors, emit) -> tuple[list[Candidate], list[str], dict[str, float], dict[str, float]]:
+    """What is known of the log: (twins that are no candidate of the pool, names of all twins, {name: AUC}, anchors)."""
+    pool, config, own = asked.pool, asked.config, [candidate.name for candidate in asked.pool.candidates]
+    scored = twin_scores(config, asked.stream, asked.log, asked.t, asked.folders)
+    named = [(_called(twin.candidate, pool), twin) for twin in twins_of(config, asked.fields) if scored]
+    known = {name: float(np.mean(scored[twin.name]['auc'])) for name, twin in named}
+    past = _anchors(anchors, own) if anchors else {}
+    known |= past
+    gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
+    if not known:
+        raise UserError(
+            f'{" and ".join(gone)}: not there, and no --anchors are given: without a score on the log there are '
+            'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
+        )
+    if gone:
+        emit(f'{" and ".join(gone)}: not there, so the anchors alone correct')
+    beside = [twin.candidate._replace(name=name) for name, twin in named if name not in own]
+    return beside, list(scored), known, past
+
+
+def _stage(memory: Path, emit):
+    """(folder of the run, stage t, its config, its stream) of a memory."""
+    manifest = read_manifest(memory)
+    run, defaults, theirs = _run_of(memory), default_config().to_dict(), _config(memory)
+    theirs['evaluate'] = defaults['evaluate'] | dict(theirs.get('evaluate', {}))  # a run that is older than a key of it
+    config = ConfigDict(defaults | theirs)
+    stream = open_stream(config.data, run, emit)
+    count, stage = len(stream.blocks), manifest['stage']
+    t = min(stage, count - 2)
+    if t < 1:
+        raise UserError(f'the log has {count} blocks: one to learn from, one to choose on, one to score on are needed')
+    if t < stage:
+        emit(
+            f'the log ends with block {stream.blocks[-1].key}, and a memory is asked about two blocks that it has not '
+            f'seen: the memory of stage {t}, up to {stream.blocks[t - 1].key}, answers'
+        )
+    return run, t, config, stream
+
+
+def _run_of(memory: Path) -> Path:
+    """The folder of the run that a memory lies in, relative to the present one if it can be: shorter to read."""
+    run = memory.absolute().parent if memory.name == 'memory' else memory.absolute().parent.parent
+    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
+
+
+def _config(memory: Path) -> dict:
+    """The config.json of a memory's run."""
+    path = _run_of(memory) / 'config.json'
+    if not path.exists():
+        raise UserError(
+            f'{path} is missing: {memory} must lie in the folder of its run, where scripts/distill.py put it'
+        )
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise UserError(f'{path} does not parse ({error}): restore it from a copy') from error
+
+
+def _check_replicates(memories: list[Path], seeds: list[int]) -> None:
+    """Raises UserError unless the memories are of runs that differ in their seeds, all of them, and in nothing else."""
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f'--memory: distilled with seeds {seeds}: memories are averaged that each have their own seed')
+    first, *others = ({**_config(memory), 'seed': 0} for memory in memories)
+    for memory, config in zip(memories[1:], others):
+        if config != first:
+            key = min(k for k in first.keys() | config.keys() if first.get(k) != config.get(k))
+            raise UserError(
+                f"--memory: the runs of {memories[0]} and {memory} differ in '{key}': only seeds may differ"
+            )
+
+
+def _called(twin: Candidate, pool: CandidatePool) -> str:
+    """The name of the candidate of the pool that is this twin, or a name for it that no candidate has."""
+    for own in pool.candidates:
+        if own.model == twin.model and own.decay == twin.decay:
+            return own.name
+    return f'{twin.name} (twin)' if twin.name in [own.name for own in pool.candidates] else twin.name
+
+
+def _anchors(path, names) -> dict[str, float]:
+    found = {}
+    try:
+        lines = [line for line in Path(path).read_text().splitlines() if line.strip()]
+    except OSError as error:
+        raise UserError(f'--anchors={path}: {error.strerror}') from error
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            name, auc = row['name'], float(row['auc'])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f'{path} line {number}: {line!r} is not {{"name": ..., "auc": ...}}') from error
+        if name not in names:
+            raise UserError(f"{path} line {number}: '{name}' is none of the candidates{closest(name, names)}")
+        if not 0 <= auc <= 1:
+            raise UserError(f"{path} line {number}: auc {auc} of '{name}' is not between 0 and 1")
+        found[name] = auc
+    return found
+
+
+def _trained(asked: _Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
+    """Every candidate's entry, and its students' mean predictions f32[N]; kept ones where they are still right."""
+    config, t, log, shelf = asked.config, asked.t, asked.log, Shelf(workdir)
+    grid, reference = protocol.grid_of(config.evaluate), models.build(config.reference.model, dim=config.reference.dim)
+    capacity = -(-max(len(artifact.codes) for artifact in asked.artifacts) // 64) * 64
+    rows = [
+        Distillation(config, reference, {t: artifact}, asked.stream, log, capacity).memory(t)
+        for artifact in asked.artifacts
+    ]
+    shared = [[artifact.manifest['checksums'] for artifact in asked.artifacts], log.digest, list(grid), t]
+    entries, logits = [], []
+    with Progress('comparing', len(candidates), workdir / 'log.txt', emit) as progress:
+        for candidate in candidates:
+            digests = {'memory': digest([candidate.inputs(), shared])}
+            reading = shelf.kept(candidate.name, digests).get('memory')
+            if reading is None:
+                reading = _read(candidate, log, rows, t, grid)
+                entry = {'name': candidate.name, 'config': candidate.config}
+                reading = reading._replace(logits=shelf.put(entry, digests, {'memory': reading})[1])
+            entries.append(
+                {'name': candidate.name, 'config': candidate.config, 'chosen': reading.chosen, **reading.scores}
+            )
+            logits.append(reading.logits[0].astype(np.float32))
+            progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(reading.scores["auc"]):.4f}')
+    return entries, logits
+
+
+def _read(candidate: Candidate, log: EvaluationLog, rows, t: int, grid: protocol.Grid) -> Reading:
+    """A candidate on all memories together: costs are added up, predictions averaged, f32[1, N]."""
+    start = time.perf_counter()
+    found = protocol.row_reading(candidate, log, rows, t, grid)
+    kept = {k: found.scores[k] for k in ('auc', 'logloss', 'gauc', 'by_ids') if k in found.scores}
+    kept |= {k: found.scores[k] * n for k, n in (('row_visits', len(rows)), ('cost_ratio', 1 / len(rows)))}
+    kept |= {'training_seconds': found.scores['seconds'], 'seconds': time.perf_counter() - start}
+    return Reading(chosen=found.chosen, scores=kept, logits=found.logits.mean((0, 1))[None])
+
+
+def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
+    """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
+    by_name = {entry['name']: entry for entry in entries}
+    if overhead is None or reference not in by_name:
+        return math.nan
+    seen = sum(line['rows'] for line in read_metrics(asked.run))
+    whole = overhead['reference_seconds'] * asked.log.rows_of_pass(asked.t) / max(seen, 1)
+    return whole / by_name[reference]['training_seconds']
+
+
+def _answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
+    """Every candidate's answer, in the order of the file; the twins of the library last."""
+    sd = np.sqrt(np.diag(answer.cov))
+    mine = answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
+    names = [entry['name'] for entry in entries]
+    best = correction.best(mine)
+    worth = correction.worth_running(mine, [i for i in range(own) if names[i] in known])
+    out = []
+    for i, entry in enumerate(entries):
+        one = {**entry, 'expected_auc': float(answer.mean[i]), 'sd': float(sd[i])}
+        one['known_auc'] = known.get(entry['name'])
+        one['interval'] = [float(answer.mean[i] - 1.645 * sd[i]), float(answer.mean[i] + 1.645 * sd[i])]
+        one['estimated_full_seconds'] = pace * entry['training_seconds']
+        if i < own:
+            one |= {'best': float(best[i]), 'gain_of_a_run': float(worth[i])}
+        out.append({**one, 'of_the_library': i >= own})
+    return out

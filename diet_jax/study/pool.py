@@ -1,0 +1,93 @@
+"""A pool of candidates is a file: `get_config()`, what a candidate has unless it says otherwise, and `sweep(add)`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from diet_jax.base.errors import UserError, closest
+from diet_jax.base.loading import found, load_module
+from diet_jax.base.plain import plain
+from diet_jax.models.candidates import candidate as candidate_of
+
+
+class CandidatePool:
+    """The candidates of a pool, in its order, and which are of the confirmation set.
+
+    Args:
+      source: a file, or {name: options} of candidates; roles: {role: field of this log, '' if it has none}: candidates
+        that drop one it has not are left out; dim: embedding size of candidates that say none; fields: of the log.
+      only: names of those wanted, () for all; confirmation: the confirmation set too.
+    Raises:
+      UserError: the file is not there or does not run; a name that is twice, no file name, or not in it; none is left.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike | Mapping[str, Mapping],
+        roles: Mapping,
+        dim: int,
+        fields: Sequence[str],
+        only: Sequence[str] = (),
+        confirmation: bool = True,
+    ):
+        named = isinstance(source, Mapping)
+        path, specs = 'candidates' if named else str(source), {}
+
+        def add(name, **options):
+            if not isinstance(name, str) or not re.fullmatch(r'[^\s./\\-][^/\\\n\r\0]*', name):
+                raise UserError(f'{path}: candidate {name!r}: it becomes a file: no / or \\, a letter or digit first')
+            if name in specs:
+                raise UserError(f"{path}: candidate '{name}' is added twice")
+            specs[name] = options
+
+        if named:
+            for name, options in source.items():
+                add(name, **plain(options))
+        else:
+            _run(path, add, specs)
+        self.digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:16]
+        self.confirmation = [name for name, options in specs.items() if options.pop('confirmation', False)]
+        for name in only:
+            if name not in specs:
+                raise UserError(f"trends.only names '{name}', which is not in {path}{closest(name, specs)}")
+        wanted = only or [n for n in specs if confirmation or n not in self.confirmation]
+        if without := [role for role in roles if not roles[role]]:
+            wanted = [n for n in wanted if not set(without) & set(specs[n].get('drop', ()))]
+        if not wanted:
+            raise UserError(f'{path}: no candidate is left: trends.only and roles leave out every one of it')
+        self.candidates = [candidate_of({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
+        self.path, self.all = path, list(specs)
+
+    def sets(self) -> dict[str, list[str]]:
+        """Names by set; a set without candidates is left out."""
+        names = [c.name for c in self.candidates]
+        found = {
+            'development': [n for n in names if n not in self.confirmation],
+            'confirmation': [n for n in names if n in self.confirmation],
+        }
+        if all(found.values()):
+            found['all'] = names
+        return {key: value for key, value in found.items() if value}
+
+
+def _run(path: str, add: Callable, specs: dict[str, dict]) -> None:
+    """Adds the candidates of a file, and to each what all of that file have unless they say otherwise."""
+    if not Path(found(path)).is_file():
+        raise UserError(f'{path}: there is no such file of candidates (paths are relative to {Path.cwd()})')
+    try:
+        module = load_module(path)
+        base = plain(module.get_config())
+        module.sweep(add)
+    except UserError:
+        raise
+    except Exception as error:  # a pool file is a program: whatever it raises is the user's to see, in one line
+        raise UserError(f'{path}: {type(error).__name__}: {error}') from error
+    for options in specs.values():
+        for key in ('weight_decay', 'drop', 'dim'):
+            if key in base:
+                options.setdefault(key, base[key])

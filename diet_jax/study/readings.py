@@ -1,0 +1,89 @@
+"""Readings: what a candidate came to on one side, its scores and its predictions, whoever trained it; and their shelf.
+
+    candidates/<name>.json     one candidate: chosen points and scores, side by side
+    predictions/<name>.npy     float16 [runs, N]: logits of the scored block, the sides one after the other
+
+A side is kept under a digest of all that it was computed from (`base.keep`): it is read again while that stands.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from diet_jax.base import keep
+from diet_jax.base.atomic import write_bytes, write_json
+from diet_jax.trials import full_pass
+
+# The packages whose code decides what students on rows come to: all but those that show or start things.
+CODE = (*full_pass.CODE, 'artifact', 'config', 'data', 'distillation', 'run', 'study')
+
+
+class Reading(NamedTuple):
+    """One side of one candidate: what was chosen on D_{t+1}, and what it came to on D_{t+2}."""
+
+    chosen: dict  # lr, epochs (on rows), tuning_auc
+    scores: dict  # auc, logloss, gauc: per seed, on rows per seed per distillation; row_visits, seconds, ...
+    logits: np.ndarray  # f32[R, S, N] of the scored block; R = 1 on the full side. Kept ones: f16[runs, N]
+    predict: Callable | None = None  # of rows: block -> f32[S, N] by the first distillation's students
+
+
+class Shelf:
+    """The readings of a study, kept in its folder candidate by candidate."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for part in ('candidates', 'predictions'):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+
+    def kept(self, name: str, digests: Mapping[str, str]) -> dict[str, Reading]:
+        """{side: Reading} of a candidate, those whose digest is still the same."""
+        path, predictions = self._paths(name)
+        if not (path.exists() and predictions.exists()):
+            return {}
+        entry, flat = json.loads(path.read_text()), np.load(predictions, allow_pickle=False)
+        found, at = {}, 0
+        for side, runs in entry['runs']:
+            if digests.get(side) == entry['digests'][side]:
+                found[side] = Reading(*_of(entry, side), flat[at : at + runs])
+            at += runs
+        return found
+
+    def put(self, entry: dict, digests: Mapping[str, str], readings: Mapping[str, Reading]) -> tuple[dict, np.ndarray]:
+        """Writes a candidate. entry: what else is said of it. Returns it as it was written, and f16[runs, N]."""
+        path, predictions = self._paths(entry['name'])
+        parts = {
+            side: reading.logits.reshape(-1, reading.logits.shape[-1]).astype(np.float16)
+            for side, reading in readings.items()
+        }
+        entry = {**entry, 'digests': dict(digests), 'chosen': {}, 'rivals': {}}
+        for side, reading in readings.items():
+            if side in ('full', 'memory'):
+                entry['chosen'][side], entry[side] = reading.chosen, reading.scores
+            else:
+                entry['rivals'][side] = {**reading.scores, 'chosen': reading.chosen}
+        entry['runs'] = [[side, len(rows)] for side, rows in parts.items()]
+        flat = np.concatenate(list(parts.values()))
+        write_bytes(predictions, lambda file: np.save(file, flat))
+        write_json(path, entry)
+        return json.loads(path.read_text()), flat
+
+    def _paths(self, name: str) -> tuple[Path, Path]:
+        return self.folder / 'candidates' / f'{name}.json', self.folder / 'predictions' / f'{name}.npy'
+
+
+def digest(inputs) -> str:
+    """What a side of a candidate is kept under. inputs: all that decides it but the code."""
+    return keep.key(inputs, CODE)
+
+
+def _of(entry: dict, side: str) -> tuple[dict, dict]:
+    """(chosen, scores) of one side of an entry."""
+    if side in ('full', 'memory'):
+        return entry['chosen'][side], entry[side]
+    scores = dict(entry['rivals'][side])
+    return scores.pop('chosen'), scores

@@ -1,0 +1,33 @@
+"""What is known of twins: their scores on a block that no memory has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diet_jax.models.twins import twins_of
+from diet_jax.run.twin_files import logits
+from diet_jax.study import protocol
+from diet_jax.trials.log import EvaluationLog
+
+
+def twin_scores(config, encoded, data: EvaluationLog, t: int, folders: Sequence[Path]) -> dict:
+    """Scores of every distillation's twins on the scored block: {name: {metric: [per distillation]}}.
+
+    {} where a memory stands without them: it was moved out of its run, or they were dropped (`twins.keep`).
+    """
+    names = [field.name for field in encoded.fields]
+    beside, ids = twins_of(config, names), data.ids(t + 1, data.num_slots[t - 1])
+    found = [logits(path, beside, ids) for path in twin_files(t, folders)]
+    if any(one is None for one in found):
+        return {}
+    rows = len(data.labels[t + 1])  # what follows is padding
+    scored = protocol.scored(np.stack(found, 1)[..., :rows], data, t + 1)  # metric -> [twin][distillation]
+    return {twin.name: {metric: values[i] for metric, values in scored.items()} for i, twin in enumerate(beside)}
+
+
+def twin_files(t: int, folders: Sequence[Path]) -> list[Path]:
+    """Where the twins of the memories of stage t are kept, in the folders of their runs; some may be gone."""
+    return [folder.parent.parent / 'twins' / f'{t:05d}.npz' for folder in folders]

@@ -1,0 +1,1 @@
+"""Training: passes along the stream, students on few rows, unrolled meta-gradients."""

@@ -1,0 +1,50 @@
+"""A block laid out for devices: batches side by side, padded to one shape."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class Batches(NamedTuple):
+    """One device's share of a block: batch k of the block is batch k of every device, side by side."""
+
+    ids: jax.Array  # i32[S, b, F]
+    label: jax.Array  # f32[S, b]
+    weight: jax.Array  # f32[S, b]  1 for a row, 0 for padding
+    held: jax.Array  # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
+    steps: jax.Array  # i32[]      batches that hold rows; the rest is padding and is not visited
+
+
+def shard_block(ids, label, held, *, devices: int, batch: int, steps: int) -> Batches:
+    """Lays a block out for `devices`: batch k of the block is batch k of every device, side by side.
+
+    Args:
+      ids: i32[N, F]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
+      steps: padded number of batches S, at least ceil(N / batch).
+    Returns: Batches of numpy arrays with a leading device axis.
+    """
+    n, share = label.shape[0], batch // devices
+    if share * devices != batch:
+        raise ValueError(f'batch {batch} is not a multiple of the {devices} devices')
+
+    def lay(x, dtype):
+        padded = np.zeros((steps * batch,) + x.shape[1:], dtype)
+        padded[:n] = x
+        return padded.reshape(steps, devices, share, *x.shape[1:]).swapaxes(0, 1)
+
+    used = np.full(devices, -(-n // batch), np.int32)
+    return Batches(
+        ids=lay(ids, np.int32),
+        label=lay(label, np.float32),
+        weight=lay(np.ones(n), np.float32),
+        held=lay(held, bool),
+        steps=used,
+    )
+
+
+def unshard(per_row, rows: int):
+    """Undoes the layout of a [devices, S, b] result: -> numpy [rows] in block order."""
+    return np.asarray(per_row).swapaxes(0, 1).reshape(-1)[:rows]

@@ -1,0 +1,110 @@
+"""The full side of every comparison: one time-ordered pass over the log, scored at the boundaries, kept on disk.
+
+A candidate's passes depend on nothing that is distilled, so they are computed once and kept under a digest of the
+data, of what was trained and how, and of the code that trains.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from diet_jax.base import keep
+from diet_jax.base.atomic import write_bytes
+from diet_jax.device.programs import PROGRAMS_KEPT, Timed
+from diet_jax.stats import metrics
+from diet_jax.training.passes import init_stream, predict, stream_pass
+
+# The packages whose code decides what a pass comes to.
+CODE = ('device', 'models', 'stats', 'training', 'trials')
+
+
+class Passes(NamedTuple):
+    """One pass for every learning rate and seed of one candidate."""
+
+    logits: dict  # (stage t, block) -> f32[L, S, n], predictions of the block after D_1..D_t
+    old_auc: np.ndarray  # f64[L, last stage]: AUC on D_1.. of the first seed's model after the last stage
+    seconds: np.ndarray  # f64[L, S, last stage]: training time of each block, compilation apart
+
+
+@functools.lru_cache(maxsize=PROGRAMS_KEPT)
+def compiled_pass(model, decay: float):
+    """(train one block: (state, Batches, lr, key) -> state, timed; predict: (params, i32[n, F]) -> f32[n])."""
+    step = Timed(
+        jax.jit(lambda state, batches, lr, key: stream_pass(model, state, batches, lr, key=key, decay=decay)[0])
+    )
+    return step, jax.jit(lambda params, ids: predict(model, params, ids))
+
+
+def one_pass(model, log, *, lr: float, seed: int, boundaries, decay: float = 0.0):
+    """Trains a model on D_1, D_2, ... in time order, and predicts the two blocks after every boundary.
+
+    Args:
+      log: `trials.log.EvaluationLog`.
+      boundaries: stages t (1-based) after which blocks t and t + 1 (0-based) are predicted.
+    Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T], seconds f64[T]).
+    """
+    step, predict = compiled_pass(model, decay)
+    state = init_stream(model, jax.random.key(seed), log.capacity, log.fields)
+    logits, seconds, last = {}, [], max(boundaries)
+
+    def predicted(t, block):
+        return np.asarray(predict(state.params, log.ids(block, log.num_slots[t - 1])))[: len(log.labels[block])]
+
+    for t in range(1, last + 1):
+        args = (state, log.batches[t - 1], jnp.float32(lr), jax.random.key(seed + t))
+        compiled, start = step.compile_seconds, time.perf_counter()
+        state = jax.block_until_ready(step(*args))
+        seconds.append(time.perf_counter() - start - (step.compile_seconds - compiled))
+        if t in boundaries:
+            logits |= {(t, block): predicted(t, block) for block in (t, t + 1)}
+    old = [metrics.auc(predicted(last, block), log.labels[block]) for block in range(last)] if seed == 0 else None
+    return logits, old, np.array(seconds)
+
+
+def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None) -> Passes:
+    """All passes of a candidate, from the cache where they are there.
+
+    Args:
+      candidate: `models.candidates.Candidate`; lrs: learning rates; seeds: 0 .. seeds - 1.
+      cache: folder, or None to keep nothing.
+    """
+    path = Path(cache) / f'{candidate.name}-{_digest(candidate, log, lrs, seeds, boundaries)}.npz' if cache else None
+    if path and path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            logits = {tuple(map(int, k.split('_')[1:])): kept[k] for k in kept.files if k.startswith('logits_')}
+            return Passes(logits, kept['old_auc'], kept['seconds'])
+    runs = [
+        [
+            one_pass(candidate.model, log, lr=lr, seed=s, boundaries=boundaries, decay=candidate.decay)
+            for s in range(seeds)
+        ]
+        for lr in lrs
+    ]
+    out = Passes(
+        {at: np.stack([[run[0][at] for run in by_seed] for by_seed in runs]) for at in runs[0][0][0]},
+        np.array([by_seed[0][1] for by_seed in runs]),
+        np.array([[run[2] for run in by_seed] for by_seed in runs]),
+    )
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {f'logits_{t}_{block}': x for (t, block), x in out.logits.items()}
+        write_bytes(path, lambda file: np.savez(file, old_auc=out.old_auc, seconds=out.seconds, **arrays))
+    return out
+
+
+def _digest(candidate, log, lrs, seeds, boundaries) -> str:
+    batch = log.batches[0].ids.shape[1]
+    inputs = [candidate.inputs(), log.digest, log.capacity, batch, list(lrs), seeds, list(boundaries)]
+    return keep.key(inputs, CODE)
+
+
+def cache_folder(config, workdir) -> Path:
+    """Where passes of the full side are kept: `config.evaluate.full_cache`, or beside the workdir, for all its runs."""
+    return Path(config.evaluate.full_cache or Path(workdir).parent / 'full-side')

@@ -1,0 +1,73 @@
+"""The log that candidates are compared on: its blocks in the layout of a pass, for training and scoring."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from diet_jax.training.batches import shard_block
+
+
+class EvaluationLog(NamedTuple):
+    """The blocks of a stream in the layout of a pass, for training and scoring."""
+
+    keys: tuple[str, ...]
+    sizes: tuple[int, ...]  # rows of each block
+    batches: list  # Batches of numpy arrays, one device, no leading device axis; None of a block that was not read
+    labels: list  # f32[n] of each block, or None
+    groups: list  # i32[n], or None
+    num_slots: list  # vocabulary after each block
+    fields: int
+    capacity: int
+    digest: str  # of all of it
+
+    def ids(self, t: int, known: int) -> np.ndarray:
+        """i32[S * b, F] of block t (padded), values first seen after slot `known` - 1 as their field's UNSEEN slot."""
+        ids = self.batches[t].ids.reshape(-1, self.fields)
+        return np.where(ids < known, ids, 2 * np.arange(self.fields, dtype=np.int32) + 1)
+
+    def rows(self, t: int) -> np.ndarray:
+        """i32[n, F] of block t, without padding."""
+        return self.batches[t].ids.reshape(-1, self.fields)[: len(self.labels[t])]
+
+    def until(self, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """(i32[N, F], f32[N]) of D_1..D_t, in time order."""
+        return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(self.labels[:t])
+
+    def rows_of_pass(self, t: int) -> int:
+        """Row visits of one pass over D_1..D_t."""
+        return sum(self.sizes[:t])
+
+
+def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> EvaluationLog:
+    """Reads the blocks of a stream, which evaluation may and a stage may not.
+
+    Args: capacity: rows of the id tables; first: blocks before it are only counted.
+    """
+    steps = max(-(-b.rows // batch) for b in stream.blocks[first:])
+    batches, labels, groups = [None] * first, [None] * first, [None] * first
+    digest = hashlib.sha256(str([f._asdict() for f in stream.fields]).encode())
+    for t in range(first, len(stream.blocks)):
+        block = stream.load(t)
+        laid = shard_block(
+            block.ids, block.label, np.zeros(len(block.label), bool), devices=1, batch=batch, steps=steps
+        )
+        batches.append(jax.tree.map(lambda x: x[0], laid))
+        labels.append(block.label)
+        groups.append(block.group)
+        for part in (block.ids, block.label):
+            digest.update(part.tobytes())
+    return EvaluationLog(
+        keys=tuple(b.key for b in stream.blocks),
+        sizes=tuple(b.rows for b in stream.blocks),
+        batches=batches,
+        labels=labels,
+        groups=groups,
+        num_slots=[b.num_slots for b in stream.blocks],
+        fields=len(stream.fields),
+        capacity=capacity,
+        digest=digest.hexdigest()[:16],
+    )

@@ -1,0 +1,32 @@
+"""A few rows as training data: padded to one shape, or renumbered to the sub-table that they touch."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+
+from diet_jax.training.students import StudentData
+
+
+def padded(ids, target, weight, capacity: int) -> StudentData:
+    """Rows as student data of a fixed shape, so that every stage trains with one compiled function."""
+    n = len(target)
+    pad = lambda x: np.concatenate([x, np.zeros((capacity - n, *x.shape[1:]), x.dtype)])  # noqa: E731
+    return StudentData(
+        jnp.asarray(pad(np.asarray(ids, np.int32))),
+        jnp.asarray(pad(np.asarray(target, np.float32))),
+        jnp.asarray(pad(np.asarray(weight, np.float32))),
+        jnp.int32(n),
+    )
+
+
+def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sub-table that some rows touch: (slots i32[n] in order, ids renumbered); other slots become n + field."""
+    slots, renumbered = np.unique(ids, return_inverse=True)
+    return slots.astype(np.int32), renumbered.reshape(ids.shape).astype(np.int32)
+
+
+def renumber(slots: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """ids in the numbering of `compact`; what it has not seen becomes the untrained row n + field."""
+    at = np.minimum(np.searchsorted(slots, ids), len(slots) - 1)
+    return np.where(slots[at] == ids, at, len(slots) + np.arange(ids.shape[1])).astype(np.int32)

@@ -1,0 +1,136 @@
+"""The front door: what `import diet_jax` offers, the commands, and the wheel that brings them."""
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import jax
+import pytest
+import tiny
+
+import diet_jax
+from diet_jax.base.loading import found
+
+ROOT = Path(__file__).resolve().parent.parent
+IDEAS = """
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(dim=4))
+
+
+def sweep(add):
+    add('fm', model='fm')
+    add('fm-dim2', model='fm', dim=2)
+"""
+
+
+@pytest.fixture
+def no_cache_left():
+    """The folder of compiled programs, which the doors choose for the whole process, is as before."""
+    before = jax.config.jax_compilation_cache_dir
+    yield
+    jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_every_name_of_the_front_door_is_there_and_documented():
+    for name in diet_jax.__all__:
+        assert getattr(diet_jax, name) is not None
+        assert name == '__version__' or getattr(diet_jax, name).__doc__
+    assert set(diet_jax.__all__) <= set(dir(diet_jax))
+    with pytest.raises(AttributeError, match="no attribute 'distil'"):
+        diet_jax.distil  # noqa: B018
+    assert (ROOT / 'diet_jax' / 'py.typed').exists()
+
+
+def test_importing_starts_nothing():
+    """Neither JAX nor a config is loaded before it is asked for."""
+    code = "import sys, diet_jax; print([m for m in sys.modules if m.split('.')[0] in ('jax', 'flax', 'pyarrow')])"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'
+
+
+def test_from_a_config_to_an_answer_in_python(tmp_path, monkeypatch, no_cache_left):
+    """distill, evaluate, load_memory, compare; then compare again from another folder: paths are remembered."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.chdir(tmp_path)
+    config, said = tiny.get_config(), []
+    memory = diet_jax.distill(config, 'run', emit=said.append)
+    assert memory == Path('run/memory') and (tmp_path / 'run' / 'report.html').exists()
+    assert json.loads((tmp_path / 'run' / 'overhead.json').read_text())['block'] == tiny.DAYS[-1]
+    assert any('stage 4/4' in line for line in said)
+    result = diet_jax.evaluate(config, 'run', emit=said.append)
+    assert [c['name'] for c in result['stages'][-1]['candidates']] == ['lr', 'mlp']
+    rows = diet_jax.load_memory(memory)
+    assert len(rows.codes) == json.loads((tmp_path / 'run' / 'memory' / 'manifest.json').read_text())['rows']
+    ideas = {'wide': dict(model='mlp', hidden=(32,)), 'plain': dict(model='fm')}
+    answer = diet_jax.compare(memory, ideas, emit=said.append)
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    again = diet_jax.compare(tmp_path / 'run' / 'memory', ideas, emit=said.append)
+    names = ['wide', 'plain']
+    assert [c['name'] for c in answer['candidates'] if not c['of_the_library']] == names
+    for one, other in zip(answer['candidates'], again['candidates'], strict=True):
+        assert one['expected_auc'] == other['expected_auc']
+
+
+def test_a_config_of_the_library_is_found_in_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert found('configs/demo.py') == str(ROOT / 'configs' / 'demo.py')
+    (tmp_path / 'configs').mkdir()
+    (tmp_path / 'configs' / 'demo.py').write_text('')
+    assert found('configs/demo.py') == 'configs/demo.py'  # the user's own comes first
+
+
+def test_the_wheel_lists_every_package():
+    project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+    packages = set(project['tool']['setuptools']['packages'])
+    folders = [path.parent for path in (ROOT / 'diet_jax').rglob('*.py')] + [
+        p.parent for p in (ROOT / 'configs').rglob('*.py')
+    ]
+    names = {'.'.join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert packages == {f'diet_jax.{n}' if n.startswith('configs') else n for n in names}
+
+
+def test_the_wheel_alone_goes_from_a_log_to_an_answer(tmp_path):
+    """Built, installed in an environment of its own, and run in an empty folder, by the commands that it brings."""
+    build = [sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps', '--no-build-isolation', '-w', str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True)
+    (wheel,) = tmp_path.glob('*.whl')
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {'diet_jax/configs/demo.py', 'diet_jax/configs/pools/ctr.py', 'diet_jax/py.typed'} <= set(names)
+    assert not [name for name in names if name.startswith(('tests', 'benchmarks', 'scripts'))]
+    venv.create(tmp_path / 'env', with_pip=False, symlinks=True)
+    site = next((tmp_path / 'env' / 'lib').glob('python*')) / 'site-packages'
+    # Its own copy of the library, and what that needs from where these tests run.
+    install = [sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps', '--prefix', str(tmp_path / 'env')]
+    subprocess.run([*install, str(wheel)], check=True)
+    (site / 'needs.pth').write_text(os.pathsep.join(p for p in sys.path if p.endswith('site-packages')) + '\n')
+    folder, python = tmp_path / 'empty', tmp_path / 'env' / 'bin' / 'python'
+    folder.mkdir()
+    env = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache'), 'PYTHONPATH': ''}
+    env.pop('XLA_FLAGS', None)
+
+    def run(command, *flags):
+        program = [str(python), str(tmp_path / 'env' / 'bin' / command), *flags]
+        done = subprocess.run(program, cwd=folder, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = subprocess.run(
+        [python, '-c', 'import diet_jax; print(diet_jax.__file__)'], cwd=folder, env=env, capture_output=True
+    )
+    assert str(site) in where.stdout.decode()
+    flags = ('--config=configs/demo.py:smoke', '--workdir=runs/demo')
+    assert 'memory: runs/demo/memory' in run('diet-distill', *flags)
+    assert 'retention' in run('diet-evaluate', *flags)
+    (folder / 'ideas.py').write_text(IDEAS)
+    answer = run('diet-compare', '--memory=runs/demo/memory', '--candidates=ideas.py')
+    assert 'fm-dim2' in answer and (folder / 'runs' / 'demo' / 'compare' / 'ideas' / 'report.html').exists()
+    assert sorted(p.name for p in folder.iterdir()) == ['ideas.py', 'runs']
