@@ -28,7 +28,9 @@ def define() -> None:
 
 def main(_) -> None:
     from benchmarks import runner  # starts JAX: not for --help
+    from diet_jax.device.programs import keep_compiled
 
+    keep_compiled()
     args = flags.FLAGS
     result = runner.bench(args.workdir, args.only, args.sizes, args.gpu)
     print(runner.table(result))

@@ -2,7 +2,7 @@
 
     python scripts/fit_correction.py runs/dev-kuairand/trends.json runs/dev-movielens/trends.json
 
-Studies of development blocks only (docs/results/fidelity.md): what is chosen here must not be judged on the same block.
+Studies of development blocks only (docs/results/choices.md): what is chosen here must not be judged on the same block.
 """
 
 import itertools

@@ -4,6 +4,7 @@ make docs
 """
 
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,16 +61,17 @@ NOTE = '*Made from the code by `make docs`; a test compares.*\n'
 
 def config_page() -> str:
     """Every key, its default, its range and its sentence."""
-    text = f'# Config keys\n\n{NOTE}\nAny key is a flag: `--config.memory.row_budget=0.002`. Keys marked * may change between two\n'
-    text += 'runs over one workdir; a change of another needs a workdir of its own.\n'
+    text = f'# Config keys\n\n{NOTE}\nAny key is a flag: `--config.memory.row_budget=0.002`. Keys marked * may change\n'
+    text += 'between two runs over one workdir; a change of another needs a workdir of its own.\n'
     for name, title in SECTIONS.items():
         section: Section = {key: value for key, value in KEYS.items() if key == 'seed'} if not name else KEYS[name]
         prefix = f'{name}.' if name else ''
-        text += f'\n## {title}{f" (`config.{name}`)" if name else ""}\n\n| key | default | range | what |\n|---|---|---|---|\n'
+        text += f'\n## {title}{f" (`config.{name}`)" if name else ""}\n\n'
+        text += '| key | default | range | what |\n|---|---|---|---|\n'
         for key, known in flat(section, prefix):
             shown = f'`{known.default!r}`'.replace('|', '\\|')
             if len(shown) > 60:
-                shown = f'{len(known.default)} of them: see the code'
+                shown = f'{len(known.default)} of them'
             text += f'| `{key}`{"*" if known.free else ""} | {shown} | {known.range()} | {known.text} |\n'
     return text
 
@@ -79,10 +81,9 @@ def files_page() -> str:
     text = (
         f'# Files\n\n{NOTE}\nA file is written beside its place and renamed: a reader finds it whole or not at all.\n'
     )
+    text += 'Columns of `rows.parquet`, and how to read a memory elsewhere: [elsewhere.md](../elsewhere.md).\n'
     for module, what in FILES:
         text += f'\n## `{what}`\n\n{_quoted(inspect.getdoc(module))}\n'
-    text += '\n## Columns of `rows.parquet`\n\n| column | type | what |\n|---|---|---|\n'
-    text += ''.join(f'| `{name}` | {kind} | {what} |\n' for name, (kind, what) in memory_format.COLUMNS.items())
     return text
 
 
@@ -119,10 +120,15 @@ def _members(thing) -> Iterator[tuple[str, object]]:
 
 def _signature(thing, name: str) -> str:
     try:
-        words = str(inspect.signature(thing)).replace("'", '')
+        signature = inspect.signature(thing)
     except ValueError:
-        words = '(...)'
-    return f'{name}{words}'
+        return f'{name}(...)'
+    words = re.sub(r"(: |-> )'([^']*)'", r'\1\2', str(signature)).replace('<built-in function print>', 'print')
+    if len(words) < 100:
+        return name + words
+    inside, _, returned = words[1:].rpartition(')')
+    parts = re.split(r', (?=\*?\w*(?::|,|$))', inside)
+    return f'{name}(\n    ' + ',\n    '.join(parts) + f',\n){returned}'
 
 
 def _quoted(text: str | None) -> str:

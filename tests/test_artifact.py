@@ -258,7 +258,11 @@ def test_missing_values_have_a_code_and_null_in_rows(tmp_path):
     assert rows['user'] == [None, 1] and rows['user__code'] == [field['missing_code'], 1]
     assert table['value'] == [1, 2, None] and table['code'] == [1, 2, field['unseen_code']]
     np.testing.assert_array_equal(rows['weight'], [1, 1])
-    assert load_memory(tmp_path / 'memory').code_of_slots(stream).tolist() == [field['missing_code'], 2, 1, 2]
+    artifact = load_memory(tmp_path / 'memory')
+    assert artifact.code_of_slots(stream).tolist() == [field['missing_code'], 2, 1, 2]
+    encoded = artifact.encode({'user': [2, None, 1, 3]})
+    assert artifact.ids.tolist() == [[2], [0]] and encoded.ids.tolist() == [[1], [2], [0], [3]]
+    assert encoded.codes.tolist() == [[2], [field['missing_code']], [1], [field['unseen_code']]]
 
 
 @pytest.mark.parametrize('name', FILES)

@@ -113,7 +113,8 @@ def test_every_entry_is_the_weighted_mean_of_what_it_absorbed(history):
     for stage in history:
         new, before = fresh(stage), jax.tree.map(np.asarray, stage.before)
         stays = before.valid & ~new
-        rows = jax.tree.map(lambda x: np.asarray(x)[stage.rows.valid], stage.rows)
+        live = stage.rows.valid
+        rows = jax.tree.map(lambda x, live=live: np.asarray(x)[live], stage.rows)
         place = stage.place.astype(float)
         for entry in np.flatnonzero(new):
             (same,) = np.flatnonzero(rows.influence == stage.after.influence[entry])

@@ -363,7 +363,7 @@ def test_a_pool_whose_order_is_known_is_ranked_so(pool):
 
 
 def test_a_memory_that_gives_the_teacher_away_retains_all_and_ranks_nothing(pool):
-    """DESIGN, section 6. tau_sig is below 0 rather: whoever has more fields beside the leak overfits more of them."""
+    """tau_sig is below 0 rather: whoever has more fields beside the leak overfits more of them."""
     full_auc, honest, leaking = ([np.mean(scores) for scores in side] for side in pool)
     gap = lambda auc: auc[-1] - auc[-2]  # noqa: E731  (strong minus linear, both with all fields)
     assert gap(full_auc) > 0.05 and gap(honest) > 0.5 * gap(full_auc)

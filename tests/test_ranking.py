@@ -28,7 +28,7 @@ def memory_of(full, noise, distillations=3, students=2, seed=1, keep=0.9):
 
 
 def naive_tau(full, memory, below=np.inf, floor=0.001):
-    """By the words of DESIGN section 2, with loops."""
+    """By the words of docs/concepts.md, with loops."""
     c, n = np.shape(full)
     s = np.sqrt(sum(np.var(row, ddof=1) for row in full) / c)
     agree = pairs = 0

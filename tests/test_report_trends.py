@@ -1,4 +1,4 @@
-"""The report of the trend instrument shows what `agreement` says of the raw scores; what is undefined says why."""
+"""The trend report shows what `stats.summaries` says of the raw scores; what is undefined says why."""
 
 import base64
 import copy
@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from diet_jax import report
 from diet_jax.base.errors import UserError
 from diet_jax.report import trends
-from diet_jax.stats import ranking
+from diet_jax.stats import ranking, summaries
 from diet_jax.stats.judgement import judged
 from diet_jax.stats.resampling import paired_differences
-from diet_jax.stats.summaries import summary
 
 COMMAND = 'python scripts/trends.py --config=configs/trends/kuairand.py --workdir=runs/x'
 NAMES = (
@@ -69,7 +68,7 @@ def pool(candidates=28, rivals=tuple(RIVALS), distillations=3, full_seeds=6, res
         sets |= {'confirmation': list(NAMES[16:candidates]), 'all': list(NAMES[:candidates])}
     summary = {
         of: {
-            metric: summary([e for e in entries if e['name'] in members], metric, resamples)
+            metric: summaries.summary([e for e in entries if e['name'] in members], metric, resamples)
             for metric in ranking.METRICS
         }
         for of, members in sets.items()
@@ -159,7 +158,7 @@ def test_tables_say_what_the_summary_says(result, markup):
         for name, table in zip(sets, found, strict=True):
             # Not what the file says: the figures of the raw scores, again.
             members = [c for c in result['candidates'] if c['name'] in result['pool']['sets'][name]]
-            again = summary(members, resamples=2)
+            again = summaries.summary(members, resamples=2)
             sides = {'memory': again['memory'], **again['rivals']}
             for kind, side in sides.items():
                 cells = table[trends.named(kind)]
@@ -241,7 +240,7 @@ def test_the_frontier_is_of_the_raw_scores(result):
     """First what was chosen, then every number of epochs; here the choice is the last of them, 20."""
     candidates = result['candidates']
     found = trends._readings(candidates, 'memory')
-    again = summary(candidates, resamples=2)['memory']
+    again = summaries.summary(candidates, resamples=2)['memory']
     for figure in ('retention_mean', 'tau_sig'):
         assert found[figure].shape == (3, 3)
         assert found[figure][0] == pytest.approx([5.0, again[figure]['mean'], again[figure]['sd']])
@@ -360,7 +359,7 @@ def test_rivals_and_frontiers_may_be_missing(tmp_path):
     some = pool(candidates=9, rivals=('static', 'random_rows'))
     for c in some['candidates'][:4]:
         del c['rivals']['static'], c['rivals']['random_rows']['frontier']
-    summary = {metric: summary(some['candidates'], metric, 5) for metric in ranking.METRICS}
+    summary = {metric: summaries.summary(some['candidates'], metric, 5) for metric in ranking.METRICS}
     some['summary'] = {'development': json.loads(json.dumps(summary))}
     text = report.trends_table(some)
     assert '\nstatic: undefined: scores of 5 of 9 candidates\n' in text

@@ -1,1 +1,1 @@
-"""The memory on disk: plain Parquet and JSON that any program can read (docs/reference/files.md). No JAX."""
+"""The memory on disk: plain Parquet and JSON that any program can read (docs/elsewhere.md). No JAX."""

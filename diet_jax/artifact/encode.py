@@ -115,7 +115,8 @@ def _joined(given: pa.Table, absent: list[str], kinds: dict[str, pa.DataType], d
     root = files.open_root(data['root']) if data['side_tables'] else None
     used = _side_tables(given, absent, data, root)
     known = {name: 'string' for name, kind in kinds.items() if pa.types.is_string(kind)}
-    sides = raw_log._read_sides({**data, 'log': ['the table'], 'side_tables': used}, root, given.column_names, known)[0]
+    of_table = {**data, 'log': ['the table'], 'side_tables': used}
+    sides = raw_log.read_side_tables(of_table, root, given.column_names, known)[0]
     keys = {}
     for side in sides:
         if side.key in given.column_names:

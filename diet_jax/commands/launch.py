@@ -9,13 +9,11 @@ import sys
 import traceback
 from collections.abc import Callable
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
 from diet_jax.base.errors import UserError
 from diet_jax.base.loading import found
-from diet_jax.device.programs import keep_compiled
 
 flags.disclaim_key_flags()  # a command's flags are those of the program that it is started by
 
@@ -69,13 +67,12 @@ def _guarded(main):
     def guarded(argv):
         if len(argv) > 1:
             _stop(f"'{argv[1]}' is not a flag: flags begin with --")
-        keep_compiled()
         try:
             main(argv)
         except (UserError, OSError) as error:  # OSError: no permission, no space; it names the file
             _stop(error)
         except Exception:
-            if not jax.distributed.is_initialized():
+            if not _among_others():
                 raise
             traceback.print_exc()
             _exit(1)
@@ -157,8 +154,13 @@ def _stop(error) -> None:
 
 def _exit(code: int) -> None:
     """Ends the process; one of several at once: a tidy exit would wait for the others, and they for this one."""
-    if jax.distributed.is_initialized():
+    if _among_others():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _among_others() -> bool:
+    """Whether this process has joined others; JAX is not started to know."""
+    return 'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized()

@@ -4,9 +4,10 @@ import hashlib
 import json
 import math
 import re
+from collections import namedtuple
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -37,7 +38,7 @@ SIMULATED: Section = dict(
     bias=Key(-0.5, 'mean logit', least=-math.inf),
 )
 # Parameters of the simulated stream; the formulas are in diet_jax/data/simulated.py.
-Simulated = NamedTuple('Simulated', [(name, type(key.default)) for name, key in SIMULATED.items()])
+Simulated = namedtuple('Simulated', SIMULATED, defaults=[key.default for key in SIMULATED.values()])
 
 DATA: Section = dict(
     source=Key('files', 'where rows come from', choices=('files', 'simulated')),

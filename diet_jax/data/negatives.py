@@ -158,14 +158,14 @@ def notes(data: dict, blocks: list[dict]) -> list[str]:
     clicks, drawn, lacking = (sum(fact[key] for fact in facts) for key in ('clicks', 'drawn', 'lacking'))
     pool = sum(fact['clicks'] * fact['pool'] for fact in facts) / max(clicks, 1)
     how = data['negatives']
-    said = [
+    lines = [
         f'{drawn} negatives drawn for {clicks} clicks ({how["per_click"]} a click, seed {how["seed"]}): another '
         f"'{how['item']}', {LIKELY[how['by']]} in the {how['window_hours']:g} h before, less those of the same "
         f"'{how['user']}'; {pool:.0f} to draw from on average"
     ]
     if lacking:
-        said.append(f'{lacking} clicks had no recently active item to draw from, or fewer than {how["per_click"]}')
-    return said
+        lines.append(f'{lacking} clicks had no recently active item to draw from, or fewer than {how["per_click"]}')
+    return lines
 
 
 class Pools:

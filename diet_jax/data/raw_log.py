@@ -50,7 +50,7 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
     """
     csv = data['csv']
     names = files.column_names(root, log_files[0], csv)
-    sides, origin, side_bytes = _read_sides(data, root, names, known)
+    sides, origin, side_bytes = read_side_tables(data, root, names, known)
     categorical = {name for name in data['fields'] if origin[name] is None}
     categorical |= {side.key for side in sides if side.key in names}
     if data['block']['by'] == 'column':
@@ -171,7 +171,7 @@ def _agree_on_types(parts, categorical, log_files, known, reread: Callable) -> l
     return parts
 
 
-def _read_sides(data, root, log_names, known) -> tuple[tuple[SideTable, ...], dict[str, int | None], int]:
+def read_side_tables(data, root, log_names, known) -> tuple[tuple[SideTable, ...], dict[str, int | None], int]:
     """Side tables, and for each field where it comes from: None is the log, i the i-th side table."""
     names = [*data['fields'], *data['numeric']]
     origin = {name: None for name in names if name in log_names}

@@ -38,8 +38,8 @@ def do_no_harm(spec: Spec, work: Work) -> Work:
     before, after = jnp.mean(psum(table, axis), axis=1) / total
     accepted = after < before
     memory = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), memory, work.unrefined)
-    said = {'loss_before': before, 'loss_after': after, 'accepted': accepted.astype(jnp.int32)}
-    return work._replace(state=work.state._replace(memory=memory), refinement={**work.refinement, **said})
+    verdict = {'loss_before': before, 'loss_after': after, 'accepted': accepted.astype(jnp.int32)}
+    return work._replace(state=work.state._replace(memory=memory), refinement={**work.refinement, **verdict})
 
 
 def _share(count: int, axis: str | None) -> int:

@@ -40,10 +40,10 @@ def tables(result: Mapping) -> list[tuple]:
     )
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']
     lines = ['* its score on the log is known: a twin of the run, or an anchor', result['correction']['text']]
-    return [(caption, [*header, 's, full pass (est.)'], rows, [*lines, *said(result)])]
+    return [(caption, [*header, 's, full pass (est.)'], rows, [*lines, *notes(result)])]
 
 
-def said(result: Mapping) -> list[str]:
+def notes(result: Mapping) -> list[str]:
     """The answer in sentences."""
     own = [c for c in _ordered(result) if not c['of_the_library']]
     index = {c['name']: i for i, c in enumerate(result['candidates'])}
@@ -84,7 +84,7 @@ def sections(result: Mapping, command: str) -> list[str]:
     shown = [(c['name'], c['expected_auc'], *c['interval'], known[c['name']]) for c in _ordered(result)]
     return [
         page.title('Which idea wins on the full log?', f'{len(own)} candidates of {result["candidates_file"]}'),
-        *(page.paragraph(line) for line in said(result)),
+        *(page.paragraph(line) for line in notes(result)),
         page.paragraph(caption),
         page.table([name.replace(' ', '\n') for name in header], rows),
         *(page.note(line) for line in lines[:2]),
@@ -98,7 +98,7 @@ def sections(result: Mapping, command: str) -> list[str]:
         page.table(['', *order], odds),
         page.heading('How this was made'),
         *(page.pre(line) for line in dict.fromkeys(filter(None, [result['command'], command]))),
-        page.note('What the answer means and when not to believe it: docs/trust.md.'),
+        page.note('What the answer means and when not to believe it: docs/answer.md.'),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The report of the trend instrument: figures of `agreement.summary` as tables, pictures, and what they rest on.
+"""The report of the trend instrument: figures of `stats.summaries` as tables, pictures, and what they rest on.
 
 Takes what trends.json holds (`result`; `diet_jax.trends` writes it). A *kind* is what candidates were trained on: the
 memory, or a rival. A *set* is development, confirmation, or all. Nothing here reads or writes a file.
@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diet_jax.report import answers, figures, page, pictures
+from diet_jax.report import figures, judgement, page, pictures
 from diet_jax.report.page import number
 from diet_jax.stats import ranking, scores
 
-FIGURES = {  # of `agreement`: name, format
+FIGURES = {  # of `stats.ranking`: name, format
     'retention_mean': ('retention mean', '.3f'),
     'retention_min': ('retention min', '.3f'),
     'tau_sig': ('tau_sig', '.3f'),
@@ -90,7 +90,7 @@ def answer_table(result: Mapping, of: str) -> list[Table]:
     if not found:
         return []
     names = {kind: named(kind) for kind in sides_of(result['summary'][of]['auc']) if kind in found}
-    return [Table(*each) for each in answers.tables(found, names, set_name(of))]
+    return [Table(*each) for each in judgement.tables(found, names, set_name(of))]
 
 
 def frontier_table(result: Mapping, of: str) -> list[Table]:

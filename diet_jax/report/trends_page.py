@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from diet_jax.report import answers, page, trends
+from diet_jax.report import judgement, page, trends
 from diet_jax.report.page import number
 from diet_jax.stats import scores
 
@@ -38,7 +38,7 @@ def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list
             'same AUC on both sides; out of the picture where one side is far below.',
         ),
         _candidates(result['candidates']),
-        *answers.section(images.get('reliability'), trends.set_name(of)),
+        *judgement.section(images.get('reliability'), trends.set_name(of)),
         page.heading('Agreement against cost'),
         page.picture(
             images['frontier'],

@@ -11,7 +11,7 @@ d(A, B) is 1 - the correlation of the logits of A's and B's students of the memo
 it: without the second a model that computes on codes what a weak twin does, and on ids much more, would get the twin's
 error. A candidate's own error is N(0, (OWN s)^2), s the standard deviation of a student over seeds. A handful of twins
 cannot find the constants: they are where, of whole pools on development blocks of KuaiRand and MovieLens, the others'
-scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/fidelity.md).
+scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/choices.md).
 
 Not every memory errs so. With four known scores or more each is foretold by the others: where the mean of their deltas
 does that as well, or where deltas are apart by another size altogether, what is corrected is the shift common to all;
@@ -190,7 +190,7 @@ def _held_out(kernel, twins, delta, noise: float) -> tuple[float, float]:
     errors = []
     for i in range(len(twins)):
         rest = [j for j in range(len(twins)) if j != i]
-        told, _ = _posterior(kernel, [twins[j] for j in rest], delta[rest], noise)
-        errors.append((told[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
+        foretold, _ = _posterior(kernel, [twins[j] for j in rest], delta[rest], noise)
+        errors.append((foretold[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
     functions, shift = np.sqrt(np.mean(np.square(errors), 0))
     return float(functions), float(shift)

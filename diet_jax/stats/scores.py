@@ -116,7 +116,7 @@ def stage_retention(stage: Mapping, kind: str) -> Retention | None:
 
 
 def stage_order(stage: Mapping, kind: str) -> Score | None:
-    """tau_sig (`agreement`) of `kind` over a stage's candidates and distillations; None where it is undefined: fewer
+    """tau_sig (`ranking`) of `kind` over a stage's candidates and distillations; None where it is undefined: fewer
     than 30 significant pairs, a single full seed, or a candidate without that kind."""
     full = [candidate['full']['auc'] for candidate in stage['candidates']]
     found = [trained_on(candidate).get(kind) for candidate in stage['candidates']]
@@ -130,7 +130,7 @@ def stage_order(stage: Mapping, kind: str) -> Score | None:
 
 
 def gaps(stage: Mapping, weak: str = 'lr', strong: str = 'deepfm') -> dict[str, float] | None:
-    """What orders `strong` minus what orders `weak` (`agreement.reading`) on "full" and on every kind that both have;
+    """What orders `strong` minus what orders `weak` (`ranking.ordering`) on "full" and on every kind that both have;
     None without the two candidates.
 
     A memory that lifts the weak model to the strong one has a fine retention and no order.

@@ -1,4 +1,4 @@
-"""The answer with twins (`diet_jax.answers`) in the report of the trend instrument: its table and its odds."""
+"""The answer with twins (`stats.judgement`) in the report of the trend instrument: its table and its odds."""
 
 from __future__ import annotations
 
