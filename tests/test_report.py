@@ -3,6 +3,7 @@
 import base64
 import html
 import json
+import math
 import random
 import re
 import statistics
@@ -13,6 +14,7 @@ from diet_jax import report
 from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.stats import scores
+from diet_jax.stats.retention import retention
 
 COMMAND = 'python scripts/distill.py --config=configs/kuairand.py --workdir=runs/x'
 CANDIDATES = ('lr', 'fm', 'deepfm', 'dcnv2')
@@ -332,5 +334,5 @@ def test_runs_are_distillations_where_there_are_several():
 
 
 def test_retention_of_a_useless_full_model_is_not_a_number():
-    assert scores._retention(0.6, 0.75) == pytest.approx(0.4)
-    assert scores._retention(0.6, 0.5) != scores._retention(0.6, 0.5)
+    assert retention(0.75, 0.6) == pytest.approx(0.4)
+    assert math.isnan(retention(0.5, 0.6))

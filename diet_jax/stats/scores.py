@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diet_jax.stats import ranking
+from diet_jax.stats.retention import retention
 
 # The floors every evaluation has, in the order in which they are shown, in words.
 KINDS = {
@@ -67,11 +68,6 @@ def score(values: Sequence) -> Score:
     )
 
 
-def _retention(trained_auc: float | np.ndarray, full_auc: float) -> float | np.ndarray:
-    """(AUC_trained - 0.5) / (AUC_full - 0.5), nan where full training is no better than chance."""
-    return (trained_auc - 0.5) / (full_auc - 0.5) if full_auc > 0.5 else trained_auc * float('nan')
-
-
 def trained_on(candidate: Mapping) -> dict[str, Mapping]:
     """Kind -> its scores, the memory first, the known floors next, any further rival last."""
     found = {'memory': candidate['memory'], **candidate.get('rivals', {})}
@@ -81,7 +77,8 @@ def trained_on(candidate: Mapping) -> dict[str, Mapping]:
 def retentions(candidate: Mapping, of: Sequence[str]) -> list[float]:
     """Retention of one candidate for each kind in `of`, nan where it was not trained on that kind."""
     full, found = score(candidate['full']['auc']).mean, trained_on(candidate)
-    return [_retention(score(found[kind]['auc']).mean, full) if kind in found else float('nan') for kind in of]
+    kept = {kind: float(retention(full, score(found[kind]['auc']).mean)) for kind in of if kind in found}
+    return [kept.get(kind, float('nan')) for kind in of]
 
 
 def kinds(stages: Sequence[Mapping]) -> dict[str, str]:
@@ -98,7 +95,7 @@ def stage_retention(stage: Mapping, kind: str) -> Retention | None:
         found = trained_on(candidate)
         if kind in found:
             full = score(candidate['full']['auc']).mean
-            by_run[candidate['name']] = np.atleast_1d(_retention(runs(found[kind]['auc']), full))
+            by_run[candidate['name']] = np.atleast_1d(retention(full, runs(found[kind]['auc'])))
     if not by_run:
         return None
     each = {name: float(values.mean()) if values.size else float('nan') for name, values in by_run.items()}
