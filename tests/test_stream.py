@@ -340,9 +340,9 @@ def test_ids_that_would_mean_something_else_are_refused(distilled, tmp_path, mon
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(distilled, tmp_path):
-    """tests/runs/version-0.1.zip: the tiny run's first two days, by the version and the Orbax calls of before."""
+    """tests/earlier/version-0.1.zip: the tiny run's first two days, by the version and the Orbax calls of before."""
     workdir = tmp_path / 'run'
-    with zipfile.ZipFile(Path(__file__).parent / 'runs' / 'version-0.1.zip') as kept:
+    with zipfile.ZipFile(Path(__file__).parent / 'earlier' / 'version-0.1.zip') as kept:
         kept.extractall(workdir)
     said = []
     run = distill(workdir, emit=said.append)
