@@ -20,7 +20,7 @@ def main(argv):
 
     total = {}
     for path in argv[1:]:
-        result, found = trends.read(path), {}
+        result, found = trends.read_trends(path), {}
         logits = predictions.mean_logits(result, Path(path).parent)['memory']
         names = [c['name'] for c in result['candidates']]
         full = [c['full']['auc'] for c in result['candidates']]

@@ -1,6 +1,7 @@
 """What results are kept under moves when anything that decides them does, and only then."""
 
 import ast
+import re
 import shutil
 
 import pytest
@@ -72,6 +73,14 @@ def test_a_file_that_is_split_off_is_in_it(copy):
 def test_every_package_that_decides_numbers_is_declared():
     packages = {path.name for path in LIBRARY.iterdir() if (path / '__init__.py').exists()}
     assert packages - set(readings.CODE) == {'base', 'report', 'commands'}  # what shows, starts, and the digest itself
+
+
+@pytest.mark.parametrize('packages', [full_pass.CODE, readings.CODE], ids=['full side', 'rows'])
+def test_whatever_the_code_imports_is_declared(packages):
+    for path in (p for package in packages for p in (LIBRARY / package).rglob('*.py')):
+        used = re.findall(r'(?m)^\s*(?:from|import) diet_jax\.(\w+)', path.read_text())
+        used += re.findall(r'(?m)^\s*from diet_jax import (\w+)', path.read_text())
+        assert set(used) <= {*packages, 'base'}, path
 
 
 def test_inputs_and_versions_are_in_it(monkeypatch):

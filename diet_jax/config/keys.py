@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from diet_jax.base.errors import UserError
+from diet_jax.base.errors import UserError, closest
 
 
 class Key(NamedTuple):
@@ -47,7 +47,9 @@ class Key(NamedTuple):
     def check(self, name: str, value: Any) -> None:
         """Raises UserError unless a value, plain, is in the range."""
         if self.choices and value not in self.choices:
-            raise UserError(f'{name} is {value!r}: it must be one of {", ".join(map(str, self.choices))}')
+            near = closest(str(value), self.choices)
+            hint = near if 'did you mean' in near else ''
+            raise UserError(f'{name} is {value!r}{hint}: it must be one of {", ".join(map(str, self.choices))}')
         if isinstance(value, list):
             self._check_list(name, value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):

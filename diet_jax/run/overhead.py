@@ -21,10 +21,11 @@ import numpy as np
 
 from diet_jax.base.atomic import write_json
 from diet_jax.device.programs import Timed
+from diet_jax.distillation.reference import train_along_the_stream
 from diet_jax.distillation.stage import PARTS, begin
 from diet_jax.run import processes
 from diet_jax.training.batches import Batches, shard_block
-from diet_jax.training.passes import stream_pass
+from diet_jax.training.passes import stream_pass, stream_passes
 
 REPEATS = 3
 
@@ -40,14 +41,13 @@ def measure(run) -> dict:
     state = jax.tree.map(jnp.asarray, processes.fetched(run.state))  # whole, on one device
     spec = run.spec._replace(axis=None, shard_tables=False)
     seconds, work = {}, begin(spec, state, one)
-    (reference, train), *_ = PARTS
-    if spec.twins:  # what is left of the first part without them is the reference model's
-        without = work._replace(state=work.state._replace(twins=()))
-        _, alone = _timed(train, spec._replace(twins=()), without)
     for name, part in PARTS:
-        work, seconds[name] = _timed(part, spec, work)
-        if name == reference and spec.twins:
-            seconds |= {name: alone, 'twins': max(seconds[name] - alone, 0.0)}
+        done, seconds[name] = _timed(part, spec, work)
+        if part is train_along_the_stream and spec.twins:  # the reference model's and theirs, each alone
+            without = work._replace(state=work.state._replace(twins=()))
+            _, seconds[name] = _timed(part, spec._replace(twins=()), without)
+            _, seconds['twins'] = _timed(_twins_alone, spec, work)
+        work = done
     lines = [json.loads(line) for line in (run.workdir / 'metrics.jsonl').read_text().splitlines()]
     reference_seconds = _reference_alone(run)
     distill = sum(line['seconds']['read'] + line['seconds']['stage'] for line in lines)
@@ -84,6 +84,12 @@ def peak_memory() -> int:
     """Largest resident size of this process so far, bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == 'darwin' else peak * 1024
+
+
+def _twins_alone(spec, work):
+    """The twins' share of the first part."""
+    models = tuple((*twin, 'twins') for twin in spec.twins)
+    return stream_passes(models, work.state.twins, work.block)
 
 
 def _timed(part, spec, work):
