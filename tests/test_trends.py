@@ -420,7 +420,7 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
         (paths['none'], {}, 'no candidate is left'),
         (pool, dict(only=('lr-agin',)), "trends.only names 'lr-agin', which is not in"),
         (pool, dict(rivals=('randm_rows',)), "trends.rivals holds 'randm_rows' (did you mean 'random_rows'?)"),
-        (pool, dict(view='sof'), "trends.view is 'sof' (did you mean 'soft'?): it must be one of blend, soft, mean, hard"),
+        (pool, dict(view='sof'), "trends.view is 'sof' (did you mean 'soft'?): it must be one of blend, soft"),
         (pool, dict(full_seeds=1), 'trends.full_seeds is 1'),
         (pool, dict(stage=3), 'trends.stage is 3, the log has 4 blocks'),
     ):
