@@ -19,7 +19,7 @@ def define() -> None:
     flags.DEFINE_list(
         'only',
         [],
-        'influence, vocabulary, unroll, bf16, start, torch; devices, long, profile; empty = all but the last three.',
+        'influence, vocabulary, recipes, unroll, bf16, start, torch; devices, long, profile; empty: not those three.',
     )
     flags.DEFINE_enum('sizes', 'full', ['full', 'smoke'], 'smoke: tiny shapes, to see that it runs.')
     flags.DEFINE_bool('gpu', False, 'Measure against the memory bandwidth of a GPU; refuses where there is none.')

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import child, clock, devices, gpu, influence, long, precision, profile, unrolling, vocabulary
+from benchmarks import child, clock, devices, gpu, influence, long, precision, profile, recipes, unrolling, vocabulary
 from benchmarks.clock import Seconds
 from benchmarks.sizes import SIZES
 from diet_jax.base.atomic import write_json
@@ -34,6 +34,8 @@ AT_MOST = {
     'outer_step_time_10m_vs_10k_ids': 1.3,
     'outer_step_memory_10m_vs_10k_ids': 1.3,
     'unroll_memory_t200_vs_t20': 3,
+    'adam_pass_vs_lazy': 1.15,
+    'adam_pass_vs_lazy_10000000_ids': 1.25,
     'stage_time_block_100_vs_10': 1.05,
     'peak_memory_block_100_vs_10': 1.05,
 }
@@ -87,6 +89,7 @@ def best_of_threads(found: Mapping[int, Mapping]) -> dict:
 CASES: dict[str, Callable[[str, Path], dict]] = {  # (name of SIZES, workdir) -> {name: figure}
     'influence': _here(influence.case),
     'vocabulary': _here(vocabulary.case),
+    'recipes': _here(recipes.case),
     'unroll': _here(unrolling.case),
     'bf16': _here(precision.case),
     'start': start,

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch.func import functional_call, grad, jvp, vmap
 
 from benchmarks.torch_models import tensor
-from diet_jax.training.adam import B1, B2, EPS, EPS_ROOT
+from diet_jax.models.recipes import DEFAULT
+from diet_jax.training.optimizers import EPS_ROOT
 
 
 def meta_gradient(module, inner, rate: float) -> Callable:
@@ -28,9 +29,13 @@ def meta_gradient(module, inner, rate: float) -> Callable:
         w, mu, nu = params, zeros, zeros
         for t, pick in enumerate(picks, 1):
             g = grad(inner_loss)(w, ids[pick], learnable['soft_logit'][pick].sigmoid())
-            mu = {k: B1 * mu[k] + (1 - B1) * g[k] for k in g}
-            nu = {k: B2 * nu[k] + (1 - B2) * g[k] * g[k] for k in g}
-            w = {k: w[k] - rate * (mu[k] / (1 - B1**t)) / ((nu[k] / (1 - B2**t) + EPS_ROOT).sqrt() + EPS) for k in g}
+            mu = {k: DEFAULT.b1 * mu[k] + (1 - DEFAULT.b1) * g[k] for k in g}
+            nu = {k: DEFAULT.b2 * nu[k] + (1 - DEFAULT.b2) * g[k] * g[k] for k in g}
+            w = {
+                k: w[k]
+                - rate * (mu[k] / (1 - DEFAULT.b1**t)) / ((nu[k] / (1 - DEFAULT.b2**t) + EPS_ROOT).sqrt() + DEFAULT.eps)
+                for k in g
+            }
         return F.binary_cross_entropy_with_logits(functional_call(module, w, (outer_ids,)), outer_label)
 
     return lambda: grad(outer_loss)(learnable)

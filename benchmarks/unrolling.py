@@ -7,8 +7,9 @@ import jax.numpy as jnp
 
 from benchmarks import clock, problem
 from diet_jax import models
-from diet_jax.training.adam import student_optimizer
+from diet_jax.models.recipes import DEFAULT
 from diet_jax.training.losses import row_losses
+from diet_jax.training.optimizers import dense_init
 from diet_jax.training.students import StudentState, inner_step
 from diet_jax.training.unroll import is_plain, meta_gradient
 
@@ -27,7 +28,7 @@ def meta(model, inner: problem.Inner, remat: bool | None = None):
         return jnp.mean(row_losses(model.apply(student.params, inner.outer_ids), inner.outer_label))
 
     def call(params, learnable):
-        student = StudentState(params, student_optimizer().init(params))
+        student = StudentState(params, dense_init(DEFAULT, params))
         return meta_gradient(outer, train, learnable, student, inner.picks, remat=remat)
 
     return call
@@ -55,7 +56,7 @@ def case(sizes) -> dict:
             ratio = memory[mode, steps] / memory['plain', steps]
             out[f'unroll_{mode}_memory_t{steps}'] = clock.figure(memory[mode, steps], 'bytes', 'plain', ratio)
     short, *_, long = sizes.unrolls
-    student = StudentState(params, student_optimizer().init(params))
+    student = StudentState(params, dense_init(DEFAULT, params))
     mode = 'plain' if is_plain(student, long) else 'remat'
     high, low = memory[mode, long], memory[mode, short]
     out[f'unroll_memory_t{long}_vs_t{short}'] = clock.figure(high, 'bytes', f'{mode}, T = {short}', high / low)

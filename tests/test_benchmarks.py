@@ -32,6 +32,7 @@ from diet_jax.config.checks import check_config
 from diet_jax.data import generated
 from diet_jax.distillation.spec import spec_of
 from diet_jax.distillation.stage import make_stage_update
+from diet_jax.models.recipes import DEFAULT
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 needs_torch = pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='PyTorch is an extra: torch')
@@ -56,6 +57,7 @@ def test_keys_of_the_full_sizes_are_those_with_targets():
         f'{part}_{large}_vs_{small}_ids' for part in ('reference_step_time', 'outer_step_time', 'outer_step_memory')
     }
     names.add(f'unroll_memory_t{FULL.unrolls[-1]}_vs_t{FULL.unrolls[0]}')
+    names |= {'adam_pass_vs_lazy', f'adam_pass_vs_lazy_{FULL.vocabularies[-1]}_ids'}
     blocks = FULL.long[0]
     names |= {f'{what}_block_{blocks}_vs_{blocks // 10}' for what in ('stage_time', 'peak_memory')}
     assert names == runner.AT_MOST.keys()
@@ -128,7 +130,9 @@ def test_a_trace_gives_every_scope_its_time():
 
 def test_a_stage_names_its_parts():
     c, model = problem.config(SMOKE), problem.reference(SMOKE)
-    spec = spec_of(c, model, [problem.reference(SMOKE, 'fm')], num_fields=len(SMOKE.fields), twins=[(model, 1e-3)])
+    spec = spec_of(
+        c, model, [problem.reference(SMOKE, 'fm')], num_fields=len(SMOKE.fields), twins=[(model, DEFAULT, 1e-3)]
+    )
     state = problem.first_state(spec, SMOKE.fields)
     rows = problem.batches(problem.draw_ids(SMOKE.fields, 2 * SMOKE.batch, 0), SMOKE.batch)
     text = jax.jit(make_stage_update(spec)).lower(state, rows).as_text(debug_info=True)

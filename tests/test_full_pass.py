@@ -12,9 +12,10 @@ from tiny import ROWS
 from diet_jax.base.errors import UserError
 from diet_jax.data.stream import open_stream
 from diet_jax.models import candidates
-from diet_jax.training.adam import EPS_ROOT
+from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.training.batches import Batches
 from diet_jax.training.losses import row_losses
+from diet_jax.training.optimizers import EPS_ROOT
 from diet_jax.training.passes import init_stream, stream_step
 from diet_jax.training.students import init_student, inner_step
 from diet_jax.trials import full_pass
@@ -92,7 +93,7 @@ def test_a_pass_is_compiled_once_for_all_blocks_rates_and_seeds(log):
     model = candidate(dim=3).model
     for lr in LRS:
         full_pass.one_pass(model, log, lr=lr, seed=0, boundaries=[1, 2])
-    step, predict = full_pass.compiled_pass(model, 0.0)
+    step, _, predict = full_pass.compiled_pass(model, DEFAULT)
     assert step.compiles == 1 and predict._cache_size() == 1
 
 
@@ -101,7 +102,7 @@ def trained(monkeypatch):
     """Instead of training: notes what is to be trained."""
     calls = []
 
-    def fake(model, log, *, lr, seed, boundaries, decay):
+    def fake(model, log, *, lr, seed, boundaries, recipe):
         calls.append((lr, seed))
         return {(t, block): np.zeros(2) for t in boundaries for block in (t, t + 1)}, np.zeros(2), np.zeros(2)
 
@@ -178,6 +179,10 @@ def small():
     return (turn + 3 * np.arange(3)).astype(np.int32), rng.integers(0, 2, (10, 12)).astype(np.float32)
 
 
+def lazy(decay):
+    return Recipe('lazy_adam', weight_decay=decay)
+
+
 MODEL = candidates.candidate({'model': 'deepfm', 'hidden': (6,)}, 4, ()).model
 
 
@@ -187,7 +192,7 @@ def test_decay_along_the_stream_is_optax_adamw(small, decay):
     state = init_stream(MODEL, jax.random.key(0), 9, 3)
     dense, adamw = state.params, optax.adamw(LR, weight_decay=decay)
     moments = adamw.init(dense)
-    step = jax.jit(lambda s, ids, y: stream_step(MODEL, s, ids, y, jnp.ones(12), LR, decay=decay)[0])
+    step = jax.jit(lambda s, ids, y: stream_step(MODEL, s, ids, y, jnp.ones(12), LR, recipe=lazy(decay))[0])
 
     @jax.jit
     def dense_step(params, moments, ids, y):
@@ -206,7 +211,7 @@ def test_decay_of_a_dense_student_is_optax_adamw(small, decay):
     dense, adamw = state.params, optax.adamw(LR, eps_root=EPS_ROOT, weight_decay=decay)
     moments = adamw.init(dense)
     weight = jnp.arange(12.0)
-    step = jax.jit(lambda s, ids, y: inner_step(MODEL, s, ids, y, weight, LR, decay=decay))
+    step = jax.jit(lambda s, ids, y: inner_step(MODEL, s, ids, y, weight, LR, recipe=lazy(decay)))
 
     @jax.jit
     def dense_step(params, moments, ids, y):
@@ -227,7 +232,7 @@ def test_a_row_without_gradient_shrinks_once_a_batch_that_holds_it_and_else_stay
     ids[4:, 0, 1] = 4  # in six batches, once; slot 5 in none
     batches = Batches(ids, label, np.ones((10, 12), np.float32), np.zeros((10, 12), bool), np.int32(10))
     state = init_stream(unseen.model, jax.random.key(0), 9, 3)
-    step, _ = full_pass.compiled_pass(unseen.model, unseen.decay)
+    step, *_ = full_pass.compiled_pass(unseen.model, unseen.recipe)
     table = step(state, batches, np.float32(LR), jax.random.key(1)).params['table']
     left = np.array([(1 - LR * DECAY) ** 10, (1 - LR * DECAY) ** 6, 1.0])
     np.testing.assert_allclose(table[3:6], state.params['table'][3:6] * left[:, None], rtol=1e-5)
@@ -242,7 +247,7 @@ def test_a_row_without_gradient_shrinks_once_a_batch_that_holds_it_and_else_stay
 
 def test_no_decay_is_bit_equal_to_none_and_some_decay_reaches_both_sides(log):
     none, zero, some = candidate(), candidate(weight_decay=0.0), candidate(weight_decay=DECAY)
-    assert [c.decay for c in (none, zero, some)] == [0.0, 0.0, DECAY]
+    assert [c.recipe.weight_decay for c in (none, zero, some)] == [0.0, 0.0, DECAY]
     one = lambda c: full_pass.passes(c, log, (LR,), seeds=1, boundaries=[1]).logits  # noqa: E731
     data = padded(log.rows(0)[:40], log.labels[0][:40], np.ones(40), 64)
     grid = lambda c: train_grid(c, data, log.num_slots[0], batch=16, epochs=(2,), lrs=(LR,), seeds=(0,)).params  # noqa: E731
@@ -288,7 +293,7 @@ def test_a_mistake_in_a_candidate_is_one_line():
         (dict(drop=('who',), roles={'who': 'usr'}), "drops 'usr', which is no field of the log"),
         (dict(drop=('who',), roles={'what': 'user'}), "drops 'who', which is no field of the log"),
         (dict(drop=FIELDS), 'must list at least one position'),
-        (dict(weight_decay=-0.1), 'candidate fm: weight_decay=-0.1 is below 0'),
+        (dict(weight_decay=-0.1), 'candidate fm: weight_decay=-0.1 is not 0 or more'),
         (dict(hiden=(3,)), "no option 'hiden'"),
     ):
         with pytest.raises(UserError) as error:

@@ -13,6 +13,7 @@ from diet_jax.base.errors import UserError
 from diet_jax.data.stream import open_stream
 from diet_jax.device.programs import PROGRAMS_KEPT
 from diet_jax.models import candidates
+from diet_jax.models.recipes import DEFAULT
 from diet_jax.stats import ranking
 from diet_jax.stats.retention import retention
 from diet_jax.study import cheap_passes, protocol
@@ -109,8 +110,8 @@ def test_a_row_of_the_memory_is_encoded_as_the_log_is(sides, log):
 def test_a_long_study_does_not_keep_the_programs_of_candidates_long_done():
     """A process may hold 65,530 memory maps on Linux, a compiled program takes hundreds; a study has hundreds."""
     for functions in (
-        lambda model: compiled_grid(model, 128, 16, (1,), 0.0, False),
-        lambda model: full_pass.compiled_pass(model, 0.0),
+        lambda model: compiled_grid(model, 128, 16, (1,), DEFAULT, False),
+        lambda model: full_pass.compiled_pass(model, DEFAULT),
     ):
         first = weakref.ref(functions(candidate(dim=2).model)[0])
         assert functions(candidate(dim=2).model)[0] is first()
@@ -182,7 +183,7 @@ def laid(monkeypatch):
 def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_time_order(numbered, laid):
     visits, total, label = (40, 100, 5000), T * ROWS, np.concatenate(numbered.labels[:T])
     lr = candidate('lr')
-    before = full_pass.compiled_pass(lr.model, 0.0)[0].compiles
+    before = full_pass.compiled_pass(lr.model, DEFAULT)[0].compiles
     cheap_reading('early_stop', lr, numbered, T, visits=visits, section=section(), seeds=1, replicates=2)
     assert len(laid) == 3 * 2  # every number of visits, every replicate; learning rates and seeds share the rows
     for (rows, _, _), n in zip(laid, [40, 100, total] * 2):
@@ -196,7 +197,7 @@ def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_ti
     for rows, labels, steps in laid:
         np.testing.assert_array_equal(labels, label[rows])
         assert steps == total // 16, 'one shape for all, so compiled once'
-    assert full_pass.compiled_pass(lr.model, 0.0)[0].compiles <= before + 1
+    assert full_pass.compiled_pass(lr.model, DEFAULT)[0].compiles <= before + 1
 
 
 def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, laid, monkeypatch):
@@ -206,8 +207,10 @@ def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, 
         def __call__(self, state, *_):
             return state
 
-    monkeypatch.setattr(full_pass, 'compiled_pass', lambda *_: (Step(), lambda params, ids: np.zeros(len(ids))))
-    monkeypatch.setattr(cheap_passes, 'init_stream', lambda *_: StreamState({}, *[None] * 5))
+    monkeypatch.setattr(
+        full_pass, 'compiled_pass', lambda *_: (Step(), lambda state, lr: state, lambda params, ids: np.zeros(len(ids)))
+    )
+    monkeypatch.setattr(cheap_passes, 'init_stream', lambda *_: StreamState({}, *[None] * 6))
     draws, n = 150, 64
     cheap_reading('subsample', candidate('lr'), numbered, T, visits=[n], section=section(), seeds=1, replicates=draws)
     counts = np.bincount(np.concatenate([rows for rows, _, _ in laid]), minlength=T * ROWS)
@@ -325,7 +328,7 @@ def pool():
     ids, label = planted()
     log, total = planted_log(ids, label), T * PER_BLOCK
     linear, strong = candidates.candidate('lr', 4, ()), candidates.candidate({'model': 'fm', 'init_std': 0.1}, 4, ())
-    step, predict = full_pass.compiled_pass(strong.model, 0.0)
+    step, _, predict = full_pass.compiled_pass(strong.model, DEFAULT)
     state = init_stream(strong.model, jax.random.key(9), 128, FIELDS)
     for block in range(T):
         state = step(state, log.batches[block], np.float32(3e-2), jax.random.key(block))

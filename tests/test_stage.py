@@ -13,6 +13,7 @@ from core import (
     DEEP,
     EFFECT,
     FIELDS,
+    LAZY,
     REFERENCE,
     STEPS,
     STUDENTS,
@@ -104,7 +105,7 @@ def test_the_same_state_and_block_give_the_same_bits(history):
 
 
 def test_logits_are_those_before_training_and_the_loss_is_theirs(history):
-    replay = jax.jit(lambda state, block: stream_pass(REFERENCE, state, block, 0.02))
+    replay = jax.jit(lambda state, block: stream_pass(REFERENCE, state, block, 0.02, recipe=LAZY))
     for day in (0, 3):
         before, metrics, after, rows = history[day]
         block = jax.tree.map(lambda x: x[0], daily(day)[0])
@@ -373,6 +374,6 @@ def test_codes_are_clusters_of_all_models_as_wide_as_the_reference():
     streams = [init_stream(m, jax.random.key(i), CAPACITY, FIELDS) for i, m in enumerate((REFERENCE, DEEP, narrow))]
     points = codebook.code_space((REFERENCE, DEEP, narrow), streams)
     assert_same(points, np.concatenate([streams[0].params['table'], 0.5 * streams[1].params['table']], 1))
-    spec = tiny_spec(twins=((narrow, 0.01), (DEEP, 0.01)))
+    spec = tiny_spec(twins=((narrow, LAZY, 0.01), (DEEP, LAZY, 0.01)))
     state = init_state(spec, CAPACITY, jax.random.key_data(jax.random.key(0)))
     assert state.codebook.centroids.shape == (FIELDS, CODES, points.shape[1])

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from core import CAPACITY, DEEP, FIELDS, SLOTS, assert_near, assert_same, clicks, tiny_config, tiny_spec, work
+from core import CAPACITY, DEEP, FIELDS, LAZY, SLOTS, assert_near, assert_same, clicks, tiny_config, tiny_spec, work
 from jax.sharding import Mesh, PartitionSpec
 
 from diet_jax.device import tables
 from diet_jax.distillation import influence
 from diet_jax.distillation.memory import init_memory
 from diet_jax.distillation.state import Rows, flat_rows, sample_rows
-from diet_jax.training.adam import B2
+from diet_jax.models.recipes import Recipe
 from diet_jax.training.batches import Batches
 from diet_jax.training.losses import row_losses
 from diet_jax.training.passes import init_stream, stream_pass
@@ -53,7 +53,7 @@ def whole_table_influence(config, state, memory, rows, key):
     weight = jnp.concatenate([sample.weight * scale, jnp.where(memory.valid, memory.count, 0.0)])
     losses = lambda p, ids, label: row_losses(DEEP.apply(p, ids), label)  # noqa: E731
     v = jax.grad(lambda p: jnp.sum(weight * losses(p, *query)) / jnp.sum(weight))(params)
-    correction = 1 / (1 - B2 ** state.step.astype(jnp.float32))
+    correction = 1 / (1 - 0.999 ** state.step.astype(jnp.float32))
     second = jax.tree.map(lambda x: x * correction, {'table': state.nu, 'head': state.head_opt.nu})
     along = influence.precondition(v, second)
     score = lambda ids, label: jax.jvp(lambda p: losses(p, ids, label), (params,), (along,))[1]  # noqa: E731
@@ -89,7 +89,7 @@ def test_the_influence_pass_makes_no_array_of_the_size_of_the_table():
     assert temp[1_000_000] - temp[1_000] < 1.1 * 4 * 1_000_000
 
 
-def spread_pass(devices, shards):
+def spread_pass(devices, shards, recipe):
     """A pass over 6 batches of 16 rows on so many devices -> (state, logits [6, 16])."""
     ids, label, _ = clicks(96, seed=4)
     live = np.arange(96) < 90
@@ -98,10 +98,10 @@ def spread_pass(devices, shards):
     state = init_stream(DEEP, jax.random.key(0), CAPACITY, FIELDS)
     specs = jax.tree.map(lambda _: COMMON, state)
     if shards:
-        specs = specs._replace(params={**specs.params, 'table': ROWS}, mu=ROWS, nu=ROWS, place=ROWS)
+        specs = specs._replace(params={**specs.params, 'table': ROWS}, mu=ROWS, nu=ROWS, place=ROWS, last=ROWS)
     across = PartitionSpec(None, 'rows')
     function = jax.shard_map(
-        lambda s, b: stream_pass(DEEP, s, b, 0.02, axis='rows', shards=shards),
+        lambda s, b: stream_pass(DEEP, s, b, 0.02, recipe=recipe, axis='rows', shards=shards),
         mesh=Mesh(np.array(jax.devices()[:devices]), ('rows',)),
         in_specs=(specs, Batches(across, across, across, across, COMMON)),
         out_specs=(specs, across),
@@ -110,14 +110,15 @@ def spread_pass(devices, shards):
     return jax.device_get(jax.jit(function)(state, batches))
 
 
+@pytest.mark.parametrize('recipe', [LAZY, Recipe('adamw', weight_decay=0.1)], ids=['lazy', 'adamw'])
 @pytest.mark.parametrize('devices', [1, 2, 4, 8])
-def test_a_pass_over_a_table_spread_over_devices_is_the_pass_over_a_whole_one(devices):
+def test_a_pass_over_a_table_spread_over_devices_is_the_pass_over_a_whole_one(devices, recipe):
     if jax.device_count() < devices:
         pytest.skip(f'{jax.device_count()} devices')
-    whole, spread = spread_pass(devices, None), spread_pass(devices, 'rows')
+    whole, spread = (spread_pass(devices, shards, recipe) for shards in (None, 'rows'))
     place = dict(place=0)  # of ids that the last batch does not hold it says nothing
     assert_near((whole[0]._replace(**place), whole[1]), (spread[0]._replace(**place), spread[1]), 1e-5)
-    assert_same(spread, spread_pass(devices, 'rows'))
+    assert_same(spread, spread_pass(devices, 'rows', recipe))
 
 
 @pytest.mark.parametrize('devices', [2, 8])

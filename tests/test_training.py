@@ -7,6 +7,7 @@ import optax
 import pytest
 from core import CAPACITY, DEEP, FIELDS, SLOTS, assert_near, assert_same, clicks, tiny_model
 
+from diet_jax.models.recipes import Recipe
 from diet_jax.training import students
 from diet_jax.training.batches import Batches
 from diet_jax.training.losses import row_losses
@@ -154,7 +155,7 @@ def trained(grid):
 def test_an_epoch_visits_every_valid_row_once_with_its_weight(monkeypatch):
     data = memory_rows()._replace(ids=jnp.arange(24)[:, None])  # so that a row is told by its id
 
-    def visit(model, state, ids, target, weight, lr, *, dropout_key, decay):
+    def visit(model, state, ids, target, weight, lr, *, dropout_key, recipe):
         return state.at[ids[:, 0]].add(weight)
 
     monkeypatch.setattr(students, 'inner_step', visit)
@@ -190,7 +191,9 @@ def test_lazy_students_are_dense_ones_where_every_row_is_touched(trained):
 
 def test_a_lazy_student_leaves_untouched_rows_alone():
     start = init_stream(FM, jax.random.key(2), SLOTS + 3, FIELDS)
-    end = student_epochs(FM, start, memory_rows(), jax.random.key(4), RATES[1], 2, batch=8, decay=0.1).params
+    end = student_epochs(
+        FM, start, memory_rows(), jax.random.key(4), RATES[1], 2, batch=8, recipe=Recipe('lazy_adam', weight_decay=0.1)
+    ).params
     touched = np.unique(np.asarray(memory_rows().ids)[:ROWS])
     moved = np.any(np.asarray(start.params['table']) != np.asarray(end['table']), axis=1)
     assert set(np.flatnonzero(moved)) <= set(touched) and moved.sum() >= len(touched) - 1

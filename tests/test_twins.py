@@ -36,10 +36,10 @@ def test_a_twin_whose_role_the_log_does_not_have_is_left_out():
         ((dict(model='lr'),), 'a twin is dict.model=, learning_rate=, ...'),
         (
             (dict(model='lr', learning_rate=0.1), dict(model='lr', learning_rate=0.2)),
-            "'lr' has weight decay, or a name",
+            "'lr' is a name that another one has",
         ),
-        ((dict(model='deepfm', learning_rate=0.1),), "'deepfm' has weight decay, or a name"),
-        ((dict(model='fm', learning_rate=0.1, weight_decay=0.1),), "'fm' has weight decay"),
+        ((dict(model='deepfm', learning_rate=0.1),), "'deepfm' is a name that another one has"),
+        ((dict(model='fm', learning_rate=0.1, optimizer='adma'),), "no optimizer is named 'adma'"),
         ((dict(model='fm', learning_rate=0.1, drop=('usr',)),), "drops 'usr', which is no field of the log"),
     ],
 )

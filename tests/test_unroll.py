@@ -7,8 +7,9 @@ import optax
 import pytest
 from core import CAPACITY, FIELDS, SLOTS, clicks, tiny_model
 
-from diet_jax.training.adam import B1, B2, EPS, student_optimizer
+from diet_jax.models.recipes import DEFAULT
 from diet_jax.training.losses import row_losses, weighted_loss
+from diet_jax.training.optimizers import EPS_ROOT, dense_init, dense_step
 from diet_jax.training.students import StudentState, inner_step
 from diet_jax.training.unroll import PLAIN, is_plain, meta_gradient
 
@@ -125,7 +126,7 @@ def problem():
         outer_ids[0] = ids[-1]
         params = MODEL.init(jax.random.key(0), CAPACITY, FIELDS)
         params = jax.tree.map(lambda x: x.astype(jnp.float64), params)
-        state = StudentState(params, student_optimizer().init(params))
+        state = StudentState(params, dense_init(DEFAULT, params))
         learnable = {'logit': jnp.asarray(0.3 * logit, jnp.float64), 'weight': jnp.zeros(ROWS)}
         picks = jax.random.randint(jax.random.key(1), (STEPS, BATCH), 0, ROWS)
 
@@ -190,8 +191,8 @@ def test_an_inner_step_may_bring_its_own_derivative(problem, whole):
     gradient.defvjp(lambda *args: (gradient(*args), args), back)
 
     def step(model, state, ids, target, weight, lr):
-        move, opt = student_optimizer().update(gradient(state.params, (target, weight), ids), state.opt)
-        return StudentState(jax.tree.map(lambda p, u: p - lr * u, state.params, move), opt)
+        grads = gradient(state.params, (target, weight), ids)
+        return StudentState(*dense_step(DEFAULT, state.params, grads, state.opt, lr, EPS_ROOT))
 
     mixed = lambda x, s, pick: inner(x, s, pick, step)  # noqa: E731
     other = jax.jit(lambda x: meta_gradient(outer, mixed, x, state, picks))(learnable)
@@ -209,7 +210,7 @@ def test_a_window_is_the_same_as_starting_later(problem):
 def test_rows_without_gradient_give_no_nan_and_would_without_eps_root(problem, whole):
     outer, inner, learnable, state, picks = problem
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(whole[2]))
-    plain = optax.scale_by_adam(B1, B2, EPS)  # the trap itself: the square root of zero
+    plain = optax.scale_by_adam(DEFAULT.b1, DEFAULT.b2, DEFAULT.eps)  # the trap itself: the square root of zero
 
     def careless(model, state, ids, target, weight, lr):
         grads = jax.grad(lambda p: weighted_loss(model, p, ids, target, weight))(state.params)

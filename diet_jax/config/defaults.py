@@ -16,6 +16,8 @@ STRONGEST = ('random_rows_our_labels', 'k_center_rows_our_labels', 'early_stop',
 REFERENCE: Section = dict(
     model=Key('deepfm', 'the reference model: a name of the registry'),
     dim=Key(8, 'embedding width of the reference model, of its students and of twins that name none'),
+    optimizer=Key('lazy_adam', 'of the reference model', choices=('adam', 'adamw', 'lazy_adam', 'adagrad', 'sgd')),
+    weight_decay=Key(0.0, 'of the reference model, decoupled'),
     learning_rate=Key(2e-3, 'of the one pass along the stream', least=0, open=True),
     batch=Key(512, 'rows a step, over all devices'),
     shard_tables=Key(False, "each device holds its share of the id tables' rows, not all (docs/scaling.md)", free=True),

@@ -21,7 +21,7 @@ from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, split
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Scored, Work, count_rows, sample_rows
-from diet_jax.training.adam import B2
+from diet_jax.models.recipes import Recipe
 from diet_jax.training.losses import row_losses
 
 EPS = 1e-4  # of the preconditioner: a slot that was hardly ever touched must not dominate the inner product
@@ -48,6 +48,16 @@ def query_gradient(model, params, ids, label, weight, axis=None, chunk: int | No
 
     grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), split((ids, label, weight), chunk))
     return psum(grads, axis)
+
+
+def unbiased(recipe: Recipe, nu, step: jax.Array):
+    """Second moments of an optimizer after so many steps, as it divides by them; ones where it has none."""
+    if recipe.optimizer == 'sgd':
+        return jax.tree.map(jnp.ones_like, nu)
+    if not recipe.adaptive:
+        return nu
+    correction = 1.0 / (1.0 - recipe.b2 ** jnp.maximum(step, 1).astype(jnp.float32))
+    return jax.tree.map(lambda x: x * correction, nu)
 
 
 def precondition(grads, second_moments):
@@ -103,12 +113,8 @@ def score_influence(spec: Spec, work: Work) -> Work:
         jnp.concatenate([sample.weight * scale, past * share]),
         axis,
     )
-    correction = 1.0 / (1.0 - B2 ** jnp.maximum(trained.step, 1).astype(jnp.float32))
-    second = {
-        'table': tables.gather_common(trained.nu, sub.ids, shards) * correction,
-        'head': jax.tree.map(lambda x: x * correction, trained.head_opt.nu),
-    }
-    direction = precondition(v, second)
+    nu = {'table': tables.gather_common(trained.nu, sub.ids, shards), 'head': trained.head_opt.nu}
+    direction = precondition(v, unbiased(spec.recipe, nu, trained.step))
     along = direction['table']
 
     def of_log(ids):  # the query does not move what it does not touch

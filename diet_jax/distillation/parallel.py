@@ -17,7 +17,9 @@ def state_specs(twins: int) -> StageState:
 
     Args: twins: how many the state has. Returns: a PartitionSpec for every part of a `StageState`.
     """
-    split = StreamState({'table': SPLIT, 'head': WHOLE}, mu=SPLIT, nu=SPLIT, head_opt=WHOLE, place=SPLIT, step=WHOLE)
+    split = StreamState(
+        {'table': SPLIT, 'head': WHOLE}, mu=SPLIT, nu=SPLIT, head_opt=WHOLE, place=SPLIT, last=SPLIT, step=WHOLE
+    )
     rest = StageState(*[WHOLE] * len(StageState._fields))
     return rest._replace(reference=split, twins=(split,) * twins)
 

@@ -10,7 +10,7 @@ import jax
 from diet_jax.device import tables
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Memory, Work
-from diet_jax.training.passes import StreamState, stream_passes
+from diet_jax.training.passes import StreamState, settled, stream_passes
 
 
 def train_along_the_stream(spec: Spec, work: Work) -> Work:
@@ -18,12 +18,16 @@ def train_along_the_stream(spec: Spec, work: Work) -> Work:
     state = work.state
     # Names are those in a profile (python -m benchmarks --only=profile).
     models = (
-        (spec.reference, spec.learning_rate, 'reference'),
-        *((model, rate, 'twins') for model, rate in spec.twins),
+        (spec.reference, spec.recipe, spec.learning_rate, 'reference'),
+        *((*twin, 'twins') for twin in spec.twins),
     )
     before = entry_logits(spec, state.reference, state.memory)
     (reference, *twins), logits = stream_passes(
         models, (state.reference, *state.twins), work.block, spec.axis, spec.shards
+    )
+    reference, *twins = (
+        settled(recipe, one, rate)  # what follows looks at tables whole
+        for (_, recipe, rate, _), one in zip(models, (reference, *twins), strict=True)
     )
     return work._replace(
         state=state._replace(reference=reference, twins=tuple(twins)), before=before, logits=tuple(logits)

@@ -7,14 +7,16 @@ from typing import NamedTuple
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from diet_jax.models import Model
+from diet_jax.models.recipes import Recipe, recipe_of
 
 
 class Spec(NamedTuple):
     """Hashable: what is compiled, is compiled for one."""
 
     reference: Model  # over slots, trained along the stream
+    recipe: Recipe  # of the reference model
     learning_rate: float  # of the reference model
-    twins: tuple[tuple[Model, float], ...]  # other models along the same stream, each with its learning rate
+    twins: tuple[tuple[Model, Recipe, float], ...]  # other models along the same stream, with their learning rates
     students: tuple[Model, ...]  # over codes, of the outer loop
     num_fields: int  # F
     codes: int  # C, codes of every field
@@ -37,7 +39,7 @@ class Spec(NamedTuple):
     @property
     def along_the_stream(self) -> tuple[Model, ...]:
         """The reference model, then the twins."""
-        return (self.reference, *(model for model, _ in self.twins))
+        return (self.reference, *(model for model, *_ in self.twins))
 
 
 def spec_of(
@@ -47,7 +49,7 @@ def spec_of(
 
     Args:
       config: the run's, its static sizes filled in (`run.sizes.sized`); reference, students: `Model`s.
-      num_fields: F; twins: of (`Model`, learning rate); axis: name of the device axis, or None.
+      num_fields: F; twins: of (`Model`, `Recipe`, learning rate); axis: name of the device axis, or None.
 
     >>> from diet_jax.config import default_config
     >>> from diet_jax.models import build
@@ -58,8 +60,9 @@ def spec_of(
     numbers = {name: value for name, value in config.refine.items() if name != 'models'}
     return Spec(
         reference=reference,
+        recipe=recipe_of(config.reference, where='reference'),
         learning_rate=config.reference.learning_rate,
-        twins=tuple((model, float(rate)) for model, rate in twins),
+        twins=tuple((model, recipe, float(rate)) for model, recipe, rate in twins),
         students=tuple(students),
         num_fields=num_fields,
         codes=config.codebook.codes,

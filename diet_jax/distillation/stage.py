@@ -98,10 +98,10 @@ def init_state(spec: Spec, slots: int, key: jax.Array) -> StageState:
     Args: slots: rows of the id tables (V); the memory's capacity is `spec.memory.capacity`; key: uint32[2], raw.
     """
     model_key, pool_key, key = jax.random.split(key, 3)
-    streams = spec.along_the_stream
+    streams, recipes = spec.along_the_stream, (spec.recipe, *(recipe for _, recipe, _ in spec.twins))
     reference, *twins = (
-        init_stream(model, jax.random.fold_in(model_key, i) if i else model_key, slots, spec.num_fields)
-        for i, model in enumerate(streams)
+        init_stream(model, jax.random.fold_in(model_key, i) if i else model_key, slots, spec.num_fields, recipe)
+        for i, (model, recipe) in enumerate(zip(streams, recipes, strict=True))
     )
     memory = init_memory(spec.memory.capacity, spec.num_fields)
     width = sum(1 + model.dim for model in streams if model.dim == spec.reference.dim)  # `codebook.code_space`

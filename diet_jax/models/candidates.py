@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.models import registry
+from diet_jax.models.recipes import Recipe, recipe_of
 
 
 class Candidate(NamedTuple):
     name: str
     config: dict  # as it was written, roles by their fields: a model, its options, what is said of its training
     model: registry.Model
-    decay: float  # weight decay, decoupled
+    recipe: Recipe  # how it is trained, on the log and on a memory
 
     def inputs(self) -> list:
         """What decides how it trains, as JSON: what kept results of it are kept under (`base.keep`)."""
@@ -24,7 +25,7 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
 
     Args:
       spec: keys `model`, options of `models.build`, and optionally `name`; `drop`, names of fields that the model does
-        not see; `weight_decay`.
+        not see; `optimizer` and its options (`models.recipes`), `weight_decay` among them.
       fields: names of the log's fields, in order; roles: {name that may stand in `drop`: field of this log}.
     Raises:
       UserError: an unknown model, option or field.
@@ -40,7 +41,6 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
     if dropped:
         config['drop'] = dropped  # the same role is another field under other roles: another candidate
         options['keep'] = tuple(i for i, field in enumerate(fields) if field not in dropped)
-    decay = float(options.pop('weight_decay', 0.0))
-    if decay < 0:
-        raise UserError(f'candidate {name}: weight_decay={decay:g} is below 0')
-    return Candidate(name, config, registry.of(options, dim), decay)
+    recipe = recipe_of(options, where=f'candidate {name}')
+    options = {key: value for key, value in options.items() if key not in ('optimizer', *Recipe._fields)}
+    return Candidate(name=name, config=config, model=registry.of(options, dim), recipe=recipe)

@@ -34,10 +34,11 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
 
     Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`.
     Raises:
-      UserError: a twin without a learning rate, with weight decay or a name twice; an unknown model, option or field.
+      UserError: a twin without a learning rate, or a name twice; an unknown model, option or field.
     """
     dim, roles = config.reference.dim, plain(config.roles)
-    reference = candidate({'model': config.reference.model, 'dim': dim}, dim, fields)
+    recipe = {key: config.reference[key] for key in ('optimizer', 'weight_decay')}
+    reference = candidate({'model': config.reference.model, 'dim': dim, **recipe}, dim, fields)
     found = [Twin(reference, float(config.reference.learning_rate))]
     for spec in map(plain, config.twins.models):
         lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
@@ -46,7 +47,7 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
         if any(roles.get(field) == '' for field in spec.get('drop', ())):
             continue
         twin = Twin(candidate(spec, dim, fields, roles), float(lr))
-        if twin.candidate.decay or twin.name in [other.name for other in found]:
-            raise UserError(f"twins.models: '{twin.name}' has weight decay, or a name that another one has")
+        if twin.name in [other.name for other in found]:
+            raise UserError(f"twins.models: '{twin.name}' is a name that another one has")
         found.append(twin)
     return tuple(found)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +20,10 @@ import orbax.checkpoint as ocp
 
 from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
+from diet_jax.distillation.state import StageState
+from diet_jax.training.passes import StreamState
+
+VERSION = 2  # of the state's arrays; 2: rows of tables know when they were last stepped
 
 
 def last(workdir: Path) -> tuple[int, dict]:
@@ -58,24 +63,51 @@ def save(workdir: Path, done: int, state, sizes: dict) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def restore(workdir: Path, done: int, shapes):
-    """The state of stage `done` as numpy arrays. shapes: of its arrays, as from `jax.eval_shape`.
+def restore(workdir: Path, done: int, shapes: StageState, version: int = VERSION) -> StageState:
+    """The state of stage `done` as numpy arrays.
 
+    Args: shapes: of its arrays, as from `jax.eval_shape`; version: in which it was written, 1 where nothing says.
     Raises:
       UserError: it is damaged, or has other arrays.
     """
     path = workdir / 'checkpoint' / f'{done:05d}' / 'state'
+    shapes = shapes if version == VERSION else _streams(_first_form, shapes)
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
     try:
         with _checkpointer() as checkpointer:
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
             wanted = ocp.args.PyTreeRestore(item=like, restore_args=as_numpy)
-            return checkpointer.restore(path.absolute(), args=wanted)
+            state = checkpointer.restore(path.absolute(), args=wanted)
+            return state if version == VERSION else _streams(_present_form, state)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of diet-jax; '
             f'restore it from a copy, or delete {path.parent.parent} to distill again from the first block'
         ) from error
+
+
+class _FirstStreamState(NamedTuple):
+    """A `StreamState` of version 1, under lazy Adam: rows that a batch does not hold had nothing to remember."""
+
+    params: Any
+    mu: np.ndarray
+    nu: np.ndarray
+    head_opt: Any
+    place: np.ndarray
+    step: np.ndarray
+
+
+def _first_form(state: StreamState) -> _FirstStreamState:
+    return _FirstStreamState(*(getattr(state, name) for name in _FirstStreamState._fields))
+
+
+def _present_form(state: _FirstStreamState) -> StreamState:
+    return StreamState(**state._asdict(), last=np.full(state.place.shape, state.step, np.int32))
+
+
+def _streams(form, state: StageState) -> StageState:
+    """The state with its models along the stream in another form."""
+    return state._replace(reference=form(state.reference), twins=tuple(map(form, state.twins)))
 
 
 def grow(state, larger):

@@ -110,7 +110,7 @@ def _reference_alone(run) -> float:
     """
     config = run.config
     rate = config.reference.learning_rate
-    step = Timed(jax.jit(lambda s, b: stream_pass(run.reference, s, b, rate)[0]))
+    step = Timed(jax.jit(lambda s, b: stream_pass(run.reference, s, b, rate, recipe=run.spec.recipe)[0]))
     there = [t for t in range(run.done) if Path(run.stream.blocks[t].path).exists()]
     passes = []
     for _ in range(REPEATS):

@@ -115,7 +115,7 @@ class Run:
         config = self.config.copy_and_resolve_references()
         with config.unlocked():
             config.memory.capacity = capacity
-        twins = [(twin.candidate.model, twin.lr) for twin in self.twins]
+        twins = [(twin.candidate.model, twin.candidate.recipe, twin.lr) for twin in self.twins]
         return spec_of(config, self.reference, self.students, num_fields=self.fields, twins=twins, axis=AXIS)
 
     def _initial(self, spec: Spec, slots: int) -> StageState:
@@ -124,14 +124,19 @@ class Run:
     def _restored(self, sizes: dict) -> StageState:
         """The state of the last checkpoint on this host, in the capacities of now."""
         old = jax.eval_shape(lambda: self._initial(self._spec(sizes['memory']), sizes['slots']))
-        state = checkpoint.restore(self.workdir, self.done, old)
+        state = checkpoint.restore(self.workdir, self.done, old, sizes.get('version', 1))
         if old == jax.eval_shape(self.initial):
             return state
         return checkpoint.grow(state, processes.fetched(self._first()))
 
     def sizes(self) -> dict:
         """What a checkpoint must say to be read, and to be recognised: capacities, and the blocks seen."""
-        return {'slots': self.slots, 'memory': self.config.memory.capacity, 'log': self._seen(self.done)}
+        return {
+            'version': checkpoint.VERSION,
+            'slots': self.slots,
+            'memory': self.config.memory.capacity,
+            'log': self._seen(self.done),
+        }
 
     def spread(self, state, specs=WHOLE):
         """A state (or a part of one) of this host, on the devices of all of them; specs: how it is to lie there."""

@@ -30,7 +30,7 @@ def cheap_reading(
     ids, label = log.until(t)
     lrs, known, batch = list(section.visit_learning_rates), log.num_slots[t - 1], section.visit_batch
     total, steps = len(label), -(-min(max(visits), len(label)) // batch)
-    step, predict_logits = full_pass.compiled_pass(candidate.model, candidate.decay)
+    step, settle, predict_logits = full_pass.compiled_pass(candidate.model, candidate.recipe)
     params, seconds = {}, np.zeros(len(visits))
     for r in range(replicates):
         rng = np.random.default_rng(r)
@@ -41,10 +41,11 @@ def cheap_reading(
             for j, lr in enumerate(lrs):
                 for s in range(seeds):
                     key = jax.random.fold_in(jax.random.key(s), r)
-                    state = init_stream(candidate.model, key, log.capacity, log.fields)
+                    state = init_stream(candidate.model, key, log.capacity, log.fields, candidate.recipe)
                     compiled, start = step.compile_seconds, time.perf_counter()
                     state = jax.block_until_ready(step(state, laid, np.float32(lr), key))
                     seconds[e] += time.perf_counter() - start - (step.compile_seconds - compiled)
+                    state = settle(state, np.float32(lr))
                     for block in (t, t + 1):
                         logits = predict_logits(state.params, log.ids(block, known))
                         params[r, block, e, j, s] = np.asarray(logits)[: len(log.labels[block])]

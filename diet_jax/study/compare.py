@@ -215,7 +215,7 @@ def _check_replicates(memories: list[Path], seeds: list[int]) -> None:
 def _called(twin: Candidate, pool: CandidatePool) -> str:
     """The name of the candidate of the pool that is this twin, or a name for it that no candidate has."""
     for own in pool.candidates:
-        if own.model == twin.model and own.decay == twin.decay:
+        if own.model == twin.model and own.recipe == twin.recipe:
             return own.name
     return f'{twin.name} (twin)' if twin.name in [own.name for own in pool.candidates] else twin.name
 

@@ -20,7 +20,7 @@ from diet_jax.distillation.spec import spec_of
 from diet_jax.distillation.stage import init_state
 from diet_jax.run.sizes import codes_of, with_vocabulary
 from diet_jax.study import rivals
-from diet_jax.training.passes import stream_pass
+from diet_jax.training.passes import settled, stream_pass
 from diet_jax.training.students import StudentData
 from diet_jax.trials.log import EvaluationLog
 from diet_jax.trials.rows import compact, padded, renumber
@@ -151,7 +151,13 @@ class Distillation:
             config = self.config
             key = jax.random.key_data(jax.random.key(config.seed))
             state = init_state(self._spec(), self.log.capacity, key).reference
-            teach = jax.jit(lambda s, b: stream_pass(self.reference, s, b, config.reference.learning_rate)[0])
+            spec, rate = self._spec(), config.reference.learning_rate
+
+            @jax.jit
+            def teach(state, block):
+                state, _ = stream_pass(spec.reference, state, block, rate, recipe=spec.recipe)
+                return settled(spec.recipe, state, rate)
+
             for block in range(max(self.artifacts)):
                 state = teach(state, self.log.batches[block])
                 if block + 1 in self.artifacts:

@@ -88,6 +88,6 @@ def _run(path: str, add: Callable, specs: dict[str, dict]) -> None:
     except Exception as error:  # a pool file is a program: whatever it raises is the user's to see, in one line
         raise UserError(f'{path}: {type(error).__name__}: {error}') from error
     for options in specs.values():
-        for key in ('weight_decay', 'drop', 'dim'):
+        for key in ('optimizer', 'weight_decay', 'drop', 'dim'):
             if key in base:
                 options.setdefault(key, base[key])

@@ -1,8 +1,9 @@
 """Training along the stream: one pass in time order, test then train.
 
-Along the log a model owns one row per id, and a batch touches a tiny part of them: a step updates only the touched rows
-(lazy Adam), so it costs O(batch), whatever the vocabulary. Students on a memory own one row per *code*, a few hundred
-rows, and train densely (`students`).
+Along the log a model owns one row per id, and a batch touches a tiny part of them: a step visits the touched rows only,
+so it costs O(batch), whatever the vocabulary; what the optimiser would have done to a row meanwhile is done when it is
+next touched (`recipes.skipped`). Students on a memory own one row per *code*, a few hundred rows, and train densely
+(`students`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import jax.numpy as jnp
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, tiling
-from diet_jax.training.adam import B1, B2, EPS, head_optimizer, stepped
+from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.training.batches import Batches
 from diet_jax.training.losses import row_losses
+from diet_jax.training.optimizers import dense_init, dense_step, direction, skipped, stepped
 
 
 class StreamState(NamedTuple):
@@ -26,19 +28,26 @@ class StreamState(NamedTuple):
 
     params: Any  # {'table': f32[V, 1+d], 'head': ...}
     mu: jax.Array  # f32[V, 1+d]  first moment of the table
-    nu: jax.Array  # f32[V, 1+d]  second moment of the table
-    head_opt: Any  # optax state of the head
+    nu: jax.Array  # f32[V, 1+d]  second moment of the table, or sum of squares
+    head_opt: Any  # moments of the head, as Optax's Adam has them
     place: jax.Array  # i32[V]  where an id last stood in its batch; says nothing of ids that the batch does not hold
+    last: jax.Array  # i32[V]  the step after which the row is as it stands here
     step: jax.Array  # i32[]
 
 
-def init_stream(model, key: jax.Array, capacity: int, num_fields: int) -> StreamState:
+def init_stream(model, key: jax.Array, capacity: int, num_fields: int, recipe: Recipe = DEFAULT) -> StreamState:
     """A fresh model over `capacity` slots of `num_fields` fields."""
     params = model.init(key, capacity, num_fields)
     zeros = jnp.zeros_like(params['table'])
-    place = jnp.zeros(capacity, jnp.int32)
-    head_opt = head_optimizer().init(params['head'])
-    return StreamState(params=params, mu=zeros, nu=zeros, head_opt=head_opt, place=place, step=jnp.int32(0))
+    return StreamState(
+        params=params,
+        mu=zeros,
+        nu=jnp.full_like(zeros, recipe.initial_accumulator),
+        head_opt=dense_init(recipe, params['head']),
+        place=jnp.zeros(capacity, jnp.int32),
+        last=jnp.zeros(capacity, jnp.int32),
+        step=jnp.int32(0),
+    )
 
 
 def stream_step(
@@ -49,24 +58,22 @@ def stream_step(
     weight,
     lr,
     *,
+    recipe: Recipe = DEFAULT,
     axis: str | None = None,
     dropout_key=None,
-    decay: float = 0.0,
     shards: str | None = None,
 ) -> tuple[StreamState, jax.Array]:
-    """One lazy Adam step on the rows of one batch; returns the new state and the logits *before* the step.
+    """One step on the rows of one batch; returns the new state and the logits *before* the step.
 
-    Equal to dense Adam on the touched rows, except that an untouched row's moments do not decay and it does not
-    drift (the usual LazyAdam). The optimizer's work is that of the different ids of the batch, a fifth of their
-    occurrences on KuaiRand.
+    The optimizer's work is that of the different ids of the batch, a fifth of their occurrences on KuaiRand: they are
+    first brought up to the step before, then stepped.
 
     Args:
       ids: i32[b, F] global slots; label, weight: f32[b]; lr: scalar learning rate (may be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
-      decay: decoupled weight decay (AdamW), on the touched rows and the head.
       shards: `axis` where the rows of table, moments and places are spread over it (`tables`), else None.
     """
-    params = state.params
+    params, now = state.params, state.step
     chex.assert_equal_shape([label, weight, ids[:, 0]])
     total = psum(jnp.sum(weight), axis)
     # A padded row points past the end of the table: reads clip, writes drop, so padding touches no moment.
@@ -75,51 +82,71 @@ def stream_step(
     share = flat.shape[0]
     if axis:
         flat = jax.lax.all_gather(flat, axis, tiled=True)
-    old = tables.take(params['table'], flat, shards)
-    rows = old
+    touched, into, place, count = _distinct(flat, state.place, capacity, shards)
+    size = min(tiling().ids, flat.shape[0])
+
+    def each_tile(update, carry):
+        if size < flat.shape[0]:
+            return jax.lax.fori_loop(0, (count + size - 1) // size, update, carry)
+        return update(0, carry)  # no loop, which would copy the tables of students under vmap
+
+    def part(i, *arrays):
+        return (jax.lax.dynamic_slice_in_dim(x, i * size, size) for x in arrays)
+
+    def take(at, *arrays):
+        return (tables.take(x, at, shards) for x in arrays)
+
+    table = params['table']
+    if recipe.drifts:
+
+        def catch_up(i, table):
+            (at,) = part(i, touched)
+            current, *_ = skipped(recipe, *take(at, table, state.mu, state.nu, state.last), now, lr)
+            return tables.put(table, at, current, shards)
+
+        table = each_tile(catch_up, table)
+    old = tables.take(table, flat, shards)
     if shards:
-        rows = jax.lax.psum_scatter(old, axis, tiled=True)
+        old = jax.lax.psum_scatter(old, axis, tiled=True)
     elif axis:
-        rows = jax.lax.dynamic_slice_in_dim(old, jax.lax.axis_index(axis) * share, share)
+        old = jax.lax.dynamic_slice_in_dim(old, jax.lax.axis_index(axis) * share, share)
 
     def loss(rows, head):
         logits = model.rows(head, rows.reshape(*ids.shape, -1), dropout_key=dropout_key)
         return jnp.sum(weight * row_losses(logits, label)) / jnp.maximum(total, 1.0), logits
 
-    (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(rows, params['head'])
+    (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(old, params['head'])
     if axis:
         g_rows = jax.lax.all_gather(g_rows, axis, tiled=True)
         g_head = psum(g_head, axis)
-    step = state.step + 1
-    touched, grad, place, count = _summed(flat, g_rows, state.place, capacity, shards)
-    t = step.astype(jnp.float32)
-    size = min(tiling().ids, flat.shape[0])
+    grad = jnp.zeros((touched.shape[0], g_rows.shape[1])).at[into].add(g_rows, mode='drop')
+    step = now + 1
 
     def update(i, carry):
-        table, all_mu, all_nu = carry
-        at, g = (jax.lax.dynamic_slice_in_dim(x, i * size, size) for x in (touched, grad))
-        mu = B1 * tables.take(all_mu, at, shards) + (1 - B1) * g
-        nu = B2 * tables.take(all_nu, at, shards) + (1 - B2) * g * g
-        direction = (mu / (1 - B1**t)) / (jnp.sqrt(nu / (1 - B2**t)) + EPS)
-        new = stepped(tables.take(table, at, shards), direction, lr, decay)
-        return tuple(tables.put(x, at, rows, shards) for x, rows in ((table, new), (all_mu, mu), (all_nu, nu)))
+        table, all_mu, all_nu, last = carry
+        at, g = part(i, touched, grad)
+        row, mu, nu, since = take(at, table, all_mu, all_nu, last)
+        if recipe.drifts and recipe.adaptive:
+            k = jnp.maximum(now - since, 0).astype(jnp.float32)[:, None]
+            mu, nu = recipe.b1**k * mu, recipe.b2**k * nu
+        towards, mu, nu = direction(recipe, g, mu, nu, step)
+        new = stepped(recipe, row, towards, lr), mu, nu, jnp.broadcast_to(step, at.shape)
+        return tuple(tables.put(x, at, rows, shards) for x, rows in zip(carry, new, strict=True))
 
-    carry = params['table'], state.mu, state.nu
-    if size < flat.shape[0]:
-        table, mu, nu = jax.lax.fori_loop(0, (count + size - 1) // size, update, carry)
-    else:  # no loop, which would copy the tables of students under vmap
-        table, mu, nu = update(0, carry)
-    direction, head_opt = head_optimizer().update(g_head, state.head_opt)
-    head = jax.tree.map(lambda p, u: stepped(p, u, lr, decay), params['head'], direction)
-    return StreamState({'table': table, 'head': head}, mu, nu, head_opt, place, step), logits
+    table, mu, nu, last = each_tile(update, (table, state.mu, state.nu, state.last))
+    head, head_opt = dense_step(recipe, params['head'], g_head, state.head_opt, lr)
+    state = StreamState(
+        params={'table': table, 'head': head}, mu=mu, nu=nu, head_opt=head_opt, place=place, last=last, step=step
+    )
+    return state, logits
 
 
-def _summed(flat, grads, place, capacity: int, shards: str | None):
-    """Gradients of all occurrences of an id summed, and each id once: most of a batch are ids that it holds many times.
+def _distinct(flat, place, capacity: int, shards: str | None):
+    """Each id of a batch once: most of a batch are ids that it holds many times.
 
-    Args: flat: i32[n] ids, `capacity` in padding; grads: f32[n, D]; place: of the state.
-    Returns: (touched i32[N], the ids held here, then `capacity`; their gradients f32[N, D]; place; how many i32[]),
-      N = n to the next multiple of `tiling().ids`.
+    Args: flat: i32[n] ids, `capacity` in padding; place: of the state.
+    Returns: (touched i32[N], the ids held here, then `capacity`; into i32[n], where among them an occurrence is, N
+      where it is not; place; how many i32[]), N = n to the next multiple of `tiling().ids`.
     """
     n = flat.shape[0]
     size = min(tiling().ids, n)
@@ -130,8 +157,17 @@ def _summed(flat, grads, place, capacity: int, shards: str | None):
     rank = jnp.cumsum(chosen == order, dtype=jnp.int32)  # from 1
     at = jnp.where(chosen == order, rank - 1, room)
     touched = jnp.full(room, capacity, jnp.int32).at[at].set(flat, mode='drop')
-    into = at.at[chosen].get(mode='fill', fill_value=room)
-    return touched, jnp.zeros((room, grads.shape[1])).at[into].add(grads, mode='drop'), place, rank[-1]
+    return touched, at.at[chosen].get(mode='fill', fill_value=room), place, rank[-1]
+
+
+def settled(recipe: Recipe, state: StreamState, lr) -> StreamState:
+    """The same model with every row of its table brought up to the last step, to be looked at whole. O(V)."""
+    if not recipe.drifts:
+        return state
+    table, mu, nu = skipped(recipe, state.params['table'], state.mu, state.nu, state.last, state.step, lr)
+    return state._replace(
+        params={**state.params, 'table': table}, mu=mu, nu=nu, last=jnp.broadcast_to(state.step, state.last.shape)
+    )
 
 
 def stream_pass(
@@ -140,20 +176,19 @@ def stream_pass(
     batches: Batches,
     lr,
     *,
+    recipe: Recipe = DEFAULT,
     axis: str | None = None,
     key=None,
-    decay: float = 0.0,
     shards: str | None = None,
 ):
     """Test, then train, on every batch of a block in time order: progressive validation for free.
 
     Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding).
+    Rows of the table that the last batches did not hold stand as when last touched: `settled` brings them up.
     Args: as of `stream_step`.
     """
 
-    (state,), (logits,) = _pass(
-        ((model, lr, 'pass'),), (state,), batches, axis=axis, key=key, decay=decay, shards=shards
-    )
+    (state,), (logits,) = _pass(((model, recipe, lr, 'pass'),), (state,), batches, axis=axis, key=key, shards=shards)
     return state, logits
 
 
@@ -163,7 +198,7 @@ def stream_passes(models, states, batches: Batches, axis=None, shards: str | Non
     On an accelerator all of them take a step in one turn of one loop, for a turn costs it as much as a small step; on
     a CPU they pass one after another, each with its table in the cache.
 
-    Args: models: of (`Model`, learning rate, name in a profile); states: their `StreamState`s, in order.
+    Args: models: of (`Model`, `Recipe`, learning rate, name in a profile); states: their `StreamState`s, in order.
     Returns: (tuple of StreamState, tuple of logits f32[S, b]).
     """
     if tiling().abreast:
@@ -172,15 +207,15 @@ def stream_passes(models, states, batches: Batches, axis=None, shards: str | Non
     return tuple(state for (state,), _ in done), tuple(logits for _, (logits,) in done)
 
 
-def _pass(models, states, batches: Batches, *, axis, key=None, decay: float = 0.0, shards: str | None = None):
+def _pass(models, states, batches: Batches, *, axis, key=None, shards: str | None = None):
     def body(i, carry):
         dropout = None if key is None else jax.random.fold_in(key, i)
         rows = batches.ids[i], batches.label[i], batches.weight[i]
         out = []
-        for (model, lr, name), state, logits in zip(models, *carry, strict=True):
+        for (model, recipe, lr, name), state, logits in zip(models, *carry, strict=True):
             with jax.named_scope(name):
                 state, now = stream_step(
-                    model, state, *rows, lr, axis=axis, dropout_key=dropout, decay=decay, shards=shards
+                    model, state, *rows, lr, recipe=recipe, axis=axis, dropout_key=dropout, shards=shards
                 )
                 out.append((state, logits.at[i].set(jnp.where(batches.weight[i] > 0, now, 0.0))))
         return tuple(zip(*out))

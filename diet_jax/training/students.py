@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from diet_jax.device.tiling import mapped
-from diet_jax.training.adam import stepped, student_optimizer
+from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.training.losses import weighted_loss
-from diet_jax.training.passes import StreamState, init_stream, stream_step
+from diet_jax.training.optimizers import EPS_ROOT, dense_init, dense_step
+from diet_jax.training.passes import StreamState, init_stream, settled, stream_step
 
 
 class StudentState(NamedTuple):
@@ -33,25 +34,25 @@ class StudentData(NamedTuple):
     rows: jax.Array  # i32[]      valid rows: the first `rows`
 
 
-def init_student(model, key: jax.Array, num_codes: int, num_fields: int) -> StudentState:
+def init_student(model, key: jax.Array, num_codes: int, num_fields: int, recipe: Recipe = DEFAULT) -> StudentState:
     """An untrained model over `num_codes` rows of a table."""
     params = model.init(key, num_codes, num_fields)
-    return StudentState(params, student_optimizer().init(params))
+    return StudentState(params=params, opt=dense_init(recipe, params))
 
 
 def inner_step(
-    model, state: StudentState, ids, target, weight, lr, *, dropout_key=None, decay: float = 0.0
+    model, state: StudentState, ids, target, weight, lr, *, recipe: Recipe = DEFAULT, dropout_key=None
 ) -> StudentState:
-    """One dense AdamW step of a student (`decay` 0: Adam), the step that the outer loop differentiates through."""
+    """One dense step of a student, the step that the outer loop differentiates through."""
     grads = jax.grad(lambda p: weighted_loss(model, p, ids, target, weight, dropout_key))(state.params)
-    direction, opt = student_optimizer().update(grads, state.opt)
-    return StudentState(jax.tree.map(lambda p, u: stepped(p, u, lr, decay), state.params, direction), opt)
+    params, opt = dense_step(recipe, state.params, grads, state.opt, lr, EPS_ROOT)
+    return StudentState(params=params, opt=opt)
 
 
-def student_epochs(model, state, data: StudentData, key, lr, epochs, *, batch: int, decay: float = 0.0):
+def student_epochs(model, state, data: StudentData, key, lr, epochs, *, batch: int, recipe: Recipe = DEFAULT):
     """`epochs` (may be traced) shuffled passes over the valid rows, `batch` rows a step. Pure; vmap over key and lr.
 
-    state: `StudentState`, dense steps, for tables of a few hundred codes; or `StreamState`, lazy steps that touch the
+    state: `StudentState`, dense steps, for tables of a few hundred codes; or `StreamState`, steps that visit the
     batch's rows only, for the large tables of rows that keep their ids.
     """
     lazy = isinstance(state, StreamState)
@@ -72,8 +73,8 @@ def student_epochs(model, state, data: StudentData, key, lr, epochs, *, batch: i
             weight = jax.lax.dynamic_slice(live, (i * size,), (size,)) * data.weight[pick]
             dropout, rows = jax.random.fold_in(drop, i), (data.ids[pick], data.target[pick], weight)
             if lazy:
-                return stream_step(model, state, *rows, lr, dropout_key=dropout, decay=decay)[0]
-            return inner_step(model, state, *rows, lr, dropout_key=dropout, decay=decay)
+                return stream_step(model, state, *rows, lr, recipe=recipe, dropout_key=dropout)[0]
+            return inner_step(model, state, *rows, lr, recipe=recipe, dropout_key=dropout)
 
         return jax.lax.fori_loop(0, steps, body, state)
 
@@ -81,13 +82,13 @@ def student_epochs(model, state, data: StudentData, key, lr, epochs, *, batch: i
 
 
 def train_students(
-    model, num_codes: int, *, batch: int, epochs: tuple[int, ...], decay: float = 0.0, lazy: bool = False
+    model, num_codes: int, *, batch: int, epochs: tuple[int, ...], recipe: Recipe = DEFAULT, lazy: bool = False
 ) -> Callable:
     """One compiled call that trains a whole grid of students of one architecture.
 
     Args:
       num_codes: rows of the students' tables; batch: rows a step; epochs: increasing numbers of passes at which
-        the parameters are kept, e.g. (10, 30); decay: weight decay; lazy: see `student_epochs`.
+        the parameters are kept, e.g. (10, 30); recipe: of all; lazy: see `student_epochs`.
     Returns:
       f(data: StudentData, keys [K], lrs f32[L]) -> params with leading axes [len(epochs), L, K].
     """
@@ -95,13 +96,15 @@ def train_students(
 
     def one(data, key, lr):
         init_key, order_key = jax.random.split(key)
-        state = (init_stream if lazy else init_student)(model, init_key, num_codes, data.ids.shape[1])
+        state = (init_stream if lazy else init_student)(model, init_key, num_codes, data.ids.shape[1], recipe)
 
         def segment(state, gap_and_index):
             gap, index = gap_and_index
             state = student_epochs(
-                model, state, data, jax.random.fold_in(order_key, index), lr, gap, batch=batch, decay=decay
+                model, state, data, jax.random.fold_in(order_key, index), lr, gap, batch=batch, recipe=recipe
             )
+            if lazy:
+                state = settled(recipe, state, lr)  # what is kept is looked at whole
             return state, state.params
 
         return jax.lax.scan(segment, state, (gaps, jnp.arange(len(gaps))))[1]

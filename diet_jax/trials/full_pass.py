@@ -18,8 +18,9 @@ import numpy as np
 from diet_jax.base import keep
 from diet_jax.base.atomic import write_bytes
 from diet_jax.device.programs import PROGRAMS_KEPT, Timed
+from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.stats import metrics
-from diet_jax.training.passes import init_stream, predict, stream_pass
+from diet_jax.training.passes import init_stream, predict, settled, stream_pass
 
 # The packages whose code decides what a pass comes to.
 CODE = ('device', 'models', 'stats', 'training', 'trials')
@@ -34,15 +35,20 @@ class Passes(NamedTuple):
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def compiled_pass(model, decay: float):
-    """(train one block: (state, Batches, lr, key) -> state, timed; predict: (params, i32[n, F]) -> f32[n])."""
+def compiled_pass(model, recipe: Recipe):
+    """Of a model: (train, settle, predict).
+
+    train: (state, Batches, lr, key) -> state, timed, one block; settle: (state, lr) -> state, before it is predicted
+    with; predict: (params, i32[n, F]) -> f32[n].
+    """
     step = Timed(
-        jax.jit(lambda state, batches, lr, key: stream_pass(model, state, batches, lr, key=key, decay=decay)[0])
+        jax.jit(lambda state, batches, lr, key: stream_pass(model, state, batches, lr, key=key, recipe=recipe)[0])
     )
-    return step, jax.jit(lambda params, ids: predict(model, params, ids))
+    settle = jax.jit(lambda state, lr: settled(recipe, state, lr))
+    return step, settle, jax.jit(lambda params, ids: predict(model, params, ids))
 
 
-def one_pass(model, log, *, lr: float, seed: int, boundaries, decay: float = 0.0):
+def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = DEFAULT):
     """Trains a model on D_1, D_2, ... in time order, and predicts the two blocks after every boundary.
 
     Args:
@@ -50,8 +56,8 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, decay: float = 0.0
       boundaries: stages t (1-based) after which blocks t and t + 1 (0-based) are predicted.
     Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T], seconds f64[T]).
     """
-    step, predict = compiled_pass(model, decay)
-    state = init_stream(model, jax.random.key(seed), log.capacity, log.fields)
+    step, settle, predict = compiled_pass(model, recipe)
+    state = init_stream(model, jax.random.key(seed), log.capacity, log.fields, recipe)
     logits, seconds, last = {}, [], max(boundaries)
 
     def predicted(t, block):
@@ -63,6 +69,7 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, decay: float = 0.0
         state = jax.block_until_ready(step(*args))
         seconds.append(time.perf_counter() - start - (step.compile_seconds - compiled))
         if t in boundaries:
+            state = settle(state, jnp.float32(lr))
             logits |= {(t, block): predicted(t, block) for block in (t, t + 1)}
     old = [metrics.auc(predicted(last, block), log.labels[block]) for block in range(last)] if seed == 0 else None
     return logits, old, np.array(seconds)
@@ -82,7 +89,7 @@ def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None) -> Passes
             return Passes(logits, kept['old_auc'], kept['seconds'])
     runs = [
         [
-            one_pass(candidate.model, log, lr=lr, seed=s, boundaries=boundaries, decay=candidate.decay)
+            one_pass(candidate.model, log, lr=lr, seed=s, boundaries=boundaries, recipe=candidate.recipe)
             for s in range(seeds)
         ]
         for lr in lrs

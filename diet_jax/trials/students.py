@@ -33,9 +33,9 @@ class Students(NamedTuple):
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
-def compiled_grid(model, num_codes, batch, epochs, decay, lazy):
+def compiled_grid(model, num_codes, batch, epochs, recipe, lazy):
     """(train the whole grid, timed; predict with all seeds of one point)."""
-    train = Timed(train_students(model, num_codes, batch=batch, epochs=epochs, decay=decay, lazy=lazy))
+    train = Timed(train_students(model, num_codes, batch=batch, epochs=epochs, recipe=recipe, lazy=lazy))
     one = lambda params, ids: predict(model, params, ids)  # noqa: E731
     return train, jax.jit(jax.vmap(one, in_axes=(0, None)))
 
@@ -44,7 +44,7 @@ def train_grid(
     candidate: Candidate, data: StudentData, num_codes: int, *, batch: int, epochs, lrs, seeds, lazy: bool = False
 ) -> Students:
     """Trains students for every (epochs, learning rate, seed) in one compiled call; lazy: of the touched rows only."""
-    train, predict = compiled_grid(candidate.model, num_codes, batch, tuple(epochs), candidate.decay, lazy)
+    train, predict = compiled_grid(candidate.model, num_codes, batch, tuple(epochs), candidate.recipe, lazy)
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
     compiled, start = train.compile_seconds, time.perf_counter()
     params = jax.block_until_ready(train(data, keys, jnp.asarray(lrs, jnp.float32)))
