@@ -91,7 +91,7 @@ def test_manifest_numbers(manifest, rows, memory, stream):
     }
     assert [f['name'] for f in manifest['fields']] == FIELDS
     assert [f['kind'] for f in manifest['fields']] == ['categorical'] * 3 + ['numeric', 'time']
-    assert {'jax', 'pyarrow'} <= manifest['versions'].keys()
+    assert {'python', 'diet-jax', 'jax', 'pyarrow'} <= manifest['versions'].keys()
 
 
 def test_manifest_says_how_a_log_is_encoded_and_a_student_trained(manifest):

@@ -26,7 +26,7 @@ def imports(path: Path):
     inner = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or '').split('.')[0] == 'diet_jax':
-            for alias in node.names:
+            for alias in (a for a in node.names if a.name != '__version__'):  # there before any module is
                 module = PACKAGE.parent / node.module.replace('.', '/') / alias.name
                 whole = module.is_dir() or module.with_suffix('.py').exists()
                 yield f'{node.module}.{alias.name}' if whole else node.module, id(node) in inner

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
+from diet_jax import __version__
 from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField
 from diet_jax.base.atomic import replace_folder
 from diet_jax.base.loading import absolute
@@ -113,7 +115,11 @@ def write_artifact(
             'bytes_of_raw': size / raw_bytes if raw_bytes else None,
         },
         'seed': seed,
-        'versions': {p: version(p) for p in ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'pyarrow')},
+        'versions': {
+            'python': platform.python_version(),
+            'diet-jax': __version__,
+            **{p: version(p) for p in ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'pyarrow')},
+        },
         'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     }
     (part / 'manifest.json').write_text(json.dumps(manifest, indent=1))

@@ -74,7 +74,7 @@ def _guarded(main):
         except Exception:
             if not _among_others():
                 raise
-            traceback.print_exc()
+            traceback.print_exc()  # one of several processes: raised, it would wait for the others, and they for it
             _exit(1)
 
     return guarded

@@ -124,7 +124,9 @@ def _terminal(tables: Sequence[Sequence]) -> str:
         for row in rows:
             table.add_row(*row)
         lines = [line for part in below for line in (*part, '')]
-        console.print(caption, table, *lines, sep='\n', highlight=False, markup=False)
+        console.print(caption, width=110, highlight=False, markup=False)  # prose, as wide as a narrow table
+        console.print(table)
+        console.print(*lines, sep='\n', width=110, highlight=False, markup=False)
     return '\n'.join(line.rstrip() for line in out.getvalue().splitlines()) + '\n'
 
 

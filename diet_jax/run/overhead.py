@@ -9,6 +9,7 @@ the last block; the whole run's overhead is from the stages' own seconds against
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import sys
@@ -35,7 +36,7 @@ def measure(run) -> dict:
 
     Seconds are the best of three, on one device, compilation apart. Returns what was written.
     """
-    last = run.done - 1
+    peak, last = peak_memory(), run.done - 1  # of distilling: what is compiled below would add to it
     block = run.block(last)[1]
     one = Batches(*(jnp.asarray(np.asarray(x)[0]) for x in block)) if len(run.devices) == 1 else _gathered(block)
     state = jax.tree.map(jnp.asarray, processes.fetched(run.state))  # whole, on one device
@@ -60,7 +61,7 @@ def measure(run) -> dict:
         'overhead': (distill - reference_seconds) / reference_seconds,
         'save_seconds': sum(line['seconds']['save'] for line in lines),
         'compile_seconds': sum(line['seconds']['compile'] for line in lines),
-        'peak_memory_bytes': peak_memory(),
+        'peak_memory_bytes': peak,
         'device': str(run.devices[0].device_kind),
         'devices': len(run.devices),
     }
@@ -94,8 +95,8 @@ def _twins_alone(spec, work):
 
 def _timed(part, spec, work):
     """(what a part of a stage makes, seconds of its fastest run of three)."""
-    call = jax.jit(part, static_argnums=0).lower(spec, work).compile()
-    result, seconds = None, []
+    call = Timed(jax.jit(functools.partial(part, spec)))
+    result, seconds = call(work), []  # compiled, and warm
     for _ in range(REPEATS):
         start = time.perf_counter()
         result = jax.block_until_ready(call(work))
