@@ -5,7 +5,7 @@ Weight decay is decoupled in all of them: param *= 1 - lr * weight_decay at each
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from diet_jax.base.errors import UserError, closest
@@ -20,6 +20,11 @@ OPTIMIZERS: dict[str, dict[str, float]] = {
 }
 
 
+# Learning rates are named on Adam's scale; the best ones of the others are about so many times as large
+# (docs/results/choices.md).
+RATE_SCALE = {'adagrad': 25.0, 'sgd': 200.0}
+
+
 class Recipe(NamedTuple):
     """Static: what is compiled, is compiled for one."""
 
@@ -29,6 +34,14 @@ class Recipe(NamedTuple):
     eps: float = 1e-8
     initial_accumulator: float = 0.0
     weight_decay: float = 0.0
+
+    def rates(self, grid: Iterable[float]) -> tuple[float, ...]:
+        """The learning rates that this optimiser tries, of a grid on Adam's scale.
+
+        >>> Recipe('adagrad').rates((1e-3, 4e-3))
+        (0.025, 0.1)
+        """
+        return tuple(lr * RATE_SCALE.get(self.optimizer, 1.0) for lr in grid)
 
     @property
     def adaptive(self) -> bool:
@@ -41,7 +54,7 @@ class Recipe(NamedTuple):
         return self.optimizer in ('adam', 'adamw') or (self.weight_decay > 0 and self.optimizer != 'lazy_adam')
 
 
-DEFAULT = Recipe('lazy_adam')  # of whoever names no optimiser
+DEFAULT = Recipe('adam')  # of whoever names no optimiser
 
 
 def recipe_of(options: Mapping[str, Any], where: str = 'recipe') -> Recipe:

@@ -28,7 +28,8 @@ def cheap_reading(
     Returns: Reading, always with `frontier`.
     """
     ids, label = log.until(t)
-    lrs, known, batch = list(section.visit_learning_rates), log.num_slots[t - 1], section.visit_batch
+    lrs, known = candidate.recipe.rates(section.visit_learning_rates), log.num_slots[t - 1]
+    batch = section.visit_batch
     total, steps = len(label), -(-min(max(visits), len(label)) // batch)
     step, settle, predict_logits = full_pass.compiled_pass(candidate.model, candidate.recipe)
     params, seconds = {}, np.zeros(len(visits))

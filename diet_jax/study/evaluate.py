@@ -73,11 +73,12 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
     with Progress('evaluating', work, Path(run.workdir) / 'log.txt', emit) as progress:
         for candidate in pool:
             cache = full_pass.cache_folder(config, run.workdir)
-            passes = full_pass.passes(candidate, data, e.learning_rates, seeds=e.seeds, boundaries=stages, cache=cache)
-            progress.advance(len(e.learning_rates) * e.seeds, f'{candidate.name}: full log')
             pictured = candidate.name == _pictured([c.name for c in pool])
+            lrs = candidate.recipe.rates(e.learning_rates)
+            passes = full_pass.passes(candidate, data, lrs, seeds=e.seeds, boundaries=stages, cache=cache, old=pictured)
+            progress.advance(len(e.learning_rates) * e.seeds, f'{candidate.name}: full log')
             for t in stages:
-                whole = protocol.full_reading(passes, e.learning_rates, data, t)
+                whole = protocol.full_reading(passes, lrs, data, t)
                 memory = protocol.row_reading(candidate, data, memories[t], t, grid)
                 entry = {
                     'name': candidate.name,
@@ -92,7 +93,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
                     entry['rivals'][kind] = {**floor.scores, 'chosen': floor.chosen}
                 out[t]['candidates'].append(entry)
                 if pictured and t == stages[-1]:
-                    old = passes.old_auc[e.learning_rates.index(whole.chosen['lr'])]
+                    old = passes.old_auc[lrs.index(whole.chosen['lr'])]
                     out[t].update(_pictures(candidate.name, data, t, old, whole, memory))
                 progress.advance(
                     len(runs) * (1 + len(FLOORS)),

@@ -14,12 +14,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from diet_jax.base.errors import UserError
 from diet_jax.models.candidates import Candidate
 from diet_jax.stats import metrics
 from diet_jax.study.distillations import TrainingSet
 from diet_jax.study.readings import Reading
 from diet_jax.trials.log import EvaluationLog
 from diet_jax.trials.students import train_grid
+
+DIVERGED = -1.0  # in the place of a tuning AUC
 
 
 class Grid(NamedTuple):
@@ -47,7 +50,7 @@ def full_reading(passes, lrs: Sequence[float], log: EvaluationLog, t: int) -> Re
     Args: passes: `full_pass.Passes` of these learning rates.
     """
     tuning = [tuning_auc(by_seed, log, t) for by_seed in passes.logits[t, t]]
-    best = int(np.argmax(tuning))
+    best = _best(tuning, lrs)
     logits = passes.logits[t, t + 1][best]
     scores = {metric: values[0] for metric, values in scored(logits[None], log, t + 1).items()}
     scores.update(row_visits=log.rows_of_pass(t), seconds=float(passes.seconds[best, :, :t].sum(1).mean()))
@@ -84,7 +87,7 @@ def row_reading(
 def _students(
     candidate, log: EvaluationLog, rows: Sequence[TrainingSet], t: int, grid: Grid, epochs, frontier: bool
 ) -> Reading:
-    known, lrs, seeds = log.num_slots[t - 1], grid.lrs, grid.seeds
+    known, lrs, seeds = log.num_slots[t - 1], candidate.recipe.rates(grid.lrs), grid.seeds
     trained = [
         train_grid(candidate, r.data, r.num_codes, batch=grid.batch, epochs=epochs, lrs=lrs, seeds=seeds, lazy=r.lazy)
         for r in rows
@@ -117,7 +120,7 @@ def choose_and_score(predict, costs, lrs, log: EvaluationLog, t: int, *, replica
     for e in range(len(costs)):
         auc = [tuned(e, j) for j in range(len(lrs))]
         points.append((max(auc), int(np.argmax(auc))))
-    best = int(np.argmax([auc for auc, _ in points]))
+    best = _best([auc for auc, _ in points], lrs)
 
     def read(e):
         auc, j = points[e]
@@ -144,5 +147,16 @@ def scored(logits, log: EvaluationLog, block: int) -> dict:
 
 
 def tuning_auc(logits, log: EvaluationLog, t: int) -> float:
-    """Mean AUC over seeds on the block that stage t is chosen on. logits: f32[S, N]."""
+    """Mean AUC over seeds on the block that stage t is chosen on, below all if one diverged. logits: f32[S, N]."""
+    if not np.isfinite(logits).all():
+        return DIVERGED
     return float(np.mean([metrics.auc(x, log.labels[t]) for x in logits]))
+
+
+def _best(tuning: Sequence[float], lrs) -> int:
+    best = int(np.argmax(tuning))
+    if tuning[best] == DIVERGED:
+        raise UserError(
+            f'training diverged at every learning rate ({", ".join(f"{lr:g}" for lr in lrs)}): try lower ones'
+        )
+    return best

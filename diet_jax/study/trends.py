@@ -87,7 +87,7 @@ def trends(
     write_bytes(workdir / 'predictions' / 'block.npz', lambda file: np.savez(file, **block))
     rows = functools.cache(lambda kind: _rows(kind, section, study))  # chosen when first trained on
     entries = []
-    with Progress('trends', len(pool.candidates) * len(digests), workdir / 'log.txt', emit) as progress:
+    with Progress('trends', len(pool.candidates) * (1 + len(kinds)), workdir / 'log.txt', emit) as progress:
         for candidate in pool.candidates:
             readings = shelf.kept(candidate.name, digests[candidate.name])
             for kind in ('full', *kinds):
@@ -161,10 +161,9 @@ def _read(kind: str, candidate: Candidate, study: _Study, rows, readings, workdi
     e, section = config.evaluate, config.trends
     if kind == 'full':
         cache = full_pass.cache_folder(config, workdir)
-        passes = full_pass.passes(
-            candidate, log, e.learning_rates, seeds=section.full_seeds, boundaries=[t], cache=cache
-        )
-        return protocol.full_reading(passes, list(e.learning_rates), log, t)
+        lrs = candidate.recipe.rates(e.learning_rates)
+        passes = full_pass.passes(candidate, log, lrs, seeds=section.full_seeds, boundaries=[t], cache=cache)
+        return protocol.full_reading(passes, lrs, log, t)
     if kind in COSTED:
         visits = [point['row_visits'] for point in readings['memory'].scores['frontier']]
         replicates = len(study.distillations)

@@ -85,20 +85,24 @@ def skipped(recipe: Recipe, rows: jax.Array, mu: jax.Array, nu: jax.Array, last:
         return rows, mu, nu
     k = jnp.maximum(now - last, 0)[:, None]
     kept = 1 - lr * recipe.weight_decay if recipe.weight_decay else 1.0
-    decay = jnp.asarray(kept, jnp.float32) ** k.astype(jnp.float32)
+    decay = _power(kept, k) if recipe.weight_decay else 1.0
     if not recipe.adaptive:
         return decay * rows, mu, nu
     both = _tables(recipe.b1, recipe.b2) if not recipe.weight_decay else _traced_tables(recipe, kept)
     (a, b) = (_between(table, rate, last[:, None], k) for table, rate in both)
     drift = lr * mu * a * b / jnp.maximum(jnp.sqrt(nu) * b + recipe.eps * a, 1e-30)
-    k = k.astype(jnp.float32)
-    return decay * (rows - drift), recipe.b1**k * mu, recipe.b2**k * nu
+    return decay * (rows - drift), _power(recipe.b1, k) * mu, _power(recipe.b2, k) * nu
 
 
 def _between(table, rate, last: jax.Array, k: jax.Array) -> jax.Array:
     """K(last) - rate^k K(last + k)."""
     sums = lambda t: jnp.asarray(table).at[jnp.minimum(t, TABLE - 1)].get(mode='clip')  # noqa: E731
-    return sums(last) - rate ** k.astype(jnp.float32) * sums(last + k)
+    return sums(last) - _power(rate, k) * sums(last + k)
+
+
+def _power(rate, k: jax.Array) -> jax.Array:
+    """rate^k: an exponential is a third of a power's price."""
+    return jnp.exp(k.astype(jnp.float32) * jnp.log(jnp.asarray(rate, jnp.float32)))
 
 
 def _corrections(b1: float, b2: float) -> tuple[np.ndarray, np.ndarray]:

@@ -96,20 +96,21 @@ def stream_step(
     def take(at, *arrays):
         return (tables.take(x, at, shards) for x in arrays)
 
-    table = params['table']
-    if recipe.drifts:
+    def catch_up(i, compact):
+        (at,) = part(i, touched)
+        row, mu, nu, since = take(at, params['table'], state.mu, state.nu, state.last)
+        now_there = skipped(recipe, row, mu, nu, since, now, lr)
+        put = jax.lax.dynamic_update_slice_in_dim
+        return tuple(put(all_, new, i * size, 0) for all_, new in zip(compact, now_there, strict=True))
 
-        def catch_up(i, table):
-            (at,) = part(i, touched)
-            current, *_ = skipped(recipe, *take(at, table, state.mu, state.nu, state.last), now, lr)
-            return tables.put(table, at, current, shards)
-
-        table = each_tile(catch_up, table)
-    old = tables.take(table, flat, shards)
+    empty = jnp.zeros((touched.shape[0], params['table'].shape[1]))
+    rows, mus, nus = each_tile(catch_up, (empty, empty, empty))  # of each touched id, as of `now`
+    mine = into
+    if axis and not shards:
+        mine = jax.lax.dynamic_slice_in_dim(into, jax.lax.axis_index(axis) * share, share)
+    old = rows.at[mine].get(mode='fill', fill_value=0)
     if shards:
         old = jax.lax.psum_scatter(old, axis, tiled=True)
-    elif axis:
-        old = jax.lax.dynamic_slice_in_dim(old, jax.lax.axis_index(axis) * share, share)
 
     def loss(rows, head):
         logits = model.rows(head, rows.reshape(*ids.shape, -1), dropout_key=dropout_key)
@@ -123,17 +124,12 @@ def stream_step(
     step = now + 1
 
     def update(i, carry):
-        table, all_mu, all_nu, last = carry
-        at, g = part(i, touched, grad)
-        row, mu, nu, since = take(at, table, all_mu, all_nu, last)
-        if recipe.drifts and recipe.adaptive:
-            k = jnp.maximum(now - since, 0).astype(jnp.float32)[:, None]
-            mu, nu = recipe.b1**k * mu, recipe.b2**k * nu
+        at, row, mu, nu, g = part(i, touched, rows, mus, nus, grad)
         towards, mu, nu = direction(recipe, g, mu, nu, step)
         new = stepped(recipe, row, towards, lr), mu, nu, jnp.broadcast_to(step, at.shape)
         return tuple(tables.put(x, at, rows, shards) for x, rows in zip(carry, new, strict=True))
 
-    table, mu, nu, last = each_tile(update, (table, state.mu, state.nu, state.last))
+    table, mu, nu, last = each_tile(update, (params['table'], state.mu, state.nu, state.last))
     head, head_opt = dense_step(recipe, params['head'], g_head, state.head_opt, lr)
     state = StreamState(
         params={'table': table, 'head': head}, mu=mu, nu=nu, head_opt=head_opt, place=place, last=last, step=step

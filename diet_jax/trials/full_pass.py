@@ -7,6 +7,7 @@ data, of what was trained and how, and of the code that trains.
 from __future__ import annotations
 
 import functools
+import glob
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +31,7 @@ class Passes(NamedTuple):
     """One pass for every learning rate and seed of one candidate."""
 
     logits: dict  # (stage t, block) -> f32[L, S, n], predictions of the block after D_1..D_t
-    old_auc: np.ndarray  # f64[L, last stage]: AUC on D_1.. of the first seed's model after the last stage
+    old_auc: np.ndarray | None  # f64[L, last stage]: AUC on D_1.. of the first seed's model after the last stage
     seconds: np.ndarray  # f64[L, S, last stage]: training time of each block, compilation apart
 
 
@@ -48,13 +49,14 @@ def compiled_pass(model, recipe: Recipe):
     return step, settle, jax.jit(lambda params, ids: predict(model, params, ids))
 
 
-def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = DEFAULT):
+def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = DEFAULT, old: bool = False):
     """Trains a model on D_1, D_2, ... in time order, and predicts the two blocks after every boundary.
 
     Args:
       log: `trials.log.EvaluationLog`.
       boundaries: stages t (1-based) after which blocks t and t + 1 (0-based) are predicted.
-    Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T], seconds f64[T]).
+      old: whether the blocks trained on are predicted too, after the last boundary.
+    Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T] or None, seconds f64[T]).
     """
     step, settle, predict = compiled_pass(model, recipe)
     state = init_stream(model, jax.random.key(seed), log.capacity, log.fields, recipe)
@@ -71,45 +73,65 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = D
         if t in boundaries:
             state = settle(state, jnp.float32(lr))
             logits |= {(t, block): predicted(t, block) for block in (t, t + 1)}
-    old = [metrics.auc(predicted(last, block), log.labels[block]) for block in range(last)] if seed == 0 else None
-    return logits, old, np.array(seconds)
+    auc = [metrics.auc(predicted(last, block), log.labels[block]) for block in range(last)] if old else None
+    return logits, auc, np.array(seconds)
 
 
-def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None) -> Passes:
-    """All passes of a candidate, from the cache where they are there.
+def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None, old: bool = False) -> Passes:
+    """All passes of a candidate, from the cache where they are there, those with more boundaries too.
 
     Args:
       candidate: `models.candidates.Candidate`; lrs: learning rates; seeds: 0 .. seeds - 1.
-      cache: folder, or None to keep nothing.
+      cache: folder, or None to keep nothing; old: whether `old_auc` is wanted.
     """
-    path = Path(cache) / f'{candidate.name}-{_digest(candidate, log, lrs, seeds, boundaries)}.npz' if cache else None
-    if path and path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            logits = {tuple(map(int, k.split('_')[1:])): kept[k] for k in kept.files if k.startswith('logits_')}
-            return Passes(logits, kept['old_auc'], kept['seconds'])
+    name = f'{candidate.name}-{_digest(candidate, log, lrs, seeds)}'
+    if cache and (kept := _kept(Path(cache), name, boundaries, old)):
+        return kept
     runs = [
         [
-            one_pass(candidate.model, log, lr=lr, seed=s, boundaries=boundaries, recipe=candidate.recipe)
-            for s in range(seeds)
+            one_pass(
+                candidate.model,
+                log,
+                lr=lr,
+                seed=seed,
+                boundaries=boundaries,
+                recipe=candidate.recipe,
+                old=old and seed == 0,
+            )
+            for seed in range(seeds)
         ]
         for lr in lrs
     ]
     out = Passes(
         {at: np.stack([[run[0][at] for run in by_seed] for by_seed in runs]) for at in runs[0][0][0]},
-        np.array([by_seed[0][1] for by_seed in runs]),
+        np.array([by_seed[0][1] for by_seed in runs]) if old else None,
         np.array([[run[2] for run in by_seed] for by_seed in runs]),
     )
-    if path:
+    if cache:
+        path = Path(cache) / f'{name}-{"_".join(map(str, sorted(boundaries)))}{"-old" * old}.npz'
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {f'logits_{t}_{block}': x for (t, block), x in out.logits.items()}
-        write_bytes(path, lambda file: np.savez(file, old_auc=out.old_auc, seconds=out.seconds, **arrays))
+        arrays |= {'old_auc': out.old_auc} if old else {}
+        write_bytes(path, lambda file: np.savez(file, seconds=out.seconds, **arrays))
     return out
 
 
-def _digest(candidate, log, lrs, seeds, boundaries) -> str:
+def _kept(cache: Path, name: str, boundaries, old: bool) -> Passes | None:
+    """Passes on disk that were predicted with at these boundaries, and maybe at others."""
+    for path in sorted(cache.glob(f'{glob.escape(name)}-*.npz')):
+        with np.load(path, allow_pickle=False) as kept:
+            found = {tuple(map(int, k.split('_')[1:])): k for k in kept.files if k.startswith('logits_')}
+            stages = {t for t, _ in found}
+            if not stages >= set(boundaries) or (old and not ('old_auc' in kept and max(stages) == max(boundaries))):
+                continue
+            logits = {at: kept[k] for at, k in found.items() if at[0] in boundaries}
+            return Passes(logits, kept['old_auc'] if old else None, kept['seconds'][..., : max(boundaries)])
+    return None
+
+
+def _digest(candidate, log, lrs, seeds) -> str:
     batch = log.batches[0].ids.shape[1]
-    inputs = [candidate.inputs(), log.digest, log.capacity, batch, list(lrs), seeds, list(boundaries)]
-    return keep.key(inputs, CODE)
+    return keep.key([candidate.inputs(), log.digest, log.capacity, batch, list(lrs), seeds], CODE)
 
 
 def cache_folder(config, workdir) -> Path:
