@@ -152,7 +152,7 @@ def test_a_memory_distilled_afresh_has_as_many_rows_and_a_codebook_of_its_own(si
 
 def section(**options):
     config = tiny.get_config().trends
-    config.update(visit_batch=16, visit_learning_rates=(3e-3, 3e-2), **options)
+    config.update({'visit_batch': 16, 'visit_learning_rates': (3e-3, 3e-2), **options})
     return config
 
 
@@ -184,12 +184,12 @@ def test_early_stop_visits_the_first_rows_and_subsample_rows_of_all_blocks_in_ti
     visits, total, label = (40, 100, 5000), T * ROWS, np.concatenate(numbered.labels[:T])
     lr = candidate('lr')
     before = full_pass.compiled_pass(lr.model, DEFAULT)[0].compiles
-    cheap_reading('early_stop', lr, numbered, T, visits=visits, section=section(), seeds=1, replicates=2)
+    cheap_reading('early_stop', lr, numbered, T, visits=visits, section=section(), seeds=1, tables=[None] * 2)
     assert len(laid) == 3 * 2  # every number of visits, every replicate; learning rates and seeds share the rows
     for (rows, _, _), n in zip(laid, [40, 100, total] * 2):
         np.testing.assert_array_equal(rows, np.arange(n))
     early = len(laid)
-    cheap_reading('subsample', lr, numbered, T, visits=visits, section=section(), seeds=1, replicates=2)
+    cheap_reading('subsample', lr, numbered, T, visits=visits, section=section(), seeds=1, tables=[None] * 2)
     for (rows, _, _), n in zip(laid[early:], [40, 100, total] * 2):
         assert len(rows) == n and (np.diff(rows) > 0).all() and 0 <= rows[0] and rows[-1] < total
         assert n == total or (rows[0] < ROWS / 4 and rows[-1] > total - ROWS / 4), 'the first block to the last'
@@ -212,7 +212,9 @@ def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, 
     )
     monkeypatch.setattr(cheap_passes, 'init_stream', lambda *_: StreamState({}, *[None] * 6))
     draws, n = 150, 64
-    cheap_reading('subsample', candidate('lr'), numbered, T, visits=[n], section=section(), seeds=1, replicates=draws)
+    cheap_reading(
+        'subsample', candidate('lr'), numbered, T, visits=[n], section=section(), seeds=1, tables=[None] * draws
+    )
     counts = np.bincount(np.concatenate([rows for rows, _, _ in laid]), minlength=T * ROWS)
     p = n / (T * ROWS)
     assert len(counts) == T * ROWS and abs(counts - draws * p).max() < 5.5 * np.sqrt(draws * p * (1 - p))
@@ -221,15 +223,53 @@ def test_subsample_takes_every_row_of_the_stages_blocks_equally_often(numbered, 
 
 def test_the_cost_of_visits_is_their_number(log):
     side = cheap_reading(
-        'subsample', candidate('lr'), log, T, visits=[32, 64, 5000], section=section(), seeds=2, replicates=2
+        'subsample', candidate('lr'), log, T, visits=[32, 64, 5000], section=section(), seeds=2, tables=[None] * 2
     )
     points = side.scores['frontier']
     assert [p['row_visits'] for p in points] == [32, 64, T * ROWS]
     assert [p['cost_ratio'] for p in points] == [20.0, 10.0, 1.0]
-    assert [p['chosen']['visits'] for p in points] == [32, 64, 5000]
+    assert [p['chosen']['visits'] for p in points] == [32, 64, T * ROWS]
     best = max(points, key=lambda p: p['chosen']['tuning_auc'])
     assert side.chosen == best['chosen'] and side.scores['auc'] == best['auc'] and side.logits.shape == (2, 2, ROWS)
     assert min(p['seconds'] for p in points) > 0
+
+
+def test_a_warm_start_begins_at_the_tables_of_another_model(log):
+    """At a vanishing rate a linear model says what the other model's weights add up to."""
+    table = np.random.default_rng(0).normal(size=(log.capacity, 5)).astype(np.float32)
+    options = dict(visits=[64], section=section(visit_learning_rates=(1e-9,)), seeds=2, tables=[lambda: table])
+    for kind, visits in (('warm_random_rows', 64), ('warm_recent_rows', 64), ('warm_last_block', ROWS)):
+        side = cheap_reading(kind, candidate('lr'), log, T, **options)
+        rows = log.ids(T + 1, log.num_slots[T - 1])[:ROWS]
+        np.testing.assert_allclose(side.logits[0, 1], table[rows, 0].sum(1), atol=1e-5)
+        assert side.scores['row_visits'] == visits
+    cold = cheap_reading('subsample', candidate('lr'), log, T, **options)
+    np.testing.assert_allclose(cold.logits, 0.0, atol=1e-5)
+
+
+def test_which_rows_a_warm_start_sees(numbered, laid):
+    def seen(kind):
+        table = np.zeros((numbered.capacity, 5), np.float32)
+        laid.clear()
+        options = dict(visits=[40], section=section(), seeds=1, tables=[lambda: table])
+        cheap_reading(kind, candidate('lr'), numbered, T, **options)
+        return laid[0][0]
+
+    np.testing.assert_array_equal(seen('warm_recent_rows'), np.arange(T * ROWS - 40, T * ROWS))
+    np.testing.assert_array_equal(seen('warm_last_block'), np.arange((T - 1) * ROWS, T * ROWS))
+    drawn = seen('warm_random_rows')
+    assert len(set(drawn)) == 40 and (np.diff(drawn) > 0).all()
+
+
+def test_a_table_of_another_width_keeps_its_principal_directions():
+    table = np.random.default_rng(1).normal(size=(50, 7)).astype(np.float32) * np.arange(7, 0, -1, dtype=np.float32)
+    np.testing.assert_array_equal(cheap_passes.projected(table, 9), table)
+    small = cheap_passes.projected(table, 3)
+    u, s, vt = np.linalg.svd(table[:, 1:], full_matrices=False)
+    np.testing.assert_array_equal(small[:, 0], table[:, 0])
+    np.testing.assert_allclose(
+        small[:, 1:] @ small[:, 1:].T, (u[:, :3] * s[:3] ** 2) @ u[:, :3].T, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_the_cost_of_rows_is_their_number_times_the_epochs(sides, log):
@@ -275,7 +315,7 @@ def test_nothing_is_chosen_on_the_scored_block(sides, log):
     for side in (
         lambda log: protocol.row_reading(fm, log, [s.memory(T) for s in sides], T, grid, frontier=True),
         lambda log: cheap_reading(
-            'early_stop', candidate('lr'), log, T, visits=[32, 64], section=section(), seeds=2, replicates=2
+            'early_stop', candidate('lr'), log, T, visits=[32, 64], section=section(), seeds=2, tables=[None] * 2
         ),
     ):
         for a, b in zip(*(side(each).scores['frontier'] for each in (log, turned))):

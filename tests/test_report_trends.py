@@ -17,7 +17,6 @@ from diet_jax.base.errors import UserError
 from diet_jax.report import trends
 from diet_jax.stats import ranking, summaries
 from diet_jax.stats.judgement import judged
-from diet_jax.stats.resampling import paired_differences
 
 COMMAND = 'python scripts/trends.py --config=configs/trends/kuairand.py --workdir=runs/x'
 NAMES = (
@@ -180,18 +179,18 @@ def test_tables_say_what_the_summary_says(result, markup):
 
 
 def test_differences_are_paired_and_corrected(result):
-    """Ours minus rival over the distillations, p after Holm: computed again from the replicates."""
+    """Ours minus rival over the distillations, computed again from the replicates; interval and p of the summary."""
     for table, name in zip(_cells(report.trends_table(result), 'ours minus'), result['summary'], strict=True):
         summary = result['summary'][name]['auc']
         assert len(table) >= len(RIVALS)
         for at, figure in ((0, 'tau_sig'), (3, 'retention_mean')):
             values = {kind: side[figure]['replicates'] for kind, side in summary['rivals'].items()}
             ours = np.array(summary['memory'][figure]['replicates'])
-            p = paired_differences(ours, values)
-            for row in p:
+            for row in summary['paired'][figure]:
                 d = ours - values[row['rival']]
                 cells = table[trends.named(row['rival'])]
                 assert cells[at] == f'{d.mean():+.3f} ± {d.std(ddof=1):.3f}'
+                assert cells[at + 1] == ' to '.join(f'{end:+.3f}' for end in row['interval'])
                 assert cells[at + 2] == (f'{row["p_holm"]:.3f}' if row['p_holm'] >= 0.001 else '< 0.001')
 
 

@@ -132,9 +132,9 @@ def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:
             ends = row['interval'] and ' to '.join(format(end, '+.3f') for end in row['interval'])
             notes.setdefault(row['text'], []).append(f'{FIGURES[name][0]}, {named(kind)}')
             if row['p'] is None:
-                cells += ['undefined', ends or page.DASH, 'undefined']
+                cells += ['undefined', page.DASH, 'undefined']
             else:
-                cells += [f'{row["difference"]:+.3f} ± {row["sd"]:.3f}', ends or page.DASH, _p(row['p_holm'])]
+                cells += [f'{row["difference"]:+.3f} ± {row["sd"]:.3f}', ends, _p(row['p_holm'])]
         rows.append(cells)
     every = len(kinds) * len(PAIRED)
     lines = [text + ('' if len(where) == every else f' ({"; ".join(where)})') for text, where in notes.items()]
@@ -142,8 +142,8 @@ def paired_table(result: Mapping, of: str, metric: str = 'auc') -> list[Table]:
     for name in PAIRED:
         header += [FIGURES[name][0], '95 % interval', 'p (Holm)']
     caption = (
-        f'{METRICS[metric]}, {set_name(of)}: ours minus each rival, paired by distillation; p Holm-corrected over '
-        'rivals'
+        f'{METRICS[metric]}, {set_name(of)}: ours minus each rival, paired by distillation; p of the same redraws as '
+        'the interval, Holm-corrected over rivals'
     )
     return [Table(caption, header, rows, [*lines, f'interval: {summary["intervals"]}'])]
 

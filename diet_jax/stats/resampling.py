@@ -1,6 +1,5 @@
 """How sure a figure is: draws over seeds, distillations and test users; paired differences."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,7 +15,8 @@ def bootstrap(
     Full seeds are redrawn candidate by candidate, they are separate trainings; distillations for all together, they
     share the memory. Significance is judged anew on every draw, with the s of the data: redrawn seeds make s too small.
     The same `seed` and shapes redraw the same: draws of two memories can be subtracted. R distillations make the draws
-    too narrow, by sqrt((R - 1) / R). Redrawn means are noisier than the means, which costs order: its draws lie low.
+    too narrow, by sqrt((R - 1) / R). Redrawn means are noisier than the means, which costs order: its draws lie low,
+    and `interval` moves them to the figure.
 
     Args:
         users: None, or raw scores (full f64[B, C, n], memory f64[B, C, R, S]) under B redraws of the test users, the
@@ -43,10 +43,16 @@ def bootstrap(
     return {name: np.concatenate([part[name].mean(1) for part in parts]) for name in ranking.FIGURES}
 
 
-def interval(draws: np.ndarray) -> list[float] | None:
-    """[2.5 %, 97.5 %] of the draws at which the figure is defined; None if at fewer than half."""
+def interval(draws: np.ndarray, figure: float) -> list[float] | None:
+    """[2.5 %, 97.5 %] of the draws at which the figure is defined, about the figure; None if at fewer than half."""
+    moved = about(draws, figure)
+    return np.percentile(moved, [2.5, 97.5]).tolist() if 2 * moved.size >= draws.size else None
+
+
+def about(draws: np.ndarray, figure: float) -> np.ndarray:
+    """The draws that are numbers, moved so that their mean is the figure: redrawing adds noise, which costs order."""
     known = draws[np.isfinite(draws)]
-    return np.percentile(known, [2.5, 97.5]).tolist() if known.size and 2 * known.size >= draws.size else None
+    return known - known.mean() + figure if known.size and np.isfinite(figure) else np.empty(0)
 
 
 def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200, seed: int = 0) -> np.ndarray:
@@ -81,34 +87,28 @@ def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200
     return area
 
 
-def paired_differences(ours: Sequence[float], rivals: Mapping[str, Sequence[float]]) -> list[dict]:
-    """Ours minus each rival, one figure, over replicates paired by position; two-sided p, Holm-corrected over rivals.
+def paired_differences(ours: Sequence[float], rivals: Mapping[str, Sequence[float]], draws: Mapping) -> list[dict]:
+    """Ours minus each rival, one figure, over replicates paired by position; interval and p of the same redraws.
 
-    A paired t test: the exact sign-flip test cannot go below 2 / 2**R (0.25 with 3 replicates), whatever the data. Its
-    price: with 3 replicates, 2 degrees of freedom, it leans on normal differences, and only large and even ones show;
-    "not significant" is no evidence that two are equal. The sign-flip p stands beside it, and in its place where the
-    differences do not vary. Distillations are what varies: nothing here speaks of other candidates or other days.
+    The p is two-sided, twice the share of draws about the difference that lie on the other side of 0, at least two
+    draws' worth; p_holm is Holm-corrected over rivals. So a p below 0.05 and an interval that holds 0 never meet.
+
+    Args: ours, rivals: the figure of each replicate; draws: {rival: f64[B]}, ours minus the rival under redraws.
     """
     ours, rows = np.asarray(ours, np.float64), []
     for rival, values in rivals.items():
         values = np.asarray(values, np.float64)
         d = ours - values if values.shape == ours.shape else np.empty(0)
         rows.append({'rival': rival, 'replicates': d.size})
-        if d.size < 2 or not np.isfinite(d).all():
-            rows[-1] |= dict.fromkeys(('difference', 'sd', 't', 'p', 'p_holm', 'sign_flip_p'))
+        moved = about(np.asarray(draws[rival], np.float64), float(d.mean())) if d.size else d
+        if d.size < 2 or not np.isfinite(d).all() or 2 * moved.size < len(draws[rival]):
+            rows[-1] |= dict.fromkeys(('difference', 'sd', 'interval', 'p', 'p_holm'))
             rows[-1]['text'] = 'undefined: needs 2 replicates at least, as many on both sides, all with the figure'
             continue
-        sums = np.zeros(1)
-        for x in d:
-            sums = np.concatenate([sums + x, sums - x])  # in the end under all 2**R signs
-        sd, t = float(d.std(ddof=1)), None
-        p = flip = float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-12))
-        text = f'the same difference in all {d.size} replicates: sign-flip p'
-        if sd > 1e-12:
-            t = float(d.mean()) / sd * math.sqrt(d.size)
-            p = t_test_p(t, d.size - 1)
-            text = f'paired t test of {d.size} replicates; the sign-flip p is {2 / 2**d.size:.2g} at best'
-        rows[-1] |= {'difference': float(d.mean()), 'sd': sd, 't': t, 'p': p, 'sign_flip_p': flip, 'text': text}
+        below, above = np.mean(moved <= 0), np.mean(moved >= 0)
+        p = float(min(1.0, 2 * max(min(below, above), 1 / moved.size)))
+        rows[-1] |= {'difference': float(d.mean()), 'sd': float(d.std(ddof=1)), 'p': p}
+        rows[-1] |= {'interval': np.percentile(moved, [2.5, 97.5]).tolist(), 'text': f'p: of {moved.size} redraws'}
     tested = [row for row in rows if row['p'] is not None]
     for row, adjusted in zip(tested, holm([row['p'] for row in tested])):
         row['p_holm'] = adjusted
@@ -120,14 +120,3 @@ def holm(p: Sequence[float]) -> list[float]:
     order = np.argsort(p, kind='stable')
     steps = np.minimum(1, np.arange(len(p), 0, -1) * np.asarray(p, np.float64)[order])
     return np.maximum.accumulate(steps)[np.argsort(order)].tolist()
-
-
-def t_test_p(t: float, freedom: int) -> float:
-    """Two-sided p of Student's t with a whole number of degrees of freedom (Abramowitz and Stegun 26.7.3, 26.7.4)."""
-    odd, cos2 = freedom % 2, freedom / (freedom + t * t)
-    term, total = math.sqrt(cos2) if odd else 1.0, 0.0
-    for k in range(2 + odd, freedom + 1, 2):
-        total += term
-        term *= (k - 1) / k * cos2
-    inside = math.sqrt(1 - cos2) * total
-    return max(0.0, 1 - (2 / math.pi * (math.acos(math.sqrt(cos2)) + inside) if odd else inside))

@@ -9,6 +9,8 @@ from diet_jax.stats import ranking
 from diet_jax.stats.resampling import bootstrap, interval, paired_differences
 from diet_jax.stats.retention import retention
 
+CORRELATIONS = ('tau_sig', 'tau_sig_hard', 'spearman')  # within [-1, 1]
+
 
 def summary(
     candidates: Sequence[Mapping], metric='auc', resamples=1000, seed=0, users=None, floor=ranking.FLOOR
@@ -32,9 +34,8 @@ def summary(
     paired = {}
     for name in ranking.FIGURES if 'memory' in draws else ():
         replicates = {kind: sides[kind][name]['replicates'] for kind in draws}
-        paired[name] = paired_differences(replicates.pop('memory'), replicates)
-        for row in paired[name]:
-            row['interval'] = interval(draws['memory'][name] - draws[row['rival']][name])
+        apart = {kind: draws['memory'][name] - draws[kind][name] for kind in draws}
+        paired[name] = paired_differences(replicates.pop('memory'), replicates, apart)
     hard, sign = [pair.hard for pair in ranking.significant_pairs(full, floor)], ranking.METRICS[metric][0]
     words = f'95 %, full seeds, distillations{", test users" if users else ""} redrawn, pool fixed'
     result = {'metric': metric, 'better': 'higher' if sign > 0 else 'lower', 'candidates': names}
@@ -47,10 +48,7 @@ def summary(
     result['ceiling'] = {
         name: ranking.ceiling(full, name != 'tau_sig', floor)._asdict() for name in ranking.FIGURES[:2]
     }
-    result['intervals'] = (
-        f'{words}; with R distillations too narrow by sqrt((R - 1) / R); redrawing adds noise, so the interval of an '
-        'order lies low and may not hold its figure'
-    )
+    result['intervals'] = f'{words}; with R distillations too narrow by sqrt((R - 1) / R)'
     return result | {'memory': sides.pop('memory'), 'rivals': sides, 'paired': paired}
 
 
@@ -77,5 +75,6 @@ def _side(names, full, raw, metric, draws, floor, order) -> dict:
         sd = ranking.number(x.std(ddof=1)) if x.size > 1 else None
         result[name] = {'mean': ranking.number(x.mean()), 'sd': sd, 'replicates': [ranking.number(v) for v in x]}
         result[name] |= {'of_mean': ranking.number(whole[name][0]), 'text': text.get(name, '')}
-        result[name]['interval'] = interval(draws[name])
+        ends = interval(draws[name], x.mean())
+        result[name]['interval'] = ends and (np.clip(ends, -1.0, 1.0).tolist() if name in CORRELATIONS else ends)
     return result

@@ -127,6 +127,10 @@ class Distillation:
         """D_1..D_t, and the reference model after it, by its own pass again."""
         return rivals.Seen(*self.log.until(t), self.reference, self._reference(t).params)
 
+    def reference_table(self, t: int) -> np.ndarray:
+        """f32[V, 1 + d]: what the reference model knows of every id after D_1..D_t."""
+        return np.asarray(self._reference(t).params['table'])
+
     def _one_shot(self, t: int) -> TrainingSet:
         """A memory distilled in one stage from all of D_1..D_t, with a codebook of its own."""
         trained, (ids, label) = self._reference(t), self.log.until(t)

@@ -38,7 +38,7 @@ from diet_jax.stats import metrics, ranking
 from diet_jax.stats.judgement import judged
 from diet_jax.stats.summaries import summary
 from diet_jax.study import protocol, rivals
-from diet_jax.study.cheap_passes import cheap_reading
+from diet_jax.study.cheap_passes import FRESH, WARM, cheap_reading
 from diet_jax.study.distillations import ONE_SHOT, OURS, Distillation, TrainingSet, memory_of_stage
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.predictions import index, mean_logits, user_draws
@@ -47,7 +47,7 @@ from diet_jax.study.twin_scores import twin_scores
 from diet_jax.trials import full_pass
 from diet_jax.trials.log import EvaluationLog, read_blocks
 
-COSTED = ('early_stop', 'subsample')  # full training made as cheap: the memory's row visits, not its rows
+COSTED = (*FRESH, *WARM)  # full training made as cheap: the memory's row visits, not its rows
 # Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated; one
 # distilled in a single stage from all days seen.
 RIVALS = (
@@ -166,10 +166,8 @@ def _read(kind: str, candidate: Candidate, study: _Study, rows, readings, workdi
         return protocol.full_reading(passes, lrs, log, t)
     if kind in COSTED:
         visits = [point['row_visits'] for point in readings['memory'].scores['frontier']]
-        replicates = len(study.distillations)
-        return cheap_reading(
-            kind, candidate, log, t, visits=visits, section=section, seeds=e.seeds, replicates=replicates
-        )
+        tables = [functools.partial(one.reference_table, t) for one in study.distillations]
+        return cheap_reading(kind, candidate, log, t, visits=visits, section=section, seeds=e.seeds, tables=tables)
     return protocol.row_reading(candidate, log, rows(kind), t, protocol.grid_of(e), frontier=True)
 
 
@@ -348,7 +346,8 @@ def _digests(config, study: _Study) -> dict[str, dict[str, str]]:
             of = study.distillations if kind == 'memory' else study.static
             return students, section.view, [_checksums(one) for one in of]
         if kind in COSTED:
-            return students, sizes, section.visit_batch, list(section.visit_learning_rates)
+            taught = rows if kind in WARM else None
+            return students, sizes, section.visit_batch, list(section.visit_learning_rates), taught
         if kind == ONE_SHOT:
             return students, rows, [plain(config[part]) for part in ('addressing', 'refine', 'memory')]
         return students, rows, books if kind.endswith(OURS) else None
