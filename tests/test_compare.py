@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope='module')
 def pool(tmp_path_factory):
     path = tmp_path_factory.mktemp('pool') / 'mine.py'
-    path.write_text(POOL.replace("'lr', model='lr'", "'lr', model='lr', dim=1"))
+    path.write_text(POOL)
     return path
 
 

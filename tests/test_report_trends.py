@@ -310,6 +310,36 @@ def test_the_answer_with_twins_is_shown_beside_the_memory_alone(result, markup, 
     assert trends.reliability(result) is None
 
 
+def test_what_a_comparison_costs_in_all(result, tmp_path, monkeypatch):
+    """By hand: 2 rates on the log; 1 rate x 3 seeds x 40,000 of 200,000 visits, 12.5 passes to distil, 3 of twins."""
+    assert trends.cost_table(result, 'all') == [] and trends.cost_picture(result) is None, 'no twins'
+    told = answered(result)
+    assert trends.cost_table(told, 'all') == [], 'no clock'
+    told['protocol']['distilling_passes'], told['twins'] = 12.5, {'lr': {}, 'fm': {}, 'mlp': {}}
+    [table] = trends.cost_table(told, 'all')
+    assert [row[:5] for row in table.rows] == [
+        ['the full log, one seed', '2.0', '20.0', '60.0', '200.0'],
+        ['memory', '13.1', '18.5', '30.5', '72.5'],
+        ['3 memories together', '39.3', '55.5', '91.5', '217.5'],
+        ['early stop', '3.6', '9.0', '21.0', '63.0'],
+    ]
+    memory = told['summary']['all']['answer']['memory']
+    assert table.rows[1][5:] == [
+        _shown(memory['tau_sig']),
+        _shown(memory['tau_sig_hard']),
+        _shown(memory['regret'], '.4f'),
+    ]
+    assert table.rows[2][7] == f'{memory["together"]["regret"]:.4f}'
+    full = np.array([c['full']['auc'] for c in told['candidates']])
+    lost = [m.max() - m[full[:, s].argmax()] for s in range(6) for m in [np.delete(full, s, 1).mean(1)]]
+    assert table.rows[0][7] == f'{np.mean(lost):.4f} ± {np.std(lost, ddof=1):.4f}'
+    for picture in ('scatter', 'frontier', 'reliability'):  # as without twins, and slow
+        monkeypatch.setattr(trends, picture, lambda _: b'picture')
+    markup = _read(report.write_trends(tmp_path, told, COMMAND))
+    assert base64.b64encode((tmp_path / 'costs.png').read_bytes()).decode() in markup
+    assert 'What is a comparison worth its cost?' in markup
+
+
 def test_names_stand_apart(monkeypatch, result):
     """No two names of the picture overlap, and all 28 are inside it, twice."""
     figures = []

@@ -22,6 +22,8 @@ class LR(nn.Module):
     Richardson et al. 2007, "Predicting clicks", https://doi.org/10.1145/1242572.1242643.
     """
 
+    reads_embeddings = False
+
     @nn.compact
     def __call__(self, embeddings: jax.Array, first_order: jax.Array, *, deterministic: bool) -> jax.Array:
         return Bias()(first_order.sum(1))

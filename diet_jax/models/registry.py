@@ -151,7 +151,10 @@ def of(spec: str | Mapping[str, Any], dim: int) -> Model:
     options = {'model': spec} if isinstance(spec, str) else dict(spec)
     if 'model' not in options:
         raise UserError(f'{options} names no model: add model=, one of {", ".join(names())}')
-    return build(options.pop('model'), **{'dim': dim, **options})
+    name, options = options.pop('model'), {'dim': dim, **options}
+    if not getattr(_REGISTRY.get(name), 'reads_embeddings', True):
+        options['dim'] = min(options['dim'], 1)  # of any width it is the same model
+    return build(name, **options)
 
 
 def _options(cls: type[Module]) -> list[str]:

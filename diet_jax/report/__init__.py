@@ -92,8 +92,8 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; scripts/trends.py makes it')
     images = {'scatter': trends.scatter(result), 'frontier': trends.frontier(result)}
-    if odds := trends.reliability(result):
-        images['reliability'] = odds
+    images |= {'reliability': trends.reliability(result), 'costs': trends.cost_picture(result)}
+    images = {name: png for name, png in images.items() if png}
     for name, png in images.items():
         write_bytes(folder / f'{name}.png', lambda file, png=png: file.write(png))
     html = page.document(f'diet-jax trends: {folder.resolve().name}', trends_page.sections(result, command, images))

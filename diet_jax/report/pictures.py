@@ -136,6 +136,36 @@ def frontier(panels: Mapping[str, tuple[Mapping[str, np.ndarray], float, str]], 
     return figures.png(draw, (PAGE, 5.0 + 0.2 * -(-len(looks) // 3)))
 
 
+def costs(ways: Sequence, counts: Sequence[int]) -> bytes:
+    """How well each way of comparing ranks, against what it costs in all, a panel a figure, a line a way.
+
+    Args:
+        ways: of `stats.costs.Way`; its line runs from the cost of the first of `counts` to that of the last, with a dot
+            at each, the band is ± sd. A way whose figure is not defined has no line there.
+    """
+    titles = {'tau_sig': 'tau_sig', 'tau_sig_hard': 'tau_sig, hard pairs', 'regret': 'regret, AUC'}
+
+    def draw(fig: Figure) -> None:
+        shown = [name for name in titles if any(np.isfinite(way.figures[name][0]) for way in ways)]
+        for ax, name in zip(np.atleast_1d(fig.subplots(1, len(shown), sharex=True)), shown, strict=True):
+            for i, way in enumerate(ways):
+                (height, sd), x = way.figures[name], np.array([way.total(n) for n in counts])
+                colour, marker = figures.CYCLE[i % len(figures.CYCLE)], figures.MARKERS[i % len(figures.MARKERS)]
+                thick = 2.4 if way.name.endswith(('memory', 'together')) else 1.4
+                if np.isfinite(height):
+                    y = np.full(len(x), height)
+                    ax.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=thick, label=way.name, zorder=3)
+                    ax.fill_between(
+                        x, y - np.nan_to_num(sd), y + np.nan_to_num(sd), color=colour, alpha=0.12, linewidth=0
+                    )
+            ax.set(xscale='log', xlabel='total cost, full passes', title=titles[name])
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+        handles, labels = ax.get_legend_handles_labels()
+        fig.legend(handles, labels, loc='outside lower left', ncols=3)
+
+    return figures.png(draw, (PAGE, 3.8 + 0.2 * -(-len(ways) // 3)))
+
+
 def _label(ax: Axes, names: Sequence[str], points: np.ndarray, size: float = 7.5) -> None:
     """Names beside their points, f64[C, (mean, sd), (x, y)], with a line to the point where a name stands off.
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from diet_jax.report import figures, judgement, page, pictures
 from diet_jax.report.page import number
-from diet_jax.stats import ranking, scores
+from diet_jax.stats import costs, ranking, scores
 
 FIGURES = {  # of `stats.ranking`: name, format
     'retention_mean': ('retention mean', '.3f'),
@@ -42,7 +42,8 @@ def tables(result: Mapping) -> list[Table]:
     """AUC, set by set: every kind's figures; then the paired differences, where there are rivals."""
     found = []
     for of in result['summary']:
-        found += [figure_table(result, of), *answer_table(result, of), *frontier_table(result, of)]
+        found += [figure_table(result, of), *answer_table(result, of), *cost_table(result, of)]
+        found += frontier_table(result, of)
         found += paired_table(result, of)
     return found
 
@@ -178,6 +179,34 @@ def frontier(result: Mapping) -> bytes:
         for figure, line in lines.items()
     }
     return pictures.frontier(panels, _looks(kinds))
+
+
+COUNTS = (1, 10, 30, 100)  # candidates
+
+
+def cost_table(result: Mapping, of: str) -> list[Table]:
+    """What a comparison of so many candidates costs in all, and how well it ranks; no table without twins or clock."""
+    rows = []
+    for way in costs.ways(result, of):
+        figures = [
+            page.DASH if np.isnan(mean) else format(mean, form) + (f' ± {sd:{form}}' if np.isfinite(sd) else '')
+            for (mean, sd), form in zip(way.figures.values(), ('.3f', '.3f', '.4f'), strict=True)
+        ]
+        rows.append([named(way.name), *(f'{way.total(n):,.1f}' for n in COUNTS), *figures])
+    if not rows:
+        return []
+    caption = (
+        f'AUC, {set_name(of)}: what comparing costs in all, in full passes over the log: all learning rates and seeds, '
+        'distilling, the reference model and twins; the answer with twins'
+    )
+    header = ['trained on', *(f'{n} candidate{"s" * (n > 1)}' for n in COUNTS), 'tau_sig', 'hard', 'regret']
+    return [Table(caption, header, rows, [])]
+
+
+def cost_picture(result: Mapping) -> bytes | None:
+    """tau_sig, hard pairs and regret against total cost, a line a way of comparing; None without twins or clock."""
+    ways = [way._replace(name=named(way.name)) for way in costs.ways(result, widest(result))]
+    return pictures.costs(ways, COUNTS) if ways else None
 
 
 def reliability(result: Mapping) -> bytes | None:

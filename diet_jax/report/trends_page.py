@@ -23,7 +23,7 @@ WORDS = (
 
 
 def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list[str]:
-    """The markup of the page; `images` are the pictures, 'scatter', 'frontier' and, with twins, 'reliability'."""
+    """The markup of the page; images: 'scatter', 'frontier' and, with twins, 'reliability' and 'costs'."""
     of = trends.widest(result)
     rivals = len(trends.sides_of(result['summary'][of]['auc'])) - 1
     parts = [page.heading('Does the memory rank as the full log does?'), page.note(WORDS)]
@@ -39,6 +39,7 @@ def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list
         ),
         _candidates(result['candidates']),
         *judgement.section(images.get('reliability'), trends.set_name(of)),
+        *_cost_section(images.get('costs')),
         page.heading('Agreement against cost'),
         page.picture(
             images['frontier'],
@@ -59,6 +60,21 @@ def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list
     several = 'rival' if rivals == 1 else 'rivals'
     sub = f'{len(result["candidates"])} candidates, memory and {rivals} {several}, pool {pool["digest"]}'
     return [page.title('Trend instrument', sub), _tiles(result), *parts, *_origin(result, command)]
+
+
+def _cost_section(image: bytes | None) -> list[str]:
+    if image is None:
+        return []
+    return [
+        page.heading('What is a comparison worth its cost?'),
+        page.picture(
+            image,
+            'tau_sig, hard pairs and regret against total cost in full passes',
+            'Dots: 1, 10, 30, 100 candidates. Everything counts: all learning rates and seeds, distilling, reference '
+            'model and twins. With the answer of twins; bands: sd over distillations, over seeds for the full log. '
+            'Regret: what the log loses by taking the first.',
+        ),
+    ]
 
 
 def _markup(table: trends.Table) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from diet_jax.stats import correction, ranking
 
-FIGURES = ('tau_sig', 'tau_sig_hard', 'error', 'covered')
+FIGURES = ('tau_sig', 'tau_sig_hard', 'error', 'covered', 'regret')
 BINS = 10  # of stated probability
 
 
@@ -84,6 +84,7 @@ def _figures(full, memory, answer: correction.Answer, twins) -> dict:
         'tau_sig_hard': tau(answer.mean, True),
         'error': float(error.mean()),
         'covered': float(np.mean(error < 1.645 * sd[others])),
+        'regret': float(truth.max() - truth[np.argmax(answer.mean)]),
         'plain_tau_sig': tau(memory, False),
         'plain_tau_sig_hard': tau(memory, True),
         'plain_error': float(np.abs(memory - truth)[others].mean()),

@@ -24,7 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diet_jax import models
-from diet_jax.base.atomic import write_bytes, write_json
+from diet_jax.base.atomic import read_json, write_bytes, write_json
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
@@ -32,6 +32,7 @@ from diet_jax.config.checks import check_config
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.stream import open_stream
 from diet_jax.models.candidates import Candidate
+from diet_jax.run import overhead
 from diet_jax.run.driver import distill
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import metrics, ranking
@@ -176,6 +177,10 @@ def summarised(result: dict, workdir) -> dict:
     workdir = Path(workdir)
     section, candidates = result['config']['trends'], result['candidates']
     users, logits = user_draws(result, workdir), mean_logits(result, workdir)
+    protocol = result['protocol']
+    if not protocol.get('distilling_passes'):
+        runs = [workdir / 'distillations' / str(seed) for seed in protocol['distillation_seeds']]
+        protocol['distilling_passes'] = _distilling_passes(runs)
     result['summary'] = {}
     for name, members in result['pool']['sets'].items():
         keep = [i for i, candidate in enumerate(candidates) if candidate['name'] in members]
@@ -237,7 +242,10 @@ def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
             raise UserError(f'--memory: distilled with seeds {seeds}: a replicate is a distillation with its own seed')
         folders = [Path(folder) for folder in memories]
     else:
-        folders = [_distilled(config, workdir, str(seed), seed=seed, stages=t, emit=emit) for seed in seeds]
+        folders = [
+            _distilled(config, workdir, str(seed), seed=seed, stages=t, emit=emit, clocked=seed == seeds[0])
+            for seed in seeds
+        ]
         artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
     static = []
     if 'static' in config.trends.rivals:
@@ -261,8 +269,10 @@ def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
     )
 
 
-def _distilled(config, workdir, name, *, seed: int, stages: int, emit, row_budget: float = 0.0) -> Path:
-    """The memory of a distillation that stops after some stages: where it lies."""
+def _distilled(
+    config, workdir, name, *, seed: int, stages: int, emit, row_budget: float = 0.0, clocked: bool = False
+) -> Path:
+    """The memory of a distillation that stops after some stages: where it lies; clocked: with its overhead."""
     config = config.copy_and_resolve_references()
     folder = workdir / 'distillations' / name
     keys = [b.key for b in open_stream(config.data, workdir, lambda line: None).blocks]
@@ -273,7 +283,9 @@ def _distilled(config, workdir, name, *, seed: int, stages: int, emit, row_budge
         if row_budget:
             config.memory.row_budget = row_budget
     emit(f'distillation {name}: {folder}')
-    distill(config, folder, emit)
+    run = distill(config, folder, emit)
+    if clocked and overhead.outdated(run):
+        overhead.measure(run)
     jax.clear_caches()  # its programs: they take 3,000 of the process's memory maps (`programs.PROGRAMS_KEPT`)
     return folder / 'history' / f'{stages:05d}'  # memory/ has seen more where an earlier run was of a later stage
 
@@ -319,6 +331,7 @@ def _protocol(config, study: _Study, runs: list[dict]) -> dict:
                 'by_ids': e.by_ids,
             },
         },
+        'distilling_passes': _distilling_passes([folder.parent.parent for folder in study.folders]),
         'tuning_row_visits': {
             'full': whole * len(e.learning_rates) * section.full_seeds,
             'memory': visits * len(rows),
@@ -327,6 +340,12 @@ def _protocol(config, study: _Study, runs: list[dict]) -> dict:
         'versions': study.distillations[0].artifacts[t].manifest['versions'],
         'predictions': runs,
     }
+
+
+def _distilling_passes(runs: Sequence[Path]) -> float | None:
+    """What a distillation took, in passes of the reference model, by the clocks of the runs that have one."""
+    clocks = [clock for run in runs if (clock := read_json(run / 'overhead.json'))]
+    return float(np.mean([c['distill_seconds'] / c['reference_seconds'] for c in clocks])) if clocks else None
 
 
 def _digests(config, study: _Study) -> dict[str, dict[str, str]]:

@@ -1,0 +1,69 @@
+"""What a comparison costs in all, in full passes over the log, and what it is worth: one line a way of comparing.
+
+Everything a team would pay counts: all learning rates, all seeds; for rows and memories the reference model and its
+twins along the stream, which label, start or correct them; for memories all of distilling. Training on the log counts
+all learning rates and one seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from diet_jax.stats import ranking
+
+FIGURES = ('tau_sig', 'tau_sig_hard', 'regret')
+FULL = 'the full log, one seed'
+DISTILLED = ('memory', 'static', 'one_shot')
+
+
+class Way(NamedTuple):
+    """A way of comparing candidates."""
+
+    name: str
+    fixed: float  # full passes, however many candidates
+    each: float  # and for each of them
+    figures: dict[str, tuple[float, float]]  # mean, sd over distillations or seeds; nan: undefined, or a single reading
+
+    def total(self, candidates: int) -> float:
+        return self.fixed + candidates * self.each
+
+
+def ways(result: Mapping, of: str) -> list[Way]:
+    """Of a trends.json: the full log, the memory, all memories together, every rival; with the answer of twins.
+
+    [] where the study has no twins, or is older than the clock of its distillations.
+    """
+    protocol, answers = result['protocol'], result['summary'][of].get('answer')
+    distilling = protocol.get('distilling_passes')
+    if not answers or not distilling:
+        return []
+    candidates = [c for c in result['candidates'] if c['name'] in result['pool']['sets'][of]]
+    grid, memories = protocol['grid'], len(protocol['distillation_seeds'])
+    found = [Way(FULL, 0.0, float(len(grid['full']['lr'])), _of_one_seed([c['full']['auc'] for c in candidates]))]
+    for kind, answer in answers.items():
+        sides = [c['memory'] if kind == 'memory' else c['rivals'][kind] for c in candidates]
+        visits = np.mean([side['row_visits'] for side in sides]) / protocol['full_pass_rows']
+        each = float(visits) * len(grid['memory']['lr']) * protocol['student_seeds']
+        fixed = distilling if kind in DISTILLED else float(len(result['twins']))  # the reference model among them
+        found.append(Way(kind, fixed, each, {name: _spread(answer[name]) for name in FIGURES}))
+        if kind == 'memory' and memories > 1:
+            together = {name: _spread({'mean': answer['together'][name]}) for name in FIGURES}
+            found.append(Way(f'{memories} memories together', memories * fixed, memories * each, together))
+    return found
+
+
+def _spread(figure: Mapping) -> tuple[float, float]:
+    return tuple(np.nan if figure.get(key) is None else float(figure[key]) for key in ('mean', 'sd'))
+
+
+def _of_one_seed(full: Sequence[Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """How one seed of full training ranks, against the others: mean and sd over the seeds."""
+    full = np.asarray(full, np.float64)
+    if full.shape[1] < 3:
+        return dict.fromkeys(FIGURES, (np.nan, np.nan))
+    each = [ranking.figures(np.delete(full, s, 1), full[:, s, None, None]) for s in range(full.shape[1])]
+    values = {name: np.array([figures[name][0] for figures in each]) for name in FIGURES}
+    return {name: (float(x.mean()), float(x.std(ddof=1))) for name, x in values.items()}
