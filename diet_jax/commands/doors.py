@@ -11,10 +11,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from diet_jax import report
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.device.programs import keep_compiled
 from diet_jax.run import driver, overhead, processes
 from diet_jax.run.run import opened, replicate
+from diet_jax.stats import scores
 from diet_jax.study import compare as comparing
 from diet_jax.study import evaluate as evaluating
 from diet_jax.study import trends as trending
@@ -48,6 +50,9 @@ def distill(
         if not processes.several() and overhead.outdated(run):  # the components are timed on one host
             overhead.measure(run)
         report.write_report(str(workdir), command or 'diet_jax.distill')
+        if clock := read_json(run.workdir / 'overhead.json'):
+            grid = config.evaluate
+            emit(scores.advice(clock, len(grid.learning_rates), grid.seeds))
     return run.workdir / 'memory'
 
 

@@ -161,6 +161,26 @@ def paid(overhead: Mapping, cost_ratio: float, rates: int, distillations: int = 
     return f'{cost}it has paid for itself after {many} on {where}, or {candidates} tuned on {tuned}.'
 
 
+DOZEN = 12
+COMPILING = 8.0  # seconds a candidate that is new to the program cache, on two CPU cores; 0.2 to 2 afterwards
+
+
+def advice(overhead: Mapping, rates: int, seeds: int, candidates: int = DOZEN) -> str:
+    """What comparing on the log itself would take, and whether the log is so small that it is the better way.
+
+    Args: overhead: what overhead.json holds; rates, seeds: of every candidate; candidates: how many are compared.
+    """
+    one = overhead['reference_seconds']
+    log = candidates * rates * seeds * one
+    text = (
+        f'One pass of the reference model over this log takes {one:.2g} s, so {candidates} candidates on {rates} '
+        f'learning rates and {seeds} seeds would take about {log:.0f} s on the log itself'
+    )
+    if log < candidates * COMPILING:
+        return f'{text}: no longer than the answer from the memory, most of which is compiling. Train on the log.'
+    return f'{text}.'
+
+
 def cost_ratios(stage: Mapping) -> list[float]:
     """The candidates' cost ratios on the memory, sorted."""
     ratios = (candidate['memory'].get('cost_ratio') for candidate in stage['candidates'])
