@@ -10,8 +10,8 @@ from pathlib import Path
 
 from absl import app
 
-SHIFTS, SCALES, WIDTHS = (0.003, 0.01, 0.03), (0.002, 0.003, 0.004, 0.006), (0.1, 0.2, 0.4)
-NEAR, OWN = (0.0005, 0.001, 0.002, 0.005, 1.0), (0.5, 0.7, 1.0, 1.4, 2.0, 2.8)  # 1: scores do not matter
+SHIFTS, SCALES, WIDTHS = (0.003, 0.01, 0.03), (0.002, 0.003, 0.004, 0.006, 0.009, 0.013), (0.05, 0.1, 0.2, 0.4)
+NEAR, OWN = (0.0005, 0.001, 0.002, 0.005, 0.01, 1.0), (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0)  # 1: scores do not matter
 
 
 def main(argv):

@@ -34,9 +34,12 @@ def test_the_answer_is_the_conditional_of_the_joint_normal():
     prior = c.shift**2 + c.scale**2 * np.exp(-d / (2 * c.width**2) - (m[:, None] - m) ** 2 / (2 * c.near**2))
     prior += np.eye(8) * c.own**2 * noise
     see = np.eye(8)[sorted(known)]  # delta is seen through see, with the noise of a run and of the students' mean
-    precision = np.linalg.inv(prior) + see.T @ see / (noise + noise / 2)
-    cov = np.linalg.inv(precision)
     delta = np.array([known[i] - scores[i].mean() for i in sorted(known)])
+    expected = see @ prior @ see.T + 1.5 * noise * np.eye(3) + 1.0  # any shift is expected
+    surprise = delta @ np.linalg.inv(expected) @ delta / 2
+    assert surprise > 1, 'these twins are further apart than expected'
+    precision = np.linalg.inv(surprise * prior) + see.T @ see / (noise + noise / 2)
+    cov = np.linalg.inv(precision)
     mean = cov @ see.T @ delta / (noise + noise / 2)
     np.testing.assert_allclose(answer.mean, scores.mean(1) + mean, atol=1e-7)
     np.testing.assert_allclose(answer.cov, cov + np.eye(8) * noise / 2, atol=1e-9)
@@ -84,15 +87,37 @@ def test_where_held_out_twins_say_that_functions_tell_nothing_the_order_is_that_
     )
 
 
-def test_deltas_of_another_size_are_no_matter_of_functions():
-    """The same errors along functions, ten times as large: intervals follow the twins, not the constants."""
+def test_deltas_of_another_size_have_intervals_of_that_size():
+    """The same errors along functions, twenty times as large: intervals follow the twins, not the constants."""
     scores, logits = pool(12)
     error = np.linspace(-0.12, 0.12, 12)
     truth = scores.mean(1) + error
     answer = correction.correct(scores[:, None], logits, {i: truth[i] for i in (0, 4, 7, 11)})
-    assert answer.held_out['functions'] < answer.held_out['shift'] and not answer.by_functions
-    assert 'apart by far more than functions explain' in answer.text
+    assert answer.held_out['functions'] < answer.held_out['shift']
     assert (np.abs(answer.mean - truth) < 1.645 * np.sqrt(np.diag(answer.cov))).all()
+
+
+def test_what_was_foretold_of_held_out_scores_has_a_density():
+    """Functions: the normal of the conditional, widened by the others' surprise; their mean: scipy's Student's t."""
+    scores, logits = pool(12)
+    memory, twins = scores.mean(1), [0, 3, 7, 11]
+    delta = np.array([0.012, 0.004, -0.003, -0.009])
+    answer = correction.correct(scores[:, None], logits, dict(zip(twins, memory[twins] + delta)))
+    run = np.mean([np.var(s, ddof=1) for s in scores])
+    noise, kernel = run * 1.5, correction.prior(memory, logits, run)
+    functions, shift = [], []
+    for i, twin in enumerate(twins):
+        rest = [t for t in twins if t != twin]
+        seen = np.delete(delta, i)
+        white = np.linalg.inv(kernel[np.ix_(rest, rest)] + noise * np.eye(3) + 1.0)
+        wide = kernel * max(seen @ white @ seen / 2, 1.0)
+        gain = wide[twin, rest] @ np.linalg.inv(wide[np.ix_(rest, rest)] + noise * np.eye(3))
+        variance = wide[twin, twin] - gain @ wide[rest, twin] + noise
+        functions.append(stats.norm.logpdf(delta[i], gain @ seen, np.sqrt(variance)))
+        shift.append(stats.t.logpdf(delta[i], 2, seen.mean(), seen.std(ddof=1) * np.sqrt(4 / 3)))
+    assert answer.held_out['functions_density'] == pytest.approx(np.mean(functions))
+    assert answer.held_out['shift_density'] == pytest.approx(np.mean(shift))
+    assert answer.by_functions == (np.sum(functions) - np.sum(shift) > 1)
 
 
 @pytest.mark.parametrize('jitter', [0.0, 1e-5])
@@ -101,7 +126,7 @@ def test_four_equal_errors_are_a_shift_however_large_and_noisy(jitter):
     scores = scores + 0.002 * np.array([-1.0, 1.0])
     delta = 0.2 + jitter * np.array([1.0, -1.0, 1.0, -1.0])
     answer = correction.correct(scores[:, None], logits, {i: scores[i].mean() + d for i, d in zip((0, 2, 5, 7), delta)})
-    assert not answer.by_functions and 'far more' not in answer.text, 'what is common to all surprises nobody'
+    assert not answer.by_functions and 'further apart' not in answer.text, 'what is common to all surprises nobody'
     np.testing.assert_allclose(answer.mean - scores.mean(1), 0.2, atol=1e-4)
     assert (np.diag(answer.cov) > np.var(scores[0], ddof=1)).all(), 'no surer than a run'
 
@@ -114,8 +139,8 @@ def test_with_few_known_scores_nothing_is_checked_and_intervals_are_wide_where_t
     )
     near, far = (correction.correct(scores[:, None], logits, known) for known in (near, far))
     assert near.by_functions and far.by_functions
-    assert near.text.endswith('; 4 are needed to check by which to correct') and 'far more' not in near.text
-    assert 'apart by far more than functions explain; 4 are needed' in far.text
+    assert near.text.endswith('; 4 are needed to check by which to correct') and 'further apart' not in near.text
+    assert 'further apart than expected, and intervals are wider for it by ' in far.text
     others = [i for i in range(12) if i not in (0, 5, 11)]
     assert (np.diag(far.cov)[others] > 10 * np.diag(near.cov)[others]).all()
 

@@ -18,16 +18,18 @@ REFERENCE: Section = dict(
     dim=Key(8, 'embedding width of the reference model, of its students and of twins that name none'),
     optimizer=Key('adam', 'of the reference model', choices=('adam', 'adamw', 'lazy_adam', 'adagrad', 'sgd')),
     weight_decay=Key(0.0, 'of the reference model, decoupled'),
-    learning_rate=Key(2e-3, 'of the one pass along the stream', least=0, open=True),
+    learning_rate=Key(1e-3, 'of the one pass along the stream', least=0, open=True),
     batch=Key(512, 'rows a step, over all devices'),
     shard_tables=Key(False, "each device holds its share of the id tables' rows, not all (docs/scaling.md)", free=True),
 )
 TWINS: Section = dict(
     models=Key(
         (
-            dict(name='lr', model='lr', dim=1, learning_rate=1e-2),
-            dict(name='deepfm-no-user', model='deepfm', drop=('user',), learning_rate=2e-3),
-            dict(name='mlp-no-context', model='mlp', drop=('context',), learning_rate=2e-3),
+            dict(name='lr', model='lr', learning_rate=8e-3),
+            dict(name='deepfm-no-user', model='deepfm', drop=('user',), learning_rate=1e-3),
+            dict(name='mlp-no-context', model='mlp', drop=('context',), learning_rate=1e-3),
+            dict(name='fm', model='fm', learning_rate=2e-3),
+            dict(name='mlp', model='mlp', learning_rate=1e-3),
         ),
         'other models trained along the stream beside the reference model: what the memory gets wrong about them '
         'corrects the answer (docs/answer.md)',
@@ -86,7 +88,7 @@ EVALUATE: Section = dict(
     student_learning_rates=Key((1e-3, 2e-3, 4e-3, 1e-2, 2e-2, 4e-2), 'tried on the memory', free=True),
     epochs=Key((1,), 'passes over the memory, on codes; few, else weak students catch up with the teacher', free=True),
     by_ids=Key(
-        0.2,
+        0.1,
         "weight of students on the rows' own ids, beside those on codes, in what orders candidates; 0: codes alone",
         most=1,
         free=True,
@@ -105,8 +107,8 @@ TRENDS: Section = dict(
     distillations=Key(5, 'memories, with config.seed and the seeds that follow; three mislead', free=True),
     view=Key('blend', 'label of the memory', choices=('blend', 'soft', 'mean', 'hard'), free=True),
     rivals=Key(STRONGEST, 'what the memory is compared with', empty=True, free=True),
-    visit_batch=Key(64, 'rows a step of early_stop and subsample, which train on few rows', free=True),
-    visit_learning_rates=Key((1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2), 'tried by these two', free=True),
+    visit_batch=Key(64, 'rows a step of early_stop, subsample and warm starts, which train on few rows', free=True),
+    visit_learning_rates=Key((1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2), 'tried by these', free=True),
     resamples=Key(1000, 'redraws of seeds and distillations', free=True),
     user_resamples=Key(200, 'redraws of test users', free=True),
 )

@@ -13,9 +13,11 @@ error. A candidate's own error is N(0, (OWN s)^2), s the standard deviation of a
 cannot find the constants: they are where, of whole pools on development blocks of KuaiRand and MovieLens, the others'
 scores are likeliest given the twins' (scripts/fit_correction.py, docs/results/choices.md).
 
-Not every memory errs so. With four known scores or more each is foretold by the others: where the mean of their deltas
-does that as well, or where deltas are apart by another size altogether, what is corrected is the shift common to all;
-the order of the others is then the memory's own, and the intervals are as wide as the twins' deltas are apart.
+SCALE is a floor: where twins are apart by more than expected, the kernel is widened to their size (`_surprise`), so
+that intervals are as wide as what twins show. Not every memory errs so. With four known scores or more each is foretold
+by the others, by functions and by their mean: where functions do not win clearly, by the density of what they foretold,
+what is corrected is the shift common to all; the order of the others is then the memory's own, and the intervals are as
+wide as the twins' deltas are apart.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class Constants(NamedTuple):
 
 CONSTANTS = Constants(shift=0.01, scale=0.003, width=0.2, near=0.001, own=1.0)
 ENOUGH = 4  # known scores from which on a check of held-out ones decides: below, a spread says nothing
-SURPRISE = 10.0  # mean square of deltas in units of what is expected: at most 9.1 on development blocks
+CLEAR = 1.0  # nats by which functions must foretell held-out scores better than their mean does: odds of 2.7 to 1
 ANYWHERE = 1.0  # AUC^2: variance of a shift of which nothing is expected
 
 
@@ -47,7 +49,7 @@ class Answer(NamedTuple):
     mean: np.ndarray  # f64[C]
     cov: np.ndarray  # f64[C, C]  of what many runs on the log would come to, on average
     noise: float  # variance of a single run about that
-    held_out: dict  # rms error of a twin foretold by the others: 'functions', and by their mean, 'shift'; nan with one
+    held_out: dict  # `_held_out`: how well a twin is foretold by the others
     by_functions: bool  # or by the shift alone, as held-out twins decided
     text: str
 
@@ -66,20 +68,16 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     if scores.shape[1] > 1:  # and over distillations, but for what they add to all candidates alike
         apart = scores.mean(2) - scores.mean((0, 2))
         measured = max(measured, float(apart.var(axis=1, ddof=1).mean()) / scores.shape[1])
-    kernel = prior(memory, logits, noise)
-    twins = sorted(known)
+    kernel, twins = prior(memory, logits, noise), sorted(known)
     delta = np.array([known[i] - memory[i] for i in twins])
     seen = noise + measured
-    functions, shift = _held_out(kernel, twins, delta, seen)
-    surprise, few = _surprise(kernel, twins, delta, seen), len(twins) < ENOUGH
-    by_functions = few or (functions < shift and surprise < SURPRISE)
-    if few and surprise >= SURPRISE:
-        kernel = kernel * surprise
-    mean, cov = (_posterior if by_functions else _shifted)(kernel, twins, delta, seen)
-    text = _said(delta, functions, shift, surprise, by_functions)
-    cov = cov + measured * np.eye(len(memory))
-    held_out = {'functions': functions, 'shift': shift}
-    return Answer(memory + mean, cov, noise, held_out, by_functions, text)
+    checked = _held_out(kernel, twins, delta, seen)
+    ahead = len(twins) * (checked['functions_density'] - checked['shift_density'])
+    by_functions = len(twins) < ENOUGH or ahead > CLEAR
+    wider = max(_surprise(kernel, twins, delta, seen), 1.0)
+    mean, cov = (_posterior if by_functions else _shifted)(kernel * wider, twins, delta, seen)
+    cov, text = cov + measured * np.eye(len(memory)), _said(delta, checked, by_functions, math.sqrt(wider))
+    return Answer(memory + mean, cov, noise, checked, by_functions, text)
 
 
 def function_distance(logits) -> np.ndarray:
@@ -162,35 +160,62 @@ def _shifted(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray
 
 
 def _surprise(kernel, twins, delta, noise: float) -> float:
-    """Mean square of the twins' deltas, whitened by what was expected of them; what is common to all is expected."""
-    expected = kernel[np.ix_(twins, twins)] + noise * np.eye(len(twins)) + ANYWHERE
+    """Mean square of the twins' deltas, whitened by what was expected of them: 1 and below is no surprise."""
+    expected = kernel[np.ix_(twins, twins)] + noise * np.eye(len(twins)) + ANYWHERE  # what is common to all is expected
     return float(delta @ np.linalg.solve(expected, delta)) / max(len(twins) - 1, 1)
 
 
-def _said(delta, functions: float, shift: float, surprise: float, by_functions: bool) -> str:
+def _held_out(kernel, twins, delta, noise: float) -> dict[str, float]:
+    """How well each twin's delta is foretold by the others', by functions and by their mean; nan of one.
+
+    Returns: 'functions', 'shift': root mean square errors; 'functions_density', 'shift_density': mean log densities, in
+      nats, of what was foretold: a normal's, and of the mean Student's t with K - 2 degrees of freedom.
+    """
+    names = ('functions', 'shift', 'functions_density', 'shift_density')
+    if len(twins) < 3:
+        return dict.fromkeys(names, math.nan)
+    found = []
+    for i, twin in enumerate(twins):
+        rest = [j for j in range(len(twins)) if j != i]
+        others, seen = [twins[j] for j in rest], delta[rest]
+        wide = kernel * max(_surprise(kernel, others, seen, noise), 1.0)
+        mean, cov = _posterior(wide, others, seen, noise)
+        error, apart = mean[twin] - delta[i], seen.mean() - delta[i]
+        variance = cov[twin, twin] + noise
+        spread = max(float(seen.var(ddof=1)), noise) * (1 + 1 / len(rest))
+        density = -0.5 * (math.log(2 * math.pi * variance) + error**2 / variance)
+        found.append((error**2, apart**2, density, _t_density(apart**2 / spread, len(rest) - 1) - math.log(spread) / 2))
+    functions, shift, *densities = np.mean(found, 0)
+    return dict(zip(names, map(float, (math.sqrt(functions), math.sqrt(shift), *densities)), strict=True))
+
+
+def _t_density(square: float, freedom: int) -> float:
+    """Log density of Student's t at a point whose square is given."""
+    of = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    return of - (freedom + 1) / 2 * math.log1p(square / freedom)
+
+
+def _said(delta, checked: Mapping, by_functions: bool, wider: float) -> str:
     """What is known, how it was checked, and what the check decided: a sentence for the user."""
     if len(delta) == 1:
         text = f'1 known score: on the log it is {delta[0]:+.4f} AUC above the memory'
     else:
         text = f'{len(delta)} known scores: on the log they are {delta.min():+.4f} to {delta.max():+.4f} AUC above the '
-        text += f'memory; one left out is foretold to within {functions:.4f}, by the mean of the others {shift:.4f}'
-    if surprise >= SURPRISE:
-        text += '; they are apart by far more than functions explain'
+        text += 'memory'
+    if len(delta) > 2:
+        text += f'; one left out is foretold to within {checked["functions"]:.4f}, by the mean of the others '
+        text += f'{checked["shift"]:.4f}'
+    if by_functions and wider > 1:
+        text += f'; that is further apart than expected, and intervals are wider for it by {wider:.1f}'
     if len(delta) < ENOUGH:
         return text + f'; {ENOUGH} are needed to check by which to correct'
+    odds = math.exp(len(delta) * (checked['functions_density'] - checked['shift_density']))
     if by_functions:
-        return text
-    return text + ': so what is common to all is corrected alone, and the order of the others is that of the memory'
-
-
-def _held_out(kernel, twins, delta, noise: float) -> tuple[float, float]:
-    """Root mean square error of a twin's delta foretold by the others': by functions, by their mean; nan of one."""
-    if len(twins) == 1:
-        return math.nan, math.nan
-    errors = []
-    for i in range(len(twins)):
-        rest = [j for j in range(len(twins)) if j != i]
-        foretold, _ = _posterior(kernel, [twins[j] for j in rest], delta[rest], noise)
-        errors.append((foretold[twins[i]] - delta[i], delta[rest].mean() - delta[i]))
-    functions, shift = np.sqrt(np.mean(np.square(errors), 0))
-    return float(functions), float(shift)
+        return (
+            f'{text}: functions foretell better, at odds of {odds:.1f} to 1, so a candidate is corrected by the twins '
+            'that it is like'
+        )
+    return (
+        f'{text}: functions do not foretell clearly better (odds of {odds:.1f} to 1), so what is common to all is '
+        'corrected alone, and the order of the others is that of the memory'
+    )
