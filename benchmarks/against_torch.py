@@ -17,6 +17,7 @@ from benchmarks.unrolling import RATE, meta
 from diet_jax import models
 from diet_jax.device import tables
 from diet_jax.distillation.influence import row_influence
+from diet_jax.training.losses import row_losses
 from diet_jax.training.passes import init_stream, stream_pass
 
 RATE_OF_EPOCH = 2e-3
@@ -113,24 +114,31 @@ def influences(sizes) -> dict[str, Pair]:
 
 
 def epochs(sizes) -> dict[str, Pair]:
-    """`vs_torch_deepfm_epoch`, `vs_torch_dcnv2_epoch`: a pass of lazy Adam steps over `steps` batches."""
-    calls, modules = _theirs()
-    block = problem.batches(problem.draw_ids(sizes.fields, sizes.steps * sizes.batch, 7), sizes.batch)
-    out = {}
-    for name, theirs in (('deepfm', modules.DeepFM), ('dcnv2', modules.DCNv2)):
-        model = problem.reference(sizes, name)
-        state = init_stream(model, jax.random.key(0), sum(sizes.fields), len(sizes.fields))
-        module = theirs(state.params, sparse=True)
-        held = {'state': jax.tree.map(jnp.copy, state)}  # both moments are one array of zeros: not to be donated twice
-        one_pass = jax.jit(lambda s, b, m=model: stream_pass(m, s, b, RATE_OF_EPOCH), donate_argnums=0)
+    """`vs_torch_deepfm_epoch`, `vs_torch_dcnv2_epoch`, `vs_torch_deepfm_epoch_<V>_ids`: a pass of `steps` steps."""
+    _, modules = _theirs()
+    many = sizes.many_ids
+    cases = (
+        ('deepfm_epoch', 'deepfm', modules.DeepFM, sizes.fields),
+        ('dcnv2_epoch', 'dcnv2', modules.DCNv2, sizes.fields),
+        (f'deepfm_epoch_{many}_ids', 'deepfm', modules.DeepFM, problem.spread_over(many, len(sizes.fields))),
+    )
+    return {f'vs_torch_{name}': _pair(*_epoch(sizes, *of), _few(sizes)) for name, *of in cases}
 
-        def ours(held=held, one_pass=one_pass):
-            held['state'], logits = one_pass(held['state'], block)
-            return logits
 
-        theirs = calls.epoch(module, block, RATE_OF_EPOCH)
-        out[f'vs_torch_{name}_epoch'] = _pair(ours, theirs, _few(sizes))
-    return out
+def _epoch(sizes, model: str, module, fields) -> tuple:
+    """(ours, theirs): calls that each go on along the same block, from the same weights."""
+    calls, _ = _theirs()
+    block = problem.batches(problem.draw_ids(fields, sizes.steps * sizes.batch, 7), sizes.batch)
+    model = problem.reference(sizes, model)
+    state = init_stream(model, jax.random.key(0), sum(fields), len(fields))
+    held = {'state': jax.tree.map(jnp.copy, state)}  # both moments are one array of zeros: not to be donated twice
+    one_pass = jax.jit(lambda s, b: stream_pass(model, s, b, RATE_OF_EPOCH), donate_argnums=0)
+
+    def ours():
+        held['state'], logits = one_pass(held['state'], block)
+        return jnp.mean(row_losses(logits, block.label), 1)
+
+    return ours, calls.epoch(module(state.params), block, RATE_OF_EPOCH)
 
 
 def case(sizes) -> dict[str, Pair]:

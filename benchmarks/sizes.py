@@ -24,6 +24,7 @@ class Sizes(NamedTuple):
     outer_rows: int = 512
     unrolls: tuple[int, int, int] = (20, 60, 200)
     vocabularies: tuple[int, int] = (10_000, 10_000_000)
+    many_ids: int = 1_000_000  # beside PyTorch, whose step costs O(ids)
     split: int = 30 << 15  # ids of tables that are split over devices, about 2^20
     per_sample: tuple[int, int] = (256, 16)  # rows PyTorch is fastest with: gathered rows, whole tables
     simulated: tuple[int, int] = (8, 10_000)  # blocks, rows of each
@@ -45,6 +46,7 @@ SMOKE = Sizes(
     outer_rows=16,
     unrolls=(2, 4, 6),
     vocabularies=(60, 600),
+    many_ids=300,
     split=3 << 8,
     per_sample=(16, 4),
     simulated=(2, 200),

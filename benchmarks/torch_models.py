@@ -13,9 +13,9 @@ from torch import nn
 class DeepFM(nn.Module):
     """sum_i w_i + sum_{i<j} <e_i, e_j> + MLP([e_1 .. e_F]); one embedding holds first-order weights and embeddings."""
 
-    def __init__(self, params, sparse: bool = False):
+    def __init__(self, params):
         super().__init__()
-        self.table = _embedding(params['table'], sparse)
+        self.table = _embedding(params['table'])
         self.tower = _tower(params['head']['MLP_0'])
         self.readout = _linear(params['head']['Readout_0']['Dense_0'])
 
@@ -33,10 +33,10 @@ class DeepFM(nn.Module):
 class DCNv2(nn.Module):
     """x_{l+1} = x_0 * (U_l V_l x_l + b_l) + x_l beside a tower."""
 
-    def __init__(self, params, sparse: bool = False):
+    def __init__(self, params):
         super().__init__()
         head = params['head']
-        self.table = _embedding(params['table'], sparse)
+        self.table = _embedding(params['table'])
         layers = range(sum(name.startswith('cross_u') for name in head))
         self.v = nn.ModuleList(_linear(head[f'cross_v_{i}']) for i in layers)
         self.u = nn.ModuleList(_linear(head[f'cross_u_{i}']) for i in layers)
@@ -56,8 +56,8 @@ def tensor(x) -> torch.Tensor:
     return torch.from_numpy(x.astype(np.int64) if x.dtype.kind == 'i' else x)
 
 
-def _embedding(table, sparse: bool) -> nn.Embedding:
-    return nn.Embedding.from_pretrained(tensor(table), freeze=False, sparse=sparse)
+def _embedding(table) -> nn.Embedding:
+    return nn.Embedding.from_pretrained(tensor(table), freeze=False)
 
 
 def _linear(dense) -> nn.Linear:

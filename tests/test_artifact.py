@@ -108,7 +108,7 @@ def test_manifest_says_how_a_log_is_encoded_and_a_student_trained(manifest):
         'epochs': [1, 2],
         'learning_rates': [3e-3, 1e-2],
         'id_epochs': 1,
-        'by_ids': 0.2,
+        'by_ids': 0.1,
         'init_std': built['init_std'].default,
         'optimizer': 'adam',
         'label': 'blend',

@@ -62,7 +62,7 @@ def test_keys_of_the_full_sizes_are_those_with_targets():
     names |= {f'{what}_block_{blocks}_vs_{blocks // 10}' for what in ('stage_time', 'peak_memory')}
     assert names == runner.AT_MOST.keys()
     meta = {f'vs_torch_meta_gradient_t{t}{end}' for t in FULL.unrolls[:2] for end in ('', '_subtable')}
-    assert meta < runner.AT_LEAST.keys()
+    assert meta | {f'vs_torch_deepfm_epoch_{FULL.many_ids}_ids'} < runner.AT_LEAST.keys()
     assert sum(FULL.fields) == 45_560 and len(FULL.fields) == 30
 
 
@@ -226,8 +226,6 @@ def test_the_roofline_runs_anywhere():
 
 @needs_torch
 def test_pytorch_computes_the_same(monkeypatch):
-    import torch
-
     seen = {}
 
     def kept(ours, theirs, repeats, unit='ms', rows=(1, 1)):
@@ -243,5 +241,9 @@ def test_pytorch_computes_the_same(monkeypatch):
     for ours, theirs in seen.values():
         np.testing.assert_allclose(ours[: len(theirs)], theirs.numpy(), rtol=1e-3, atol=1e-8)
     seen.clear()
-    against_torch.epochs(SMOKE)
-    assert len(seen) == 2 and all(torch.isfinite(theirs) for _, theirs in seen.values())
+    # From the same weights: the loss of every step. Later on rounding grows: PyTorch leaves its own float64.
+    against_torch.epochs(SMOKE._replace(steps=100, batch=512))
+    assert len(seen) == 3
+    for ours, theirs in seen.values():
+        assert len(ours) == 100 and abs(float(ours[-20:].mean() - ours[:20].mean())) > 1e-3, 'it learns'
+        np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4)

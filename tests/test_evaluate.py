@@ -15,12 +15,13 @@ from tiny import DAYS, ROWS, contents
 from diet_jax import models
 from diet_jax.base.errors import UserError
 from diet_jax.models import candidates
+from diet_jax.models.recipes import DEFAULT
 from diet_jax.run.run import opened
 from diet_jax.stats.scores import stage_order
 from diet_jax.study import evaluate as ev
 from diet_jax.study import rivals
 from diet_jax.study.distillations import distillations
-from diet_jax.training.passes import init_stream, predict, stream_pass, stream_step
+from diet_jax.training.passes import init_stream, predict, settled, stream_pass, stream_step
 from diet_jax.training.students import init_student, student_epochs
 from diet_jax.trials.log import read_blocks
 from diet_jax.trials.rows import compact, padded, renumber
@@ -238,6 +239,7 @@ def test_the_full_side_by_hand(evaluated, workdir):
             part = slice(k, k + 64)
             ones = np.ones(64, np.float32)
             state, _ = stream_step(model, state, block.ids[part], block.label[part], ones, chosen['lr'])
+    state = settled(DEFAULT, state, chosen['lr'])
     block = log.load(3)
     assert (block.ids >= known).any()
     ids = np.where(block.ids < known, block.ids, 2 * np.arange(5) + 1)
@@ -271,7 +273,8 @@ def test_the_reference_model_is_replayed_to_rounding(workdir):
     """
     run = tiny.opened(workdir)
     data, state = read_blocks(run.stream, 64, run.slots), run.initial().reference
-    teach = jax.jit(lambda s, b: stream_pass(run.reference, s, b, run.config.reference.learning_rate)[0])
+    rate = run.config.reference.learning_rate
+    teach = jax.jit(lambda s, b: settled(DEFAULT, stream_pass(run.reference, s, b, rate)[0], rate))
     for batches in data.batches:
         state = teach(state, batches)
     for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(run.state.reference.params)):

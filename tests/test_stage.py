@@ -369,11 +369,12 @@ def test_how_much_a_device_is_given_at_once_changes_nothing_but_rounding(history
     assert_near(measured.refinement['loss_after'], metrics.refinement['loss_after'])
 
 
-def test_codes_are_clusters_of_all_models_as_wide_as_the_reference():
-    narrow = models.build('lr', dim=1)
-    streams = [init_stream(m, jax.random.key(i), CAPACITY, FIELDS) for i, m in enumerate((REFERENCE, DEEP, narrow))]
-    points = codebook.code_space((REFERENCE, DEEP, narrow), streams)
-    assert_same(points, np.concatenate([streams[0].params['table'], 0.5 * streams[1].params['table']], 1))
-    spec = tiny_spec(twins=((narrow, LAZY, 0.01), (DEEP, LAZY, 0.01)))
+def test_codes_are_clusters_of_the_reference_and_of_twins_as_wide_that_do_without_a_field():
+    narrow, without = models.build('lr', dim=1, keep=(0, 1)), models.build('mlp', dim=REFERENCE.dim, keep=(0, 2))
+    beside = REFERENCE, DEEP, narrow, without
+    streams = [init_stream(m, jax.random.key(i), CAPACITY, FIELDS) for i, m in enumerate(beside)]
+    points = codebook.code_space(beside, streams)
+    assert_same(points, np.concatenate([streams[0].params['table'], 0.5 * streams[3].params['table']], 1))
+    spec = tiny_spec(twins=tuple((model, LAZY, 0.01) for model in beside[1:]))
     state = init_state(spec, CAPACITY, jax.random.key_data(jax.random.key(0)))
     assert state.codebook.centroids.shape == (FIELDS, CODES, points.shape[1])

@@ -177,14 +177,22 @@ def _slots_for_free_codes(fields, frequency, distance, counts):
 TWIN_SIZE = 0.5  # of a twin's embeddings beside the reference model's, where distances decide on codes
 
 
-def code_space(models, streams) -> jax.Array:
-    """What codes are clusters of: rows of the reference model and of the twins as wide as it, side by side. f32[V, D].
+def in_code_space(models) -> list[int]:
+    """Positions of the models whose rows codes are clusters of: the reference model, and twins without a field.
 
     A twin without a strong field has to learn from the others what that field tells the reference model, so the codes
-    keep it for candidates that do without the field too. At half its size a twin costs the order of the strong ones
-    nothing (docs/results/choices.md).
+    keep it for candidates that do without the field too. Twins that see all fields would count that twice. Of those
+    without a field the ones as wide as the reference model count.
+    """
+    return [0, *(i for i, m in enumerate(models) if i and m.keep is not None and m.dim == models[0].dim)]
+
+
+def code_space(models, streams) -> jax.Array:
+    """What codes are clusters of: rows of the reference model and of some twins, side by side. f32[V, D].
+
+    At half its size a twin costs the order of the strong ones nothing (docs/results/choices.md).
 
     Args: models: the reference model first, then the twins; streams: their `StreamState`s.
     """
-    first, *wide = [s.params['table'] for m, s in zip(models, streams, strict=True) if m.dim == models[0].dim]
-    return jnp.concatenate([first, *(TWIN_SIZE * table for table in wide)], -1)
+    first, *beside = (streams[i].params['table'] for i in in_code_space(models))
+    return jnp.concatenate([first, *(TWIN_SIZE * table for table in beside)], -1)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from diet_jax.device.collectives import psum
 from diet_jax.distillation.address import address_and_fuse
 from diet_jax.distillation.check import do_no_harm
-from diet_jax.distillation.codebook import extend_codebook, init_codebook
+from diet_jax.distillation.codebook import extend_codebook, in_code_space, init_codebook
 from diet_jax.distillation.influence import score_influence
 from diet_jax.distillation.memory import init_memory
 from diet_jax.distillation.reference import train_along_the_stream
@@ -104,7 +104,7 @@ def init_state(spec: Spec, slots: int, key: jax.Array) -> StageState:
         for i, (model, recipe) in enumerate(zip(streams, recipes, strict=True))
     )
     memory = init_memory(spec.memory.capacity, spec.num_fields)
-    width = sum(1 + model.dim for model in streams if model.dim == spec.reference.dim)  # `codebook.code_space`
+    width = sum(1 + streams[i].dim for i in in_code_space(streams))
     return StageState(
         memory=memory,
         codebook=init_codebook(slots, spec.num_fields, spec.codes, width),

@@ -39,6 +39,7 @@ class Model(NamedTuple):
     dim: int  # embedding width; a row of the table is 1 + dim wide
     init: Callable[..., dict[str, Any]]  # (key, num_slots: int, num_fields: int) -> {'table', 'head'}
     rows: Callable[..., jax.Array]  # (head, f32[B, F, 1 + dim], *, dropout_key=None) -> f32[B] logits
+    keep: tuple[int, ...] | None = None  # positions of the fields that it sees, None for all
 
     def apply(self, params: dict[str, Any], ids: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
         """Logits of encoded rows.
@@ -187,7 +188,7 @@ def _build(name, cls, dim, keep, init_std, options) -> Model:
             raise UserError(f'model {name!r} returned shape {logits.shape}; it must be {rows.shape[:1]}')
         return logits
 
-    return Model(name, dim, init, rows)
+    return Model(name, dim, init, rows, keep)
 
 
 def _linen_head(name: str, cls: type[nn.Module], dim: int, options: dict):
