@@ -9,6 +9,7 @@ import tiny
 
 from diet_jax import report
 from diet_jax.base.errors import UserError
+from diet_jax.report.compare import notes
 from diet_jax.study import compare
 
 POOL = """
@@ -109,6 +110,47 @@ def test_table_and_page(answered, tmp_path):
     page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
     assert 'Which idea wins on the full log?' in page and 'data:image/png' in page
     assert answered[0]['distilling'] == '' or answered[0]['distilling'] in page
+
+
+def test_a_margin_splits_the_odds_in_three(run, pool, answered, tmp_path):
+    result = compare.compare([run.workdir / 'memory'], pool, margin=0.002, emit=lambda line: None)
+    better, within = (np.array(result['odds'][name]) for name in ('better', 'within'))
+    np.testing.assert_allclose(better + within + better.T, 1)
+    assert (result['margin'], answered[0]['margin']) == (0.002, 0.0) and result['beats'] == answered[0]['beats']
+    assert answered[0]['odds']['better'] == answered[0]['beats']
+    names = [c['name'] for c in result['candidates']][:3]
+    first = int(np.argmax([c['expected_auc'] for c in result['candidates'][:3]]))
+    told = [name for i, name in enumerate(names) if i != first and better[first, i] < 0.9]
+    assert result['leader'] == {'name': names[first], 'not_told_from': told, 'sure': 0.9}
+    text = ' '.join(report.compare_table(result).split())
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, result, 'python compare'))[0].read_text()
+    for i in set(range(3)) - {first}:
+        odds = better[first, i], within[first, i], better[i, first]  # i is worse, within, better
+        assert ' '.join([names[i], *(f'{p:.2f}' for p in odds)]) in text
+        assert f'<td>{names[i]}</td>' + ''.join(f'<td>{p:.2f}</td>' for p in odds) in page
+    assert 'by more than 0.002 AUC with probability' in text and 'within 0.002 of it with' in text
+    assert 'better than that of the column by more than 0.002 AUC on the full log' in page
+
+
+def test_without_a_margin_nothing_is_said_of_one(answered, tmp_path):
+    text = report.compare_table(answered[0])
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
+    assert 'by more than' not in text + page and 'better than' not in text + page and 'may be as good' not in text
+
+
+@pytest.mark.parametrize('told, words', [([], 'Every other'), (['fm'], 'fm may be as good;'), (['fm', 'lr'], 'All')])
+def test_who_may_be_as_good_is_said(answered, told, words):
+    leader = {'name': 'small', 'not_told_from': told, 'sure': 0.9}
+    lines = notes({**answered[0], 'margin': 0.001, 'leader': leader})
+    [line] = [line for line in lines if 'worse than small by more than 0.001 AUC with probability 0.9 or more' in line]
+    assert line.startswith(words)
+
+
+@pytest.mark.parametrize('margin', [-0.001, 1.0, float('nan'), True, '0.001'])
+def test_a_margin_that_is_none_is_refused_before_anything_is_done(run, pool, tmp_path, margin):
+    with pytest.raises(UserError, match=f'--margin={margin}: a difference in AUC, from 0 to below 1'):
+        compare.compare([run.workdir / 'memory'], pool, workdir=tmp_path / 'new', margin=margin, emit=lambda line: None)
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@
     diet-compare --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
 
 Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which orders better (docs/answer.md).
---anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. Run it again to
-go on, or after adding a candidate: finished ones are kept.
+--anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. --margin=0.001
+asks for more than being better: by more than 0.001 AUC. Run it again to go on, or after adding a candidate: finished
+ones are kept.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def define() -> None:
     flags.DEFINE_string(
         'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
     )
+    flags.DEFINE_float('margin', 0.0, 'The least difference in AUC that matters: odds are of better by more than that.')
     flags.mark_flags_as_required(['memory', 'candidates'])
 
 
@@ -39,7 +41,12 @@ def main(_) -> None:
 
     args = flags.FLAGS
     result = doors.compare(
-        args.memory, args.candidates, anchors=args.anchors, workdir=args.workdir, command=launch.command()
+        args.memory,
+        args.candidates,
+        anchors=args.anchors,
+        workdir=args.workdir,
+        margin=args.margin,
+        command=launch.command(),
     )
     print(report.compare_table(result))
     print(f'report: {Path(result["workdir"]) / "report.html"}')

@@ -81,6 +81,7 @@ def compare(
     *,
     anchors: str | os.PathLike | None = None,
     workdir: str | os.PathLike | None = None,
+    margin: float = 0.0,
     command: str = '',
     emit: Emit = print,
 ) -> dict:
@@ -90,6 +91,7 @@ def compare(
       memory: folder of a memory in its run, or several of one log, each with its own seed: they are averaged.
       candidates: a file with sweep(add), or {name: options}, e.g. {'wide': dict(model='deepfm', hidden=(128, 64))}.
       anchors: JSON lines of past full runs; workdir: where to write, by default compare/ in the (first) run.
+      margin: the least difference in AUC that matters: odds are of one better than another by more than that.
     Returns: what compare.json holds, and `workdir`, where it and report.html are.
     Raises:
       UserError: anything wrong with a file; too few blocks; nothing known of the log.
@@ -97,7 +99,7 @@ def compare(
     keep_compiled()
     memories = [memory] if isinstance(memory, (str, os.PathLike)) else list(memory)
     command = command or 'diet_jax.compare'
-    result = comparing.compare(memories, candidates, anchors, workdir, command=command, emit=emit)
+    result = comparing.compare(memories, candidates, anchors, workdir, margin=margin, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
 

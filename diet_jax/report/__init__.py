@@ -76,7 +76,7 @@ def write_report(workdir: str, command: str) -> str:
 def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     """Write `report.html` of the trend instrument and its pictures, and return the page's path.
 
-    The pictures are `scatter.png`, `frontier.png` and, with twins, `reliability.png`.
+    The pictures are `scatter.png`, `frontier.png` and, with twins, `reliability.png` and `reliability_margin.png`.
 
     The page holds its pictures and needs no server; the same result and command give the same bytes.
 
@@ -91,9 +91,7 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; scripts/trends.py makes it')
-    images = {'scatter': trends.scatter(result), 'frontier': trends.frontier(result)}
-    if odds := trends.reliability(result):
-        images['reliability'] = odds
+    images = {'scatter': trends.scatter(result), 'frontier': trends.frontier(result), **trends.reliability(result)}
     for name, png in images.items():
         write_bytes(folder / f'{name}.png', lambda file, png=png: file.write(png))
     html = page.document(f'diet-jax trends: {folder.resolve().name}', trends_page.sections(result, command, images))

@@ -5,7 +5,8 @@ Candidates are trained on a memory; twins, whose scores on the log are known, ca
 learning rates are chosen on block t (blocks count from 0). Where the log holds no two blocks after the memory's last,
 the memory of two stages before the end of the log, out of the same run's history/, answers.
 
-    compare.json               what was asked, every candidate's answer, all pairs' odds
+    compare.json               what was asked, every candidate's answer, all pairs' odds: beats[i][j], that i is better
+                               than j; odds.better, by more than `margin`; odds.within, no further apart than that
     candidates/<name>.json     one candidate, predictions/<name>.npy its predictions: a run that was stopped goes on
     report.html
 """
@@ -51,6 +52,7 @@ def compare(
     anchors=None,
     workdir=None,
     *,
+    margin: float = 0.0,
     command: str = '',
     emit: Callable[[str], None] = print,
 ) -> dict:
@@ -62,10 +64,12 @@ def compare(
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
       workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
         several memories are asked with '-<how many>-memories' behind it.
+      margin: the least difference in AUC that matters, for the odds.
     Raises:
-      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
+      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors; no margin.
     """
     start = time.perf_counter()
+    _check_margin(margin)
     asked = _opened([Path(memory) for memory in memories], candidates, emit)
     config, pool, t, log = asked.config, asked.pool, asked.t, asked.log
     several = f'-{len(asked.folders)}-memories' if len(asked.folders) > 1 else ''
@@ -98,10 +102,16 @@ def compare(
         'candidates': _answered(entries, answer, known, own, pace),
         'distilling': paid,
         'beats': correction.beats(answer)[:own, :own].tolist(),
+        **_odds(_of(answer, own), margin, order),
         'seconds': time.perf_counter() - start,
     }
     write_json(workdir / 'compare.json', result)
     return {**result, 'workdir': str(workdir)}
+
+
+def _check_margin(margin: float) -> None:
+    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
+        raise UserError(f'--margin={margin}: a difference in AUC, from 0 to below 1, e.g. 0.001')
 
 
 class _Asked(NamedTuple):
@@ -287,10 +297,30 @@ def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
     return whole / by_name[reference]['training_seconds']
 
 
+def _of(answer: correction.Answer, own: int) -> correction.Answer:
+    """The answer for the candidates of the file alone: they come first."""
+    return answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
+
+
+def _odds(answer: correction.Answer, margin: float, names: list[str]) -> dict:
+    """What is said of pairs: `odds[better][i][j]`, i better than j by more than the margin, `within` it; transposed,
+    `better` is i worse by more. And from whom the candidate of the highest expected AUC is not told."""
+    first = int(answer.mean.argmax())
+    rivals = correction.not_told_from(answer, first, margin)
+    return {
+        'margin': margin,
+        'odds': {
+            'better': correction.beats(answer, margin).tolist(),
+            'within': correction.within(answer, margin).tolist(),
+        },
+        'leader': {'name': names[first], 'not_told_from': [names[i] for i in rivals], 'sure': correction.SURE},
+    }
+
+
 def _answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
     """Every candidate's answer, in the order of the file; the twins of the library last."""
     sd = np.sqrt(np.diag(answer.cov))
-    mine = answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
+    mine = _of(answer, own)
     names = [entry['name'] for entry in entries]
     best = correction.best(mine)
     worth = correction.worth_running(mine, [i for i in range(own) if names[i] in known])
