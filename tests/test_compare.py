@@ -90,8 +90,10 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
     assert result['workdir'].endswith('compare/mine-2-memories')  # what one memory said stays as it is
     alone = compare.compare(both[1:], pool, emit=lambda line: None)
     for together, first, second in zip(result['candidates'], answered[0]['candidates'], alone['candidates']):
-        assert np.shape(together['auc']) == (2, 2) and together['row_visits'] == 2 * first['row_visits']
-        if together['chosen']['lr'] == first['chosen']['lr'] == second['chosen']['lr']:
+        assert np.shape(together['auc']) == (2, 2)
+        chosen = [{k: c['chosen'][k] for k in ('lr', 'epochs')} for c in (together, first, second)]
+        if chosen[0] == chosen[1] == chosen[2]:
+            assert together['row_visits'] == 2 * first['row_visits']
             np.testing.assert_allclose(together['auc'], [*first['auc'], *second['auc']], atol=1e-6)
     known = [[c['known_auc'] for c in r['candidates'][2:]] for r in (result, answered[0], alone)]
     np.testing.assert_allclose(known[0], np.mean(known[1:], 0))
@@ -144,6 +146,52 @@ def test_who_may_be_as_good_is_said(answered, told, words):
     lines = notes({**answered[0], 'margin': 0.001, 'leader': leader})
     [line] = [line for line in lines if 'worse than small by more than 0.001 AUC with probability 0.9 or more' in line]
     assert line.startswith(words)
+
+
+def test_rules_are_held_against_the_answer(run, pool, answered, tmp_path):
+    """Names of the file and of twins; what is found agrees with the odds; lines and page say it."""
+    texts = [
+        'fm worse than small by 0.002 with probability 0.0001',
+        '"small" better than fm with probability 0.9999',
+        'fm worse than deepfm with probability 0.5',  # a twin that is no candidate of the file
+    ]
+    result = compare.compare([run.workdir / 'memory'], pool, margin=0.002, fail_if=texts, emit=lambda line: None)
+    first, second, third = result['rules']
+    assert [rule['text'] for rule in result['rules']] == texts and answered[0]['rules'] == []
+    assert first['probability'] == pytest.approx(result['odds']['better'][1][0], abs=1e-12) and first['fails']
+    assert second['probability'] == pytest.approx(result['beats'][1][0], abs=1e-12) and not second['fails']
+    expected = {c['name']: c['expected_auc'] for c in result['candidates']}
+    assert third['fails'] == (third['probability'] > 0.5) == (expected['fm'] < expected['deepfm'])
+    lines = report.compare_checks(result)
+    assert lines[0].startswith('check FAILED: fm is worse than small by more than 0.002 AUC on the full log with')
+    assert lines[0].endswith(f'{first["probability"]:.3f}, above 0.0001')
+    assert lines[1].startswith('check passed: small is better than fm on the full log with probability')
+    assert lines[1].endswith('not above 0.9999')
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, result, 'python compare'))[0].read_text()
+    assert f'<td>{texts[0]}</td><td>{first["probability"]:.3f}</td><td>failed</td>' in page
+    assert '<h2>Checks</h2>' not in report_of(answered[0], tmp_path)
+
+
+def report_of(result, folder):
+    report.write_compare(folder, result, 'python compare')
+    return (folder / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(
+    'rule, words',
+    [
+        ('fm wors than small with probability 0.9', "is not '<name> worse than <name>"),
+        ('fm worse than smal with probability 0.9', "'smal' is none of the candidates .did you mean 'small'"),
+        ('fm worse than small with probability 1.5', 'the probability 1.5 must lie between 0 and 1'),
+        ('fm worse than small by -1 with probability 0.9', 'the margin -1 is a difference in AUC'),
+    ],
+)
+def test_a_wrong_rule_is_named_before_anything_is_trained(run, pool, tmp_path, rule, words):
+    with pytest.raises(UserError, match=words):
+        compare.compare(
+            [run.workdir / 'memory'], pool, workdir=tmp_path / 'new', fail_if=[rule], emit=lambda line: None
+        )
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.mark.parametrize('margin', [-0.001, 1.0, float('nan'), True, '0.001'])

@@ -5,8 +5,9 @@
 
 Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which orders better (docs/answer.md).
 --anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. --margin=0.001
-asks for more than being better: by more than 0.001 AUC. Run it again to go on, or after adding a candidate: finished
-ones are kept.
+asks for more than being better: by more than 0.001 AUC. --fail_if='wide worse than production by 0.001 with probability
+0.9' makes it a check: the exit code is 3 where that is likelier. Run it again to go on, or after adding a candidate:
+finished ones are kept.
 """
 
 from __future__ import annotations
@@ -32,10 +33,16 @@ def define() -> None:
         'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
     )
     flags.DEFINE_float('margin', 0.0, 'The least difference in AUC that matters: odds are of better by more than that.')
+    flags.DEFINE_multi_string(
+        'fail_if',
+        [],
+        "A rule, '<name> worse than <name> by <margin> with probability <p>': where that is likelier the exit code is "
+        f'{launch.FAILED}. May be given several times.',
+    )
     flags.mark_flags_as_required(['memory', 'candidates'])
 
 
-def main(_) -> None:
+def main(_) -> int:
     from diet_jax import report
     from diet_jax.commands import doors  # starts JAX: not for --help
 
@@ -46,10 +53,14 @@ def main(_) -> None:
         anchors=args.anchors,
         workdir=args.workdir,
         margin=args.margin,
+        fail_if=args.fail_if,
         command=launch.command(),
     )
     print(report.compare_table(result))
     print(f'report: {Path(result["workdir"]) / "report.html"}')
+    for line in report.compare_checks(result):
+        print(line)
+    return launch.FAILED if any(rule['fails'] for rule in result['rules']) else 0
 
 
 def start() -> None:

@@ -82,6 +82,7 @@ def compare(
     anchors: str | os.PathLike | None = None,
     workdir: str | os.PathLike | None = None,
     margin: float = 0.0,
+    fail_if: Sequence[str] = (),
     command: str = '',
     emit: Emit = print,
 ) -> dict:
@@ -92,14 +93,16 @@ def compare(
       candidates: a file with sweep(add), or {name: options}, e.g. {'wide': dict(model='deepfm', hidden=(128, 64))}.
       anchors: JSON lines of past full runs; workdir: where to write, by default compare/ in the (first) run.
       margin: the least difference in AUC that matters: odds are of one better than another by more than that.
+      fail_if: rules, 'wide worse than production by 0.001 with probability 0.9': what came of them is in `rules`.
     Returns: what compare.json holds, and `workdir`, where it and report.html are.
     Raises:
-      UserError: anything wrong with a file; too few blocks; nothing known of the log.
+      UserError: anything wrong with a file or a rule; too few blocks; nothing known of the log.
     """
     keep_compiled()
     memories = [memory] if isinstance(memory, (str, os.PathLike)) else list(memory)
     command = command or 'diet_jax.compare'
-    result = comparing.compare(memories, candidates, anchors, workdir, margin=margin, command=command, emit=emit)
+    asked = {'margin': margin, 'fail_if': [fail_if] if isinstance(fail_if, str) else fail_if}
+    result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
 

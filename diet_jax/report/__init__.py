@@ -104,6 +104,11 @@ def compare_table(result: Mapping) -> str:
     return _terminal(compare.tables(result))
 
 
+def compare_checks(result: Mapping) -> list[str]:
+    """A line for every rule of --fail_if: whether the check fails, and why. result: what compare.json holds."""
+    return compare.checks(result)
+
+
 def write_compare(folder: str | Path, result: Mapping, command: str) -> str:
     """Write `report.html` of scripts/compare.py into a folder that is there, and return its path."""
     path = Path(folder) / 'report.html'

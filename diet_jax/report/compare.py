@@ -127,6 +127,28 @@ def _not_told(result: Mapping) -> str:
     return f'{", ".join(names)} may be as good; the others are {beyond}.'
 
 
+def checks(result: Mapping) -> list[str]:
+    """A line for every rule: whether the check fails, and why."""
+    return [f'check {"FAILED" if rule["fails"] else "passed"}: {_said(rule)}' for rule in result['rules']]
+
+
+def _said(rule: Mapping) -> str:
+    word, by = 'worse' if rule['worse'] else 'better', f' by more than {rule["margin"]:g} AUC' if rule['margin'] else ''
+    above = 'above' if rule['fails'] else 'not above'
+    return (
+        f'{rule["first"]} is {word} than {rule["second"]}{by} on the full log with probability '
+        f'{rule["probability"]:.3f}, {above} {rule["limit"]:g}'
+    )
+
+
+def _rules(result: Mapping) -> list[str]:
+    """The markup of the checks; nothing without one."""
+    if not result['rules']:
+        return []
+    rows = [[r['text'], f'{r["probability"]:.3f}', 'failed' if r['fails'] else 'passed'] for r in result['rules']]
+    return [page.heading('Checks'), page.table(['fail if', 'probability', 'verdict'], rows)]
+
+
 def sections(result: Mapping, command: str) -> list[str]:
     """The markup of the page."""
     caption, header, rows, below = _candidates(result)
@@ -136,6 +158,7 @@ def sections(result: Mapping, command: str) -> list[str]:
     return [
         page.title('Which idea wins on the full log?', f'{len(own)} candidates of {result["candidates_file"]}'),
         *(page.paragraph(line) for line in notes(result)),
+        *_rules(result),
         page.paragraph(caption),
         page.table([name.replace(' ', '\n') for name in header], rows),
         *(page.note(line) for line in below),

@@ -6,7 +6,8 @@ learning rates are chosen on block t (blocks count from 0). Where the log holds 
 the memory of two stages before the end of the log, out of the same run's history/, answers.
 
     compare.json               what was asked, every candidate's answer, all pairs' odds: beats[i][j], that i is better
-                               than j; odds.better, by more than `margin`; odds.within, no further apart than that
+                               than j; odds.better, by more than `margin`; odds.within, no further apart than that;
+                               `rules`, the verdicts of --fail_if
     candidates/<name>.json     one candidate, predictions/<name>.npy its predictions: a run that was stopped goes on
     report.html
 """
@@ -38,7 +39,7 @@ from diet_jax.models.twins import twins_of
 from diet_jax.run.record import read_metrics
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import correction, ranking, scores
-from diet_jax.study import protocol
+from diet_jax.study import protocol, rules
 from diet_jax.study.distillations import Distillation, memory_of_stage
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
@@ -53,6 +54,7 @@ def compare(
     workdir=None,
     *,
     margin: float = 0.0,
+    fail_if: Sequence[str] = (),
     command: str = '',
     emit: Callable[[str], None] = print,
 ) -> dict:
@@ -64,18 +66,22 @@ def compare(
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
       workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
         several memories are asked with '-<how many>-memories' behind it.
-      margin: the least difference in AUC that matters, for the odds.
+      margin: the least difference in AUC that matters, for the odds; fail_if: rules that the answer is held to, as in
+        `rules`.
     Raises:
-      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors; no margin.
+      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors; no margin, no rule.
     """
     start = time.perf_counter()
     _check_margin(margin)
+    held_to = [rules.parse(text) for text in fail_if]
     asked = _opened([Path(memory) for memory in memories], candidates, emit)
     config, pool, t, log = asked.config, asked.pool, asked.t, asked.log
     several = f'-{len(asked.folders)}-memories' if len(asked.folders) > 1 else ''
     workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{several}'
     models_known, twins, known, past = _known(asked, anchors, emit)
-    entries, logits = _trained(asked, [*pool.candidates, *models_known], workdir, emit)
+    candidates = [*pool.candidates, *models_known]
+    rules.check_names(held_to, [candidate.name for candidate in candidates])
+    entries, logits = _trained(asked, candidates, workdir, emit)
     order = [entry['name'] for entry in entries]
     answer = correction.correct(
         ranking.orderings(entries), np.stack(logits), {order.index(name): auc for name, auc in known.items()}
@@ -103,6 +109,7 @@ def compare(
         'distilling': paid,
         'beats': correction.beats(answer)[:own, :own].tolist(),
         **_odds(_of(answer, own), margin, order),
+        'rules': [rules.verdict(rule, answer, order) for rule in held_to],
         'seconds': time.perf_counter() - start,
     }
     write_json(workdir / 'compare.json', result)
