@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny
+from sklearn.metrics import roc_auc_score
 
 from diet_jax import report
 from diet_jax.base.errors import UserError
@@ -190,6 +191,50 @@ def test_a_wrong_rule_is_named_before_anything_is_trained(run, pool, tmp_path, r
     with pytest.raises(UserError, match=words):
         compare.compare(
             [run.workdir / 'memory'], pool, workdir=tmp_path / 'new', fail_if=[rule], emit=lambda line: None
+        )
+    assert not (tmp_path / 'new').exists()
+
+
+def test_slices_are_answered_from_predictions_that_are_kept(run, pool, answered, tmp_path, monkeypatch):
+    """Nothing is trained; the rows of a slice, and scores on them by scikit-learn, from the files."""
+    monkeypatch.setattr(compare.protocol, 'row_reading', None)
+    asked = {'slices': ['tab', 'new:item'], 'margin': 0.001, 'workdir': run.workdir / 'compare' / 'mine'}
+    result = compare.compare([run.workdir / 'memory'], pool, **asked, emit=lambda line: None)
+    assert [c['expected_auc'] for c in result['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
+    assert answered[0]['slices'] == []
+    stream, names = run.stream, [c['name'] for c in result['candidates']]
+    block, kept = (
+        stream.load(3),
+        [np.load(run.workdir / 'compare' / 'mine' / 'predictions' / f'{n}.npy') for n in names],
+    )
+    assert {x.shape for x in kept} == {(4, tiny.ROWS)} and kept[0].dtype == np.float16, 'codes and ids, two seeds each'
+    tabs, new = result['slices']
+    assert (tabs['slices'], tabs['name'], new['name']) == ('tab', 'tab', 'new item')
+    tab = np.array(stream.values(block.ids[:, 2]).to_pylist())
+    unseen = block.ids[:, 1] >= stream.blocks[1].num_slots
+    masks = [*((value, tab == int(value['value'])) for value in tabs['values']), *zip(new['values'], (unseen, ~unseen))]
+    for value, rows in masks:
+        label = block.label[rows]
+        assert (value['rows'], value['clicks']) == (rows.sum(), label.sum())
+        for logits, found in zip(kept, value['candidates'], strict=True):
+            if 0 < label.mean() < 1:
+                assert found['auc'] == pytest.approx(np.mean([roc_auc_score(label, z[rows]) for z in logits[:2]]))
+    leader = max(result['candidates'][:3], key=lambda c: c['expected_auc'])['name']
+    text = report.compare_table(result)
+    assert f'By tab, rows of block {tiny.DAYS[3]}: {leader}, which has the highest expected AUC' in text
+    page = report_of(result, tmp_path)
+    assert '<h2>By slice</h2>' in page and 'new item: every candidate on the memory' in page
+    assert '<h2>By slice</h2>' not in report_of(answered[0], tmp_path) and 'nan' not in text
+
+
+@pytest.mark.parametrize(
+    'word, words',
+    [('tabb', "'tabb' names no field and no role .did you mean 'tab'"), ('new:tabb', "'new:tabb' names no field")],
+)
+def test_a_wrong_slice_is_named_before_anything_is_trained(run, pool, tmp_path, word, words):
+    with pytest.raises(UserError, match=f'--slices: {words}'):
+        compare.compare(
+            [run.workdir / 'memory'], pool, workdir=tmp_path / 'new', slices=['item', word], emit=lambda line: None
         )
     assert not (tmp_path / 'new').exists()
 

@@ -4,10 +4,13 @@
     diet-compare --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
 
 Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which orders better (docs/answer.md).
---anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. --margin=0.001
-asks for more than being better: by more than 0.001 AUC. --fail_if='wide worse than production by 0.001 with probability
-0.9' makes it a check: the exit code is 3 where that is likelier. Run it again to go on, or after adding a candidate:
-finished ones are kept.
+--anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. Run it again to
+go on, or after adding a candidate: finished ones are kept.
+
+    --margin=0.001                  odds of better by more than 0.001 AUC, within it, worse by more
+    --slices=context,new:item       the answer by value of a field or role, and for values that are new
+    --fail_if='wide worse than production by 0.001 with probability 0.9'
+                                    a check for CI: the exit code is 3 where that is likelier
 """
 
 from __future__ import annotations
@@ -39,6 +42,9 @@ def define() -> None:
         "A rule, '<name> worse than <name> by <margin> with probability <p>': where that is likelier the exit code is "
         f'{launch.FAILED}. May be given several times.',
     )
+    flags.DEFINE_list(
+        'slices', [], 'Slices of the scored block: fields or roles, by value; new:<field or role>, unseen or seen.'
+    )
     flags.mark_flags_as_required(['memory', 'candidates'])
 
 
@@ -54,6 +60,7 @@ def main(_) -> int:
         workdir=args.workdir,
         margin=args.margin,
         fail_if=args.fail_if,
+        slices=args.slices,
         command=launch.command(),
     )
     print(report.compare_table(result))

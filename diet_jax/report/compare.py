@@ -7,16 +7,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diet_jax.report import page, pictures
+from diet_jax.report import page, pictures, slices
 from diet_jax.report.page import number
 
 
 def tables(result: Mapping) -> list[tuple]:
-    """(caption, header, rows, lines below) of each: the candidates, and with a margin the odds against the first."""
+    """(caption, header, rows, lines below) of each: the candidates, with a margin the odds of the first, the slices."""
     caption, header, rows, below = _candidates(result)
+    by_slice = slices.tables(result)
     if not result['margin'] or len(_own(result)) < 2:
-        return [(caption, header, rows, [*below, *notes(result)])]
-    return [(caption, header, rows, below), (*_against_leader(result), notes(result))]
+        return [(caption, header, rows, [*below, *notes(result)]), *by_slice]
+    return [(caption, header, rows, below), (*_against_leader(result), notes(result)), *by_slice]
 
 
 def _candidates(result: Mapping) -> tuple:
@@ -119,7 +120,7 @@ def _not_told(result: Mapping) -> str:
     leader = result['leader']
     beyond = f'worse than {leader["name"]} by more than {result["margin"]:g} AUC'
     beyond += f' with probability {leader["sure"]:g} or more'
-    names = leader['not_told_from']
+    names = [c['name'] for c in _ordered(result) if c['name'] in leader['not_told_from']]
     if not names:
         return f'Every other candidate is {beyond}.'
     if len(names) == len(_own(result)) - 1:
@@ -168,6 +169,7 @@ def sections(result: Mapping, command: str) -> list[str]:
             'Expected AUC on the full log and 90 % interval. Crosses: known scores.',
         ),
         *_pairs(result),
+        *slices.sections(result),
         page.heading('How this was made'),
         *(page.pre(line) for line in dict.fromkeys(filter(None, [result['command'], command]))),
         page.note('What the answer means and when not to believe it: docs/answer.md.'),
