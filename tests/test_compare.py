@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import tiny
+from sklearn.metrics import roc_auc_score
 
 from diet_jax import report
 from diet_jax.base.errors import UserError
+from diet_jax.report.compare import notes
 from diet_jax.study import compare
 
 POOL = """
@@ -89,8 +91,10 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
     assert result['workdir'].endswith('compare/mine-2-memories')  # what one memory said stays as it is
     alone = compare.compare(both[1:], pool, emit=lambda line: None)
     for together, first, second in zip(result['candidates'], answered[0]['candidates'], alone['candidates']):
-        assert np.shape(together['auc']) == (2, 2) and together['row_visits'] == 2 * first['row_visits']
-        if len({(c['chosen']['lr'], c['chosen']['epochs']) for c in (together, first, second)}) == 1:
+        assert np.shape(together['auc']) == (2, 2)
+        chosen = [{k: c['chosen'][k] for k in ('lr', 'epochs')} for c in (together, first, second)]
+        if chosen[0] == chosen[1] == chosen[2]:
+            assert together['row_visits'] == 2 * first['row_visits']
             np.testing.assert_allclose(together['auc'], [*first['auc'], *second['auc']], atol=1e-6)
     known = [[c['known_auc'] for c in r['candidates'][2:]] for r in (result, answered[0], alone)]
     np.testing.assert_allclose(known[0], np.mean(known[1:], 0))
@@ -109,6 +113,137 @@ def test_table_and_page(answered, tmp_path):
     page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
     assert 'Which idea wins on the full log?' in page and 'data:image/png' in page
     assert answered[0]['distilling'] == '' or answered[0]['distilling'] in page
+
+
+def test_a_margin_splits_the_odds_in_three(run, pool, answered, tmp_path):
+    result = compare.compare([run.workdir / 'memory'], pool, margin=0.002, emit=lambda line: None)
+    better, within = (np.array(result['odds'][name]) for name in ('better', 'within'))
+    np.testing.assert_allclose(better + within + better.T, 1)
+    assert (result['margin'], answered[0]['margin']) == (0.002, 0.0) and result['beats'] == answered[0]['beats']
+    assert answered[0]['odds']['better'] == answered[0]['beats']
+    names = [c['name'] for c in result['candidates']][:3]
+    first = int(np.argmax([c['expected_auc'] for c in result['candidates'][:3]]))
+    told = [name for i, name in enumerate(names) if i != first and better[first, i] < 0.9]
+    assert result['leader'] == {'name': names[first], 'not_told_from': told, 'sure': 0.9}
+    text = ' '.join(report.compare_table(result).split())
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, result, 'python compare'))[0].read_text()
+    for i in set(range(3)) - {first}:
+        odds = better[first, i], within[first, i], better[i, first]  # i is worse, within, better
+        assert ' '.join([names[i], *(f'{p:.2f}' for p in odds)]) in text
+        assert f'<td>{names[i]}</td>' + ''.join(f'<td>{p:.2f}</td>' for p in odds) in page
+    assert 'by more than 0.002 AUC with probability' in text and 'within 0.002 of it with' in text
+    assert 'better than that of the column by more than 0.002 AUC on the full log' in page
+
+
+def test_without_a_margin_nothing_is_said_of_one(answered, tmp_path):
+    text = report.compare_table(answered[0])
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
+    assert 'by more than' not in text + page and 'better than' not in text + page and 'may be as good' not in text
+
+
+@pytest.mark.parametrize('told, words', [([], 'Every other'), (['fm'], 'fm may be as good;'), (['fm', 'lr'], 'All')])
+def test_who_may_be_as_good_is_said(answered, told, words):
+    leader = {'name': 'small', 'not_told_from': told, 'sure': 0.9}
+    lines = notes({**answered[0], 'margin': 0.001, 'leader': leader})
+    [line] = [line for line in lines if 'worse than small by more than 0.001 AUC with probability 0.9 or more' in line]
+    assert line.startswith(words)
+
+
+def test_rules_are_held_against_the_answer(run, pool, answered, tmp_path):
+    """Names of the file and of twins; what is found agrees with the odds; lines and page say it."""
+    texts = [
+        'fm worse than small by 0.002 with probability 0.0001',
+        '"small" better than fm with probability 0.9999',
+        'fm worse than deepfm with probability 0.5',  # a twin that is no candidate of the file
+    ]
+    result = compare.compare([run.workdir / 'memory'], pool, margin=0.002, fail_if=texts, emit=lambda line: None)
+    first, second, third = result['rules']
+    assert [rule['text'] for rule in result['rules']] == texts and answered[0]['rules'] == []
+    assert first['probability'] == pytest.approx(result['odds']['better'][1][0], abs=1e-12) and first['fails']
+    assert second['probability'] == pytest.approx(result['beats'][1][0], abs=1e-12) and not second['fails']
+    expected = {c['name']: c['expected_auc'] for c in result['candidates']}
+    assert third['fails'] == (third['probability'] > 0.5) == (expected['fm'] < expected['deepfm'])
+    lines = report.compare_checks(result)
+    assert lines[0].startswith('check FAILED: fm is worse than small by more than 0.002 AUC on the full log with')
+    assert lines[0].endswith(f'{first["probability"]:.3f}, above 0.0001')
+    assert lines[1].startswith('check passed: small is better than fm on the full log with probability')
+    assert lines[1].endswith('not above 0.9999')
+    page = (tmp_path / 'report.html', report.write_compare(tmp_path, result, 'python compare'))[0].read_text()
+    assert f'<td>{texts[0]}</td><td>{first["probability"]:.3f}</td><td>failed</td>' in page
+    assert '<h2>Checks</h2>' not in report_of(answered[0], tmp_path)
+
+
+def report_of(result, folder):
+    report.write_compare(folder, result, 'python compare')
+    return (folder / 'report.html').read_text()
+
+
+@pytest.mark.parametrize(
+    'rule, words',
+    [
+        ('fm wors than small with probability 0.9', "is not '<name> worse than <name>"),
+        ('fm worse than smal with probability 0.9', "'smal' is none of the candidates .did you mean 'small'"),
+        ('fm worse than small with probability 1.5', 'the probability 1.5 must lie between 0 and 1'),
+        ('fm worse than small by -1 with probability 0.9', 'the margin -1 is a difference in AUC'),
+    ],
+)
+def test_a_wrong_rule_is_named_before_anything_is_trained(run, pool, tmp_path, rule, words):
+    with pytest.raises(UserError, match=words):
+        compare.compare(
+            [run.workdir / 'memory'], pool, workdir=tmp_path / 'new', fail_if=[rule], emit=lambda line: None
+        )
+    assert not (tmp_path / 'new').exists()
+
+
+def test_slices_are_answered_from_predictions_that_are_kept(run, pool, answered, tmp_path, monkeypatch):
+    """Nothing is trained; the rows of a slice, and scores on them by scikit-learn, from the files."""
+    monkeypatch.setattr(compare.protocol, 'row_reading', None)
+    asked = {'slices': ['tab', 'new:item'], 'margin': 0.001, 'workdir': run.workdir / 'compare' / 'mine'}
+    result = compare.compare([run.workdir / 'memory'], pool, **asked, emit=lambda line: None)
+    assert [c['expected_auc'] for c in result['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
+    assert answered[0]['slices'] == []
+    stream, names = run.stream, [c['name'] for c in result['candidates']]
+    block, kept = (
+        stream.load(3),
+        [np.load(run.workdir / 'compare' / 'mine' / 'predictions' / f'{n}.npy') for n in names],
+    )
+    assert {x.shape for x in kept} == {(4, tiny.ROWS)} and kept[0].dtype == np.float16, 'codes and ids, two seeds each'
+    tabs, new = result['slices']
+    assert (tabs['slices'], tabs['name'], new['name']) == ('tab', 'tab', 'new item')
+    tab = np.array(stream.values(block.ids[:, 2]).to_pylist())
+    unseen = block.ids[:, 1] >= stream.blocks[1].num_slots
+    masks = [*((value, tab == int(value['value'])) for value in tabs['values']), *zip(new['values'], (unseen, ~unseen))]
+    for value, rows in masks:
+        label = block.label[rows]
+        assert (value['rows'], value['clicks']) == (rows.sum(), label.sum())
+        for logits, found in zip(kept, value['candidates'], strict=True):
+            if 0 < label.mean() < 1:
+                assert found['auc'] == pytest.approx(np.mean([roc_auc_score(label, z[rows]) for z in logits[:2]]))
+    leader = max(result['candidates'][:3], key=lambda c: c['expected_auc'])['name']
+    text = report.compare_table(result)
+    assert f'By tab, rows of block {tiny.DAYS[3]}: {leader}, which has the highest expected AUC' in text
+    page = report_of(result, tmp_path)
+    assert '<h2>By slice</h2>' in page and 'new item: every candidate on the memory' in page
+    assert '<h2>By slice</h2>' not in report_of(answered[0], tmp_path) and 'nan' not in text
+
+
+@pytest.mark.parametrize(
+    'word, words',
+    [('tabb', "'tabb' names no field and no role .did you mean 'tab'"), ('new:tabb', "'new:tabb' names no field")],
+)
+def test_a_wrong_slice_is_named_before_anything_is_trained(run, pool, tmp_path, word, words):
+    with pytest.raises(UserError, match=f'--slices: {words}'):
+        compare.compare(
+            [run.workdir / 'memory'], pool, workdir=tmp_path / 'new', slices=['item', word], emit=lambda line: None
+        )
+    assert not (tmp_path / 'new').exists()
+
+
+@pytest.mark.parametrize('margin', [-0.001, 1.0, float('nan'), True, '0.001'])
+def test_a_margin_that_is_none_is_refused_before_anything_is_done(run, pool, tmp_path, margin):
+    with pytest.raises(UserError, match=f'--margin={margin}: a difference in AUC, from 0 to below 1'):
+        compare.compare([run.workdir / 'memory'], pool, workdir=tmp_path / 'new', margin=margin, emit=lambda line: None)
+    assert not (tmp_path / 'new').exists()
 
 
 @pytest.mark.parametrize(

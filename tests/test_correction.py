@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from diet_jax.stats import correction
-from diet_jax.stats.judgement import judged
+from diet_jax.stats.judgement import judged, reliability
 
 
 def pool(candidates: int = 8, seed: int = 0):
@@ -165,6 +165,33 @@ def test_odds_are_those_of_the_joint():
     assert best.sum() == pytest.approx(1) and (correction.best(answer) == best).all()
 
 
+def test_odds_with_a_margin_are_those_of_the_joint():
+    """By scipy's normal, and by counting draws; the three odds of a pair make one."""
+    scores, logits = pool()
+    answer = correction.correct(scores[:, None], logits, {0: 0.705, 7: 0.712})
+    better, within = correction.beats(answer, 0.002), correction.within(answer, 0.002)
+    np.testing.assert_allclose(better + within + better.T, 1, atol=1e-12)
+    sd = np.sqrt(answer.cov[2, 2] + answer.cov[5, 5] - 2 * answer.cov[2, 5])
+    assert better[2, 5] == pytest.approx(stats.norm.sf(0.002, answer.mean[2] - answer.mean[5], sd))
+    drawn = np.random.default_rng(1).multivariate_normal(answer.mean, answer.cov, 40_000, method='eigh')
+    apart = drawn[:, :, None] - drawn[:, None]
+    np.testing.assert_allclose(better, (apart > 0.002).mean(0), atol=0.01)
+    np.testing.assert_allclose(within, (np.abs(apart) <= 0.002).mean(0), atol=0.01)
+    off = ~np.eye(8, dtype=bool)
+    assert (correction.beats(answer)[off] > better[off]).all() and correction.within(answer, 0.0)[off].max() < 1e-12
+
+
+def test_whom_a_candidate_is_not_told_from():
+    """Independent candidates, sd 0.001 each: told from one that is 0.9 of a normal or more behind the margin."""
+    mean = 0.7 - np.array([0.0, 0.0005, 0.0020, 0.0035, 0.0050])
+    answer = correction.Answer(mean, 1e-6 * np.eye(5), 1e-6, {}, True, '')
+    behind = lambda margin: stats.norm.cdf((0.7 - mean - margin) / np.sqrt(2e-6))  # noqa: E731
+    for margin in (0.0, 0.001, 0.002):
+        expected = [i for i in range(1, 5) if behind(margin)[i] < 0.9]
+        assert correction.not_told_from(answer, 0, margin) == expected
+    assert [len(correction.not_told_from(answer, 0, margin)) for margin in (0.0, 0.002, 0.1)] == [1, 3, 4]
+
+
 def test_a_run_is_worth_its_expected_gain():
     """Two candidates, one known for certain: E max(0, d) of a normal d has a closed form."""
     mean, sd, noise = np.array([0.7, 0.699]), 0.004, 0.001**2
@@ -210,7 +237,35 @@ def test_the_judgement_counts_pairs_that_hold_a_candidate_that_is_no_twin():
     assert memory['tau_sig']['mean'] > memory['plain_tau_sig']['mean'] + 0.5
     assert memory['error']['mean'] < memory['plain_error']['mean']
     assert sum(n for *_, n in memory['reliability']) == 2 * (66 - 3)
+    assert memory['reliability_margin']['margin'] == 0.001
+    assert sum(n for *_, n in memory['reliability_margin']['bins']) == 2 * (66 - 3)
     assert told['flat']['plain_tau_sig']['mean'] == 0  # ties stay in the denominator
+
+
+@pytest.mark.parametrize('margin', [0.0, 0.001, 0.004])
+def test_reliability_counts_what_came_true(margin):
+    """Truth drawn from the answer itself: stated probabilities hold, bin by bin; and every pair is counted once."""
+    rng = np.random.default_rng(0)
+    root = rng.normal(size=(12, 12)) * 0.001
+    answer = correction.Answer(rng.normal(0.7, 0.003, 12), root @ root.T, 0.0, {}, True, '')
+    drawn = rng.multivariate_normal(answer.mean, answer.cov, 600, method='eigh')
+    bins = [line for truth in drawn for line in reliability(truth, [answer], {0: '', 1: ''}, margin)]
+    stated, true, pairs = np.array(bins).T
+    assert pairs.sum() == 600 * (66 - 1) and (stated.min() >= 0.5 if margin == 0 else stated.min() < 0.5)
+    for low in np.arange(0, 1, 0.1):
+        at = (stated >= low) & (stated < low + 0.1)
+        if pairs[at].sum() > 3000:
+            assert np.average(true[at], weights=pairs[at]) == pytest.approx(
+                np.average(stated[at], weights=pairs[at]), abs=0.03
+            )
+
+
+def test_a_pair_that_is_closer_than_the_margin_is_not_better_by_more():
+    answer = correction.Answer(np.array([0.7, 0.7005, 0.71]), 1e-10 * np.eye(3), 0.0, {}, True, '')
+    truth = np.array([0.7, 0.7005, 0.69])
+    assert reliability(truth, [answer], {0: ''}) == [[pytest.approx(1), pytest.approx(1 / 3), 3]]  # 1 > 0 alone
+    (never, _, one), (sure, none, two) = reliability(truth, [answer], {0: ''}, margin=0.001)
+    assert (one, two, none) == (1, 2, 0) and never == pytest.approx(0) and sure == pytest.approx(1)
 
 
 def test_no_judgement_without_twins_and_few_pairs_are_undefined():

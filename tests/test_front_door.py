@@ -74,7 +74,11 @@ def test_from_a_config_to_an_answer_in_python(tmp_path, monkeypatch, no_cache_le
     answer = diet_jax.compare(memory, ideas, emit=said.append)
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
-    again = diet_jax.compare(tmp_path / 'run' / 'memory', ideas, emit=said.append)
+    rule = 'wide worse than plain by 0.001 with probability 0.9'  # one is as good as a list of one
+    asked = {'margin': 0.001, 'fail_if': rule, 'slices': 'tab'}
+    again = diet_jax.compare(tmp_path / 'run' / 'memory', ideas, **asked, emit=said.append)
+    [found] = again['rules']
+    assert found['probability'] == again['odds']['better'][1][0] and again['slices'][0]['name'] == 'tab'
     names = ['wide', 'plain']
     assert [c['name'] for c in answer['candidates'] if not c['of_the_library']] == names
     for one, other in zip(answer['candidates'], again['candidates'], strict=True):

@@ -304,10 +304,11 @@ def test_the_answer_with_twins_is_shown_beside_the_memory_alone(result, markup, 
         monkeypatch.setattr(trends, picture, lambda _: b'picture')
     text, page = report.trends_table(told), _read(report.write_trends(tmp_path, told, COMMAND))
     assert ' '.join(text.split()).count('the answer with the twins lr, fm, mlp') == 2
-    png = (tmp_path / 'reliability.png').read_bytes()
-    assert base64.b64encode(png).decode() in page and page.count('<img') == 3
+    pictures = [(tmp_path / f'{name}.png').read_bytes() for name in ('reliability', 'reliability_margin')]
+    assert all(base64.b64encode(png).decode() in page for png in pictures) and pictures[0] != pictures[1]
+    assert page.count('<img') == 4 and 'That A beats B by more than 0.001 AUC: both sets' in page
     assert 'the answer with the twins' not in report.trends_table(result) + markup and markup.count('<img') == 2
-    assert trends.reliability(result) is None
+    assert trends.reliability(result) == {}
 
 
 def test_what_a_comparison_costs_in_all(result, tmp_path, monkeypatch):

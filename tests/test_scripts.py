@@ -113,6 +113,18 @@ CONFIGS = {
     'files.py': 'config.data.update(source="files", root="/no/such/folder", log=("log.csv",))',
 }
 
+IDEAS = """
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(dim=2))
+
+
+def sweep(add):
+    add('fm', model='fm')
+"""
+
 
 def test_one_line_for_every_mistake(environment, distilled, tmp_path):
     for name, text in CONFIGS.items():
@@ -122,6 +134,7 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
             text = f'{loader}{text}\n    return config\n'
         (tmp_path / name).write_text(text)
     (tmp_path / 'file').write_text('')
+    (tmp_path / 'ideas.py').write_text(IDEAS)
     run = shutil.copytree(distilled, tmp_path / 'run')
     for name, folder in (('old', 'history/00001'), ('older', 'memory')):
         path = Path(shutil.copytree(distilled, tmp_path / name)) / folder / 'manifest.json'
@@ -129,6 +142,7 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
 
     config, new = f'--config={TINY}', f'--workdir={tmp_path / "new"}'
     here = lambda name: f'--config={tmp_path / name}'  # noqa: E731
+    asked = (f'--memory={run / "memory"}', f'--candidates={tmp_path / "ideas.py"}')
     cases = [
         # script, flags, what the line must name
         ('distill', (config, new, '--config.memory.row_bugdet=1'), "no key 'row_bugdet' (did you mean 'row_budget'?)"),
@@ -157,6 +171,9 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
         ('evaluate', (config, f'--workdir={tmp_path / "old"}'), 'old/history/00001/manifest.json is of format 0'),
         ('evaluate', (config, f'--workdir={run}', f'--config.data.until={DAYS[1]}'), 'the log has 2 blocks'),
         ('evaluate', (config, f'--workdir={run}', f'--replicates={run}'), 'adds nothing'),
+        ('compare', (*asked, '--fail_if=fm worse than lr'), "--fail_if='fm worse than lr' is not '<name> worse than"),
+        ('compare', (*asked, '--fail_if=fn worse than lr with probability 0.9'), "'fn' is none of the candidates"),
+        ('compare', (*asked, '--margin=-1'), '--margin=-1.0: a difference in AUC'),
     ]
     before = contents(tmp_path)
     results = _run_all(environment, [(script, *flags) for script, flags, _ in cases], tmp_path)
@@ -167,3 +184,18 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
         assert len(lines) == 1 and lines[0].startswith('error: ') and culprit in lines[0], said
         assert 'Traceback' not in out + err, said
     assert contents(tmp_path) == before and not (tmp_path / 'new').exists()
+
+
+def test_a_rule_that_holds_is_an_exit_code_of_its_own(environment, distilled, tmp_path):
+    """3 where a check fails, neither 0 nor the 2 of a mistake: CI can tell them apart."""
+    run = shutil.copytree(distilled, tmp_path / 'run')
+    (tmp_path / 'ideas.py').write_text(IDEAS)
+    flags = (f'--memory={run / "memory"}', f'--candidates={tmp_path / "ideas.py"}')
+    rules = [f'--fail_if=fm worse than lr{by} with probability 0.00001' for by in ('', ' by 0.9')]
+    done = _run(environment, 'compare', *flags, *rules)
+    assert (done.returncode, done.stderr) == (3, '')
+    failed, passed = done.stdout.splitlines()[-2:]
+    assert failed.startswith('check FAILED: fm is worse than lr on the full log with probability')
+    assert passed.startswith('check passed: fm is worse than lr by more than 0.9 AUC on the full log with')
+    kept = json.loads((run / 'compare' / 'ideas' / 'compare.json').read_text())
+    assert [rule['fails'] for rule in kept['rules']] == [True, False]

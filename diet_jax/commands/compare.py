@@ -6,6 +6,11 @@
 Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which orders better (docs/answer.md).
 --anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. Run it again to
 go on, or after adding a candidate: finished ones are kept.
+
+    --margin=0.001                  odds of better by more than 0.001 AUC, within it, worse by more
+    --slices=context,new:item       the answer by value of a field or role, and for values that are new
+    --fail_if='wide worse than production by 0.001 with probability 0.9'
+                                    a check for CI: the exit code is 3 where that is likelier
 """
 
 from __future__ import annotations
@@ -30,19 +35,39 @@ def define() -> None:
     flags.DEFINE_string(
         'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
     )
+    flags.DEFINE_float('margin', 0.0, 'The least difference in AUC that matters: odds are of better by more than that.')
+    flags.DEFINE_multi_string(
+        'fail_if',
+        [],
+        "A rule, '<name> worse than <name> by <margin> with probability <p>': where that is likelier the exit code is "
+        f'{launch.FAILED}. May be given several times.',
+    )
+    flags.DEFINE_list(
+        'slices', [], 'Slices of the scored block: fields or roles, by value; new:<field or role>, unseen or seen.'
+    )
     flags.mark_flags_as_required(['memory', 'candidates'])
 
 
-def main(_) -> None:
+def main(_) -> int:
     from diet_jax import report
     from diet_jax.commands import doors  # starts JAX: not for --help
 
     args = flags.FLAGS
     result = doors.compare(
-        args.memory, args.candidates, anchors=args.anchors, workdir=args.workdir, command=launch.command()
+        args.memory,
+        args.candidates,
+        anchors=args.anchors,
+        workdir=args.workdir,
+        margin=args.margin,
+        fail_if=args.fail_if,
+        slices=args.slices,
+        command=launch.command(),
     )
     print(report.compare_table(result))
     print(f'report: {Path(result["workdir"]) / "report.html"}')
+    for line in report.compare_checks(result):
+        print(line)
+    return launch.FAILED if any(rule['fails'] for rule in result['rules']) else 0
 
 
 def start() -> None:

@@ -86,6 +86,9 @@ def compare(
     *,
     anchors: str | os.PathLike | None = None,
     workdir: str | os.PathLike | None = None,
+    margin: float = 0.0,
+    fail_if: Sequence[str] = (),
+    slices: Sequence[str] = (),
     command: str = '',
     emit: Emit = print,
 ) -> dict:
@@ -95,14 +98,18 @@ def compare(
       memory: folder of a memory in its run, or several of one log, each with its own seed: they are averaged.
       candidates: a file with sweep(add), or {name: options}, e.g. {'wide': dict(model='deepfm', hidden=(128, 64))}.
       anchors: JSON lines of past full runs; workdir: where to write, by default compare/ in the (first) run.
+      margin: the least difference in AUC that matters: odds are of one better than another by more than that.
+      fail_if: rules, 'wide worse than production by 0.001 with probability 0.9': what came of them is in `rules`.
+      slices: words that cut the scored block: fields, roles, 'new:' before either; the answer in each is in `slices`.
     Returns: what compare.json holds, and `workdir`, where it and report.html are.
     Raises:
-      UserError: anything wrong with a file; too few blocks; nothing known of the log.
+      UserError: anything wrong with a file or a rule; too few blocks; nothing known of the log.
     """
     keep_compiled()
-    memories = [memory] if isinstance(memory, (str, os.PathLike)) else list(memory)
+    memories = _several(memory)
     command = command or 'diet_jax.compare'
-    result = comparing.compare(memories, candidates, anchors, workdir, command=command, emit=emit)
+    asked = {'margin': margin, 'fail_if': _several(fail_if), 'slices': _several(slices)}
+    result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
 
@@ -136,3 +143,8 @@ def trends(
         result = trending.trends(config, folder, memories, command=command, emit=emit)
     report.write_trends(folder, result, command)
     return result
+
+
+def _several(named) -> list:
+    """What may be given alone, as a list."""
+    return [named] if isinstance(named, (str, os.PathLike)) else list(named)

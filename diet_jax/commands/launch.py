@@ -18,8 +18,12 @@ from diet_jax.base.loading import found
 flags.disclaim_key_flags()  # a command's flags are those of the program that it is started by
 
 
-def start(main: Callable[[list[str]], None], define: Callable[[], None], text: str) -> None:
-    """Runs an absl main; a `UserError` or a wrong flag becomes `error: <line>` on stderr and exit code 2.
+FAILED = 3  # exit code where all went well and a check of the result did not; 2 is a user's error
+
+
+def start(main: Callable[[list[str]], int | None], define: Callable[[], None], text: str) -> None:
+    """Runs an absl main, what it returns is the exit code; a `UserError` or a wrong flag becomes `error: <line>` on
+    stderr and exit code 2.
 
     Args: define: defines the command's flags; text: what --help shows above them.
     """
@@ -68,7 +72,7 @@ def _guarded(main):
         if len(argv) > 1:
             _stop(f"'{argv[1]}' is not a flag: flags begin with --")
         try:
-            main(argv)
+            return main(argv)
         except (UserError, OSError) as error:  # OSError: no permission, no space; it names the file
             _stop(error)
         except Exception:

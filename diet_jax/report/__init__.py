@@ -76,7 +76,7 @@ def write_report(workdir: str, command: str) -> str:
 def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     """Write `report.html` of the trend instrument and its pictures, and return the page's path.
 
-    The pictures are `scatter.png`, `frontier.png` and, with twins, `reliability.png`.
+    The pictures are `scatter.png`, `frontier.png` and, with twins, `reliability.png` and `reliability_margin.png`.
 
     The page holds its pictures and needs no server; the same result and command give the same bytes.
 
@@ -91,9 +91,9 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f'{folder}: no such folder; scripts/trends.py makes it')
-    images = {'scatter': trends.scatter(result), 'frontier': trends.frontier(result)}
-    images |= {'reliability': trends.reliability(result), 'costs': trends.cost_picture(result)}
-    images = {name: png for name, png in images.items() if png}
+    images = {'scatter': trends.scatter(result), 'frontier': trends.frontier(result), **trends.reliability(result)}
+    if costs := trends.cost_picture(result):
+        images['costs'] = costs
     for name, png in images.items():
         write_bytes(folder / f'{name}.png', lambda file, png=png: file.write(png))
     html = page.document(f'diet-jax trends: {folder.resolve().name}', trends_page.sections(result, command, images))
@@ -104,6 +104,11 @@ def write_trends(folder: str | Path, result: Mapping, command: str) -> str:
 def compare_table(result: Mapping) -> str:
     """The answer of scripts/compare.py, as text for a terminal. result: what compare.json holds."""
     return _terminal(compare.tables(result))
+
+
+def compare_checks(result: Mapping) -> list[str]:
+    """A line for every rule of --fail_if: whether the check fails, and why. result: what compare.json holds."""
+    return compare.checks(result)
 
 
 def write_compare(folder: str | Path, result: Mapping, command: str) -> str:

@@ -7,12 +7,21 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diet_jax.report import page, pictures
+from diet_jax.report import page, pictures, slices
 from diet_jax.report.page import number
 
 
 def tables(result: Mapping) -> list[tuple]:
-    """(caption, header, rows, lines below): the candidates, by expected AUC on the full log."""
+    """(caption, header, rows, lines below) of each: the candidates, with a margin the odds of the first, the slices."""
+    caption, header, rows, below = _candidates(result)
+    by_slice = slices.tables(result)
+    if not result['margin'] or len(_own(result)) < 2:
+        return [(caption, header, rows, [*below, *notes(result)]), *by_slice]
+    return [(caption, header, rows, below), (*_against_leader(result), notes(result)), *by_slice]
+
+
+def _candidates(result: Mapping) -> tuple:
+    """The candidates, by expected AUC on the full log."""
     rows = []
     for c in _ordered(result):
         low, high = c['interval']
@@ -40,18 +49,39 @@ def tables(result: Mapping) -> list[tuple]:
     )
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']
     lines = ['* its score on the log is known: a twin of the run, or an anchor', result['correction']['text']]
-    return [(caption, [*header, 's, full pass (est.)'], rows, [*lines, *notes(result)])]
+    return caption, [*header, 's, full pass (est.)'], rows, lines
+
+
+def _against_leader(result: Mapping) -> tuple:
+    """(caption, header, rows): the odds of every candidate against that of the highest expected AUC."""
+    leader, margin, own = result['leader']['name'], result['margin'], _own(result)
+    caption = (
+        f'Against {leader}, which has the highest expected AUC: the odds that a candidate is worse than it on the full '
+        f'log by more than {margin:g} AUC, within {margin:g} of it, or better by more'
+    )
+    others = [c['name'] for c in _ordered(result) if c['name'] in own and c['name'] != leader]
+    rows = [[name, *(f'{p:.2f}' for p in _odds(result, leader, name))] for name in others]
+    return caption, ['candidate', f'worse by > {margin:g}', f'within {margin:g}', f'better by > {margin:g}'], rows
+
+
+def _own(result: Mapping) -> dict[str, int]:
+    """Name -> place in the matrices of odds."""
+    return {c['name']: i for i, c in enumerate(result['candidates']) if not c['of_the_library']}
+
+
+def _odds(result: Mapping, first: str, second: str) -> tuple[float, float, float]:
+    """That the first is better than the second by more than the margin, within it, worse by more."""
+    own, odds = _own(result), result['odds']
+    i, j = own[first], own[second]
+    return odds['better'][i][j], odds['within'][i][j], odds['better'][j][i]
 
 
 def notes(result: Mapping) -> list[str]:
     """The answer in sentences."""
     own = [c for c in _ordered(result) if not c['of_the_library']]
-    index = {c['name']: i for i, c in enumerate(result['candidates'])}
-    lines = []
-    if len(own) > 1:
-        first, second = own[:2]
-        odds = result['beats'][index[first['name']]][index[second['name']]]
-        lines.append(f'{first["name"]} beats {second["name"]} on the full log with probability {odds:.2f}.')
+    lines = [_first_two(result, *(c['name'] for c in own[:2]))] if len(own) > 1 else []
+    if result['margin'] and len(own) > 1:
+        lines.append(_not_told(result))
     likely = max(own, key=lambda c: c['best'])
     lines.append(f'{likely["name"]} is the likely best, with probability {likely["best"]:.2f}.')
     worth = max(own, key=lambda c: c['gain_of_a_run'])
@@ -73,33 +103,93 @@ def notes(result: Mapping) -> list[str]:
     return lines + [result['distilling']] * bool(result['distilling'])
 
 
+def _first_two(result: Mapping, first: str, second: str) -> str:
+    margin, own = result['margin'], _own(result)
+    if not margin:
+        odds = result['beats'][own[first]][own[second]]
+        return f'{first} beats {second} on the full log with probability {odds:.2f}.'
+    better, within, worse = _odds(result, first, second)
+    return (
+        f'On the full log {first} is better than {second} by more than {margin:g} AUC with probability {better:.2f}, '
+        f'within {margin:g} of it with {within:.2f}, worse by more with {worse:.2f}.'
+    )
+
+
+def _not_told(result: Mapping) -> str:
+    """Which candidates may be as good as that of the highest expected AUC."""
+    leader = result['leader']
+    beyond = f'worse than {leader["name"]} by more than {result["margin"]:g} AUC'
+    beyond += f' with probability {leader["sure"]:g} or more'
+    names = [c['name'] for c in _ordered(result) if c['name'] in leader['not_told_from']]
+    if not names:
+        return f'Every other candidate is {beyond}.'
+    if len(names) == len(_own(result)) - 1:
+        return f'All others may be as good: none is {beyond}.'
+    return f'{", ".join(names)} may be as good; the others are {beyond}.'
+
+
+def checks(result: Mapping) -> list[str]:
+    """A line for every rule: whether the check fails, and why."""
+    return [f'check {"FAILED" if rule["fails"] else "passed"}: {_said(rule)}' for rule in result['rules']]
+
+
+def _said(rule: Mapping) -> str:
+    word, by = 'worse' if rule['worse'] else 'better', f' by more than {rule["margin"]:g} AUC' if rule['margin'] else ''
+    above = 'above' if rule['fails'] else 'not above'
+    return (
+        f'{rule["first"]} is {word} than {rule["second"]}{by} on the full log with probability '
+        f'{rule["probability"]:.3f}, {above} {rule["limit"]:g}'
+    )
+
+
+def _rules(result: Mapping) -> list[str]:
+    """The markup of the checks; nothing without one."""
+    if not result['rules']:
+        return []
+    rows = [[r['text'], f'{r["probability"]:.3f}', 'failed' if r['fails'] else 'passed'] for r in result['rules']]
+    return [page.heading('Checks'), page.table(['fail if', 'probability', 'verdict'], rows)]
+
+
 def sections(result: Mapping, command: str) -> list[str]:
     """The markup of the page."""
-    [(caption, header, rows, lines)] = tables(result)
-    own = [c['name'] for c in result['candidates'] if not c['of_the_library']]
-    at = {name: i for i, name in enumerate(own)}
-    order = [c['name'] for c in _ordered(result) if c['name'] in at]
-    odds = [[a, *('' if a == b else f'{result["beats"][at[a]][at[b]]:.2f}' for b in order)] for a in order]
+    caption, header, rows, below = _candidates(result)
+    own = _own(result)
     known = {c['name']: c['known_auc'] for c in result['candidates']}
     shown = [(c['name'], c['expected_auc'], *c['interval'], known[c['name']]) for c in _ordered(result)]
     return [
         page.title('Which idea wins on the full log?', f'{len(own)} candidates of {result["candidates_file"]}'),
         *(page.paragraph(line) for line in notes(result)),
+        *_rules(result),
         page.paragraph(caption),
         page.table([name.replace(' ', '\n') for name in header], rows),
-        *(page.note(line) for line in lines[:2]),
+        *(page.note(line) for line in below),
         page.picture(
             pictures.intervals(shown),
             'Expected AUC of every candidate with its 90 % interval',
             'Expected AUC on the full log and 90 % interval. Crosses: known scores.',
         ),
-        page.heading('Odds'),
-        page.paragraph('Probability that the candidate of the row beats that of the column on the full log.'),
-        page.table(['', *order], odds),
+        *_pairs(result),
+        *slices.sections(result),
         page.heading('How this was made'),
         *(page.pre(line) for line in dict.fromkeys(filter(None, [result['command'], command]))),
         page.note('What the answer means and when not to believe it: docs/answer.md.'),
     ]
+
+
+def _pairs(result: Mapping) -> list[str]:
+    """The markup of the odds of all pairs, and with a margin of those against the first."""
+    margin, own = result['margin'], _own(result)
+    order = [c['name'] for c in _ordered(result) if c['name'] in own]
+    better = result['odds']['better']
+    odds = [[a, *('' if a == b else f'{better[own[a]][own[b]]:.2f}' for b in order)] for a in order]
+    beyond = f' by more than {margin:g} AUC' if margin else ''
+    verb = 'is better than' if margin else 'beats'
+    parts = [page.heading('Odds')]
+    if margin and len(own) > 1:
+        caption, header, rows = _against_leader(result)
+        parts += [page.paragraph(caption + '.'), page.table(header, rows)]
+    text = f'Probability that the candidate of the row {verb} that of the column{beyond} on the full log.'
+    return [*parts, page.paragraph(text), page.table(['', *order], odds)]
 
 
 def _ordered(result: Mapping) -> list[Mapping]:

@@ -50,16 +50,20 @@ def _decided(replicates) -> list[str]:
     return [f'corrected by functions in {count}, else by the shift common to all', f'first: {replicates[0]["said"]}']
 
 
-def section(image: bytes | None, of: str) -> list[str]:
-    """The markup of the picture of the odds; nothing without one."""
-    if not image:
+def section(images: Mapping[str, bytes], margin: float, of: str) -> list[str]:
+    """The markup of the pictures of the odds; nothing without them.
+
+    images: 'reliability' and 'reliability_margin'; margin: of the second, in AUC; of: which set.
+    """
+    if 'reliability' not in images:
         return []
-    return [
-        page.heading('Is a stated probability true?'),
+    parts = [
         page.picture(
-            image,
-            'Stated probability that a candidate beats another against how often it does',
-            f'{of.capitalize()}, all pairs with a candidate that is no twin, all distillations. Above the diagonal: '
-            'truer than stated.',
-        ),
+            images[name],
+            f'Stated probability that a candidate beats another{words} against how often it does',
+            f'That A beats B{words}: {of}, all pairs with a candidate that is no twin, all distillations. Above the '
+            'diagonal: truer than stated.',
+        )
+        for name, words in (('reliability', ''), ('reliability_margin', f' by more than {margin:g} AUC'))
     ]
+    return [page.heading('Is a stated probability true?'), page.pair(parts)]

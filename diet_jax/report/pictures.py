@@ -30,17 +30,20 @@ def intervals(rows: Sequence[tuple]) -> bytes:
     return figures.png(draw, (WIDE[0], 1.0 + 0.26 * len(rows)))
 
 
-def reliability(bins: Sequence[Sequence[float]]) -> bytes:
-    """How often a stated probability was true. bins: [mean stated, share that was true, pairs], each with pairs."""
+def reliability(bins: Sequence[Sequence[float]], margin: float = 0.0) -> bytes:
+    """How often a stated probability was true.
+
+    Args: bins: [mean stated, share that was true, pairs], each with pairs; margin: A beats B by more than it, in AUC.
+    """
 
     def draw(fig: Figure) -> None:
         ax = fig.subplots()
         stated, true, pairs = np.array(bins).T
-        ax.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1, linestyle='--')
+        ax.plot(*[[0 if margin else 0.5, 1]] * 2, color=GREY, linewidth=1, linestyle='--')
         ax.plot(stated, true, marker='o', color=BLUE)
         for x, y, n in zip(stated, true, pairs, strict=True):
             ax.annotate(f'{int(n)}', (x, y), (0, -11), textcoords='offset points', ha='center', fontsize=7, color=MUTED)
-        ax.set_xlabel('stated probability that A beats B')
+        ax.set_xlabel('stated probability that A beats B' + f' by more than {margin:g}' * bool(margin))
         ax.set_ylabel('share of pairs where A does')
 
     return figures.png(draw, HALF)

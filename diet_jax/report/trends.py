@@ -209,10 +209,21 @@ def cost_picture(result: Mapping) -> bytes | None:
     return pictures.costs(ways, COUNTS) if ways else None
 
 
-def reliability(result: Mapping) -> bytes | None:
-    """Stated probability against truth, of the memory; None without twins."""
+def reliability(result: Mapping) -> dict[str, bytes]:
+    """Stated probability against truth, of the memory, without a margin and with one; {} without twins."""
     found = result['summary'][widest(result)].get('answer')
-    return pictures.reliability(found['memory']['reliability']) if found else None
+    if not found:
+        return {}
+    return {
+        'reliability': pictures.reliability(found['memory']['reliability']),
+        'reliability_margin': pictures.reliability(found['memory']['reliability_margin']['bins'], margin(result)),
+    }
+
+
+def margin(result: Mapping) -> float:
+    """What the odds of `reliability_margin` are about, in AUC; 0 without twins."""
+    found = result['summary'][widest(result)].get('answer')
+    return found['memory']['reliability_margin']['margin'] if found else 0.0
 
 
 class _Reasons:

@@ -23,7 +23,7 @@ WORDS = (
 
 
 def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list[str]:
-    """The markup of the page; images: 'scatter', 'frontier' and, with twins, 'reliability' and 'costs'."""
+    """The markup of the page; images: 'scatter', 'frontier', with twins 'costs' and those of `trends.reliability`."""
     of = trends.widest(result)
     rivals = len(trends.sides_of(result['summary'][of]['auc'])) - 1
     parts = [page.heading('Does the memory rank as the full log does?'), page.note(WORDS)]
@@ -38,7 +38,7 @@ def sections(result: Mapping, command: str, images: Mapping[str, bytes]) -> list
             'same AUC on both sides; out of the picture where one side is far below.',
         ),
         _candidates(result['candidates']),
-        *judgement.section(images.get('reliability'), trends.set_name(of)),
+        *judgement.section(images, trends.margin(result), trends.set_name(of)),
         *_cost_section(images.get('costs')),
         page.heading('Agreement against cost'),
         page.picture(

@@ -40,6 +40,7 @@ class Constants(NamedTuple):
 CONSTANTS = Constants(shift=0.01, scale=0.003, width=0.2, near=0.001, own=1.0)
 ENOUGH = 4  # known scores from which on a check of held-out ones decides: below, a spread says nothing
 CLEAR = 1.0  # nats by which functions must foretell held-out scores better than their mean does: odds of 2.7 to 1
+SURE = 0.9  # probability from which on one candidate is told from another
 ANYWHERE = 1.0  # AUC^2: variance of a shift of which nothing is expected
 
 
@@ -90,12 +91,38 @@ def function_distance(logits) -> np.ndarray:
     return d
 
 
-def beats(answer: Answer) -> np.ndarray:
-    """f64[C, C]: the probability that candidate i is better than j on the log; 0.5 on the diagonal."""
+def beats(answer: Answer, margin: float = 0.0) -> np.ndarray:
+    """f64[C, C]: the probability that candidate i is better than j on the log by more than a margin.
+
+    Transposed, the same is of i worse by more. Without a margin it is 0.5 on the diagonal.
+
+    Args: margin: 0 or more, in units of the score.
+
+    >>> answer = Answer(np.array([0.7, 0.7]), np.eye(2) / 2, 0.0, {}, True, '')
+    >>> beats(answer)[0, 1], beats(answer, margin=1.0)[0, 1].round(4)
+    (np.float64(0.5), np.float64(0.1587))
+    """
+    mean, sd = differences(answer)
+    return np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)))((mean - margin) / sd)
+
+
+def within(answer: Answer, margin: float) -> np.ndarray:
+    """f64[C, C]: the probability that two candidates are no further apart on the log than a margin."""
+    ahead = beats(answer, margin)
+    return np.maximum(0.0, 1.0 - ahead - ahead.T)
+
+
+def not_told_from(answer: Answer, i: int, margin: float) -> list[int]:
+    """Candidates that may be as good as candidate i, as far as a margin goes: i is better by more than that with a
+    probability below `SURE`; i itself is left out."""
+    return [int(j) for j in np.flatnonzero(beats(answer, margin)[i] < SURE) if j != i]
+
+
+def differences(answer: Answer) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, standard deviation) of candidate i's score on the log minus that of j: f64[C, C] each."""
     var = np.diag(answer.cov)
     sd = np.sqrt(np.maximum(var[:, None] + var[None] - 2 * answer.cov, 1e-18))
-    z = (answer.mean[:, None] - answer.mean[None]) / sd
-    return np.vectorize(lambda x: 0.5 * math.erfc(-x / math.sqrt(2)))(z)
+    return answer.mean[:, None] - answer.mean[None], sd
 
 
 def best(answer: Answer, draws: int = 20_000) -> np.ndarray:

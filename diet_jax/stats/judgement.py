@@ -14,20 +14,21 @@ import numpy as np
 from diet_jax.stats import correction, ranking
 
 FIGURES = ('tau_sig', 'tau_sig_hard', 'error', 'covered', 'regret')
-BINS = 10  # of stated probability
+BINS = 20  # of stated probability, in [0, 1]
+MARGIN = ranking.FLOOR  # AUC: no pair that is closer is significant
 
 
-def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping) -> dict:
+def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping, margin: float = MARGIN) -> dict:
     """`summary[set]['answer']` of trends.json: kind -> figures, plain JSON.
 
     Args:
       candidates: of trends.json, all of one set; known_scores: of twins, by the name of
         their candidate, {name: {'auc': [per distillation]}}, those
         not among the candidates are left out; logits: {kind: f32[C, R, N]}, mean predictions of each distillation's
-        students.
+        students; margin: in AUC, for odds that one is better than another by more.
     Returns: {} without a twin among the candidates; else {kind: {'twins', 'replicates': [figures], and every figure as
       {'mean', 'sd'}; 'together': the figures of all distillations asked together; 'reliability': [[stated, true,
-      pairs] per bin]}}.
+      pairs] per bin]; 'reliability_margin': {'margin', 'bins': the same of being better by more than the margin}}}.
     """
     names = [c['name'] for c in candidates]
     at = {names.index(name): name for name in known_scores if name in names}
@@ -40,7 +41,7 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
         raw = ranking.orderings(found)  # [C, R, S]
         if raw.shape[2] < 2:
             continue
-        replicates, stated = [], []
+        replicates, answers = [], []
         for r in range(raw.shape[1]):
             known = {i: known_scores[name]['auc'][r] for i, name in at.items()}
             answer = correction.correct(raw[:, r : r + 1], predicted[:, r], known)
@@ -51,8 +52,13 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
                     'said': answer.text,
                 }
             )
-            stated.append(_stated(full.mean(1), answer, at))
-        out[kind] = {'twins': list(at.values()), 'replicates': replicates, 'reliability': _reliability(stated)}
+            answers.append(answer)
+        out[kind] = {
+            'twins': list(at.values()),
+            'replicates': replicates,
+            'reliability': reliability(full.mean(1), answers, at),
+            'reliability_margin': {'margin': margin, 'bins': reliability(full.mean(1), answers, at, margin)},
+        }
         known = {i: float(np.mean(known_scores[name]['auc'])) for i, name in at.items()}
         answer = correction.correct(raw, predicted.mean(1), known)
         out[kind]['together'] = _figures(full, raw.mean((1, 2)), answer, at)
@@ -64,6 +70,26 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
                 'sd': float(np.std(values, ddof=1)) if several else None,
             }
     return out
+
+
+def reliability(truth, answers: Sequence[correction.Answer], twins, margin: float = 0.0) -> list:
+    """How often a stated probability is true: [mean stated, share that was true, pairs] of each bin with pairs.
+
+    A pair states once, for the one that is likelier to be better: that it is so by more than the margin. Without a
+    margin all of that is 0.5 or more.
+
+    Args:
+      truth: f64[C], scores on the log; answers: of distillations; twins: candidates whose scores were told: pairs of
+        two of them are left out; margin: in units of the score.
+    """
+    stated = [pair for answer in answers for pair in _stated(truth, answer, twins, margin)]
+    p, true = (np.array(x, np.float64) for x in zip(*stated))
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
+    return [
+        [float(p[place == b].mean()), float(true[place == b].mean()), int((place == b).sum())]
+        for b in range(BINS)
+        if (place == b).any()
+    ]
 
 
 def _figures(full, memory, answer: correction.Answer, twins) -> dict:
@@ -93,23 +119,13 @@ def _figures(full, memory, answer: correction.Answer, twins) -> dict:
     }
 
 
-def _stated(truth, answer: correction.Answer, twins) -> list[tuple[float, bool]]:
-    """(stated probability >= 0.5, whether it was so) of every pair with a candidate that is no twin."""
-    odds, found = correction.beats(answer), []
+def _stated(truth, answer: correction.Answer, twins, margin: float) -> list[tuple[float, bool]]:
+    """(stated probability, whether it was so) of every pair with a candidate that is no twin: that the one which is
+    likelier to be better is so by more than a margin."""
+    odds, found = correction.beats(answer, margin), []
     for i in range(len(truth)):
         for j in range(i):
             if not (i in twins and j in twins):
-                a, b = (i, j) if odds[i, j] >= 0.5 else (j, i)
-                found.append((float(odds[a, b]), bool(truth[a] > truth[b])))
+                a, b = (i, j) if odds[i, j] >= odds[j, i] else (j, i)
+                found.append((float(odds[a, b]), bool(truth[a] - truth[b] > margin)))
     return found
-
-
-def _reliability(stated) -> list:
-    """[mean stated probability, share that was true, pairs] of each bin of [0.5, 1], the empty ones left out."""
-    p, true = (np.array(x, np.float64) for x in zip(*(pair for pairs in stated for pair in pairs)))
-    place = np.minimum(((p - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    return [
-        [float(p[place == b].mean()), float(true[place == b].mean()), int((place == b).sum())]
-        for b in range(BINS)
-        if (place == b).any()
-    ]

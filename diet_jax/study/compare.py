@@ -5,7 +5,10 @@ Candidates are trained on a memory; twins, whose scores on the log are known, ca
 learning rates are chosen on block t (blocks count from 0). Where the log holds no two blocks after the memory's last,
 the memory of two stages before the end of the log, out of the same run's history/, answers.
 
-    compare.json               what was asked, every candidate's answer, all pairs' odds
+    compare.json               what was asked, every candidate's answer, all pairs' odds: beats[i][j], that i is better
+                               than j; odds.better, by more than `margin`; odds.within, no further apart than that;
+                               `rules`, the verdicts of --fail_if;
+                               `slices`, every candidate in every slice
     candidates/<name>.json     one candidate, predictions/<name>.npy its predictions: a run that was stopped goes on
     report.html
 """
@@ -37,11 +40,12 @@ from diet_jax.models.twins import twins_of
 from diet_jax.run.record import read_metrics
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import correction, ranking, scores
-from diet_jax.study import protocol
+from diet_jax.study import protocol, rules
 from diet_jax.study.distillations import Distillation, memory_of_stage
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
-from diet_jax.study.twin_scores import twin_files, twin_scores
+from diet_jax.study.slices import Predictions, Slicing, by_slice, check_words, cut
+from diet_jax.study.twin_scores import twin_files, twin_logits, twin_scores
 from diet_jax.trials.log import EvaluationLog, read_blocks
 
 
@@ -51,6 +55,9 @@ def compare(
     anchors=None,
     workdir=None,
     *,
+    margin: float = 0.0,
+    fail_if: Sequence[str] = (),
+    slices: Sequence[str] = (),
     command: str = '',
     emit: Callable[[str], None] = print,
 ) -> dict:
@@ -62,19 +69,26 @@ def compare(
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
       workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
         several memories are asked with '-<how many>-memories' behind it.
+      margin: the least difference in AUC that matters, for the odds; fail_if: rules that the answer is held to, as in
+        `rules`; slices: words that cut the scored block, as in `slices`.
     Raises:
-      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
+      UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors; no margin, rule or slice.
     """
     start = time.perf_counter()
+    _check_margin(margin)
+    held_to = [rules.parse(text) for text in fail_if]
     asked = _opened([Path(memory) for memory in memories], candidates, emit)
     config, pool, t, log = asked.config, asked.pool, asked.t, asked.log
     several = f'-{len(asked.folders)}-memories' if len(asked.folders) > 1 else ''
     workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{several}'
-    models_known, twins, known, past = _known(asked, anchors, emit)
-    entries, logits = _trained(asked, [*pool.candidates, *models_known], workdir, emit)
+    slicings, known = _cut(asked, slices), _known(asked, anchors, emit)
+    candidates = [*pool.candidates, *known.beside]
+    rules.check_names(held_to, [candidate.name for candidate in candidates])
+    entries, students = _trained(asked, candidates, workdir, emit)
     order = [entry['name'] for entry in entries]
+    means = np.stack([logits[0].astype(np.float32).mean((0, 1)) for logits in students])
     answer = correction.correct(
-        ranking.orderings(entries), np.stack(logits), {order.index(name): auc for name, auc in known.items()}
+        ranking.orderings(entries), means, {order.index(name): auc for name, auc in known.auc.items()}
     )
     overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
     reference = _called(twins_of(config, asked.fields)[0].candidate, pool)
@@ -92,16 +106,24 @@ def compare(
         'memory_rows': [len(artifact.codes) for artifact in asked.artifacts],
         'full_pass_rows': log.rows_of_pass(t),
         'grid': {'lr': rates, 'epochs': list(config.evaluate.epochs), 'seeds': config.evaluate.seeds},
-        'twins': twins,
-        'anchors': past,
+        'twins': known.twins,
+        'anchors': known.anchors,
         'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
-        'candidates': _answered(entries, answer, known, own, pace),
+        'candidates': _answered(entries, answer, known.auc, own, pace),
         'distilling': paid,
         'beats': correction.beats(answer)[:own, :own].tolist(),
+        **_odds(_of(answer, own), margin, order),
+        'rules': [rules.verdict(rule, answer, order) for rule in held_to],
+        'slices': _sliced(asked, slicings, students, known, answer.mean[:own], margin),
         'seconds': time.perf_counter() - start,
     }
     write_json(workdir / 'compare.json', result)
     return {**result, 'workdir': str(workdir)}
+
+
+def _check_margin(margin: float) -> None:
+    if isinstance(margin, bool) or not isinstance(margin, (int, float)) or not 0 <= margin < 1:
+        raise UserError(f'--margin={margin}: a difference in AUC, from 0 to below 1, e.g. 0.001')
 
 
 class _Asked(NamedTuple):
@@ -141,24 +163,45 @@ def _opened(memories: list[Path], candidates, emit) -> _Asked:
     )
 
 
-def _known(asked: _Asked, anchors, emit) -> tuple[list[Candidate], list[str], dict[str, float], dict[str, float]]:
-    """What is known of the log: (twins that are no candidate of the pool, names of all twins, {name: AUC}, anchors)."""
+def _cut(asked: _Asked, words: Sequence[str]) -> list[Slicing]:
+    """The scored block, cut by every word."""
+    log, t = asked.log, asked.t
+    found = check_words(words, asked.fields, plain(asked.config.roles))
+    return cut(found, asked.stream, log.rows(t + 1), log.num_slots[t - 1], log.labels[t + 1])
+
+
+class _Known(NamedTuple):
+    """What is known of the log."""
+
+    beside: list[Candidate]  # twins that are no candidate of the pool
+    twins: list[str]  # names of all of them
+    auc: dict[str, float]  # of candidates, by the name that they have here: of twins, and of past full runs
+    anchors: dict[str, float]  # of the latter
+    logits: dict[str, np.ndarray]  # of twins, by the same names: f32[R, N], predictions of the scored block
+
+
+def _known(asked: _Asked, anchors, emit) -> _Known:
     pool, config, own = asked.pool, asked.config, [candidate.name for candidate in asked.pool.candidates]
-    scored = twin_scores(config, asked.stream, asked.log, asked.t, asked.folders)
+    predicted = twin_logits(config, asked.stream, asked.log, asked.t, asked.folders)
+    scored = twin_scores(predicted, asked.log, asked.t)
     named = [(_called(twin.candidate, pool), twin) for twin in twins_of(config, asked.fields) if scored]
-    known = {name: float(np.mean(scored[twin.name]['auc'])) for name, twin in named}
     past = _anchors(anchors, own) if anchors else {}
-    known |= past
+    auc = {name: float(np.mean(scored[twin.name]['auc'])) for name, twin in named} | past
     gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
-    if not known:
+    if not auc:
         raise UserError(
             f'{" and ".join(gone)}: not there, and no --anchors are given: without a score on the log there are '
             'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
         )
     if gone:
         emit(f'{" and ".join(gone)}: not there, so the anchors alone correct')
-    beside = [twin.candidate._replace(name=name) for name, twin in named if name not in own]
-    return beside, list(scored), known, past
+    return _Known(
+        beside=[twin.candidate._replace(name=name) for name, twin in named if name not in own],
+        twins=list(scored),
+        auc=auc,
+        anchors=past,
+        logits={name: predicted[twin.name] for name, twin in named},
+    )
 
 
 def _stage(memory: Path, emit):
@@ -241,7 +284,8 @@ def _anchors(path, names) -> dict[str, float]:
 
 
 def _trained(asked: _Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
-    """Every candidate's entry, and its students' mean predictions f32[N]; kept ones where they are still right."""
+    """Every candidate's entry, and its students' predictions f16[V, R, S, N], by codes and, V = 2, by own ids; kept
+    ones where they are still right."""
     config, t, log, shelf = asked.config, asked.t, asked.log, Shelf(workdir)
     grid, reference = protocol.grid_of(config.evaluate), models.build(config.reference.model, dim=config.reference.dim)
     capacity = -(-max(len(artifact.codes) for artifact in asked.artifacts) // 64) * 64
@@ -250,7 +294,7 @@ def _trained(asked: _Asked, candidates: list[Candidate], workdir: Path, emit) ->
         for artifact in asked.artifacts
     ]
     shared = [[artifact.manifest['checksums'] for artifact in asked.artifacts], log.digest, list(grid), t]
-    entries, logits = [], []
+    entries, students = [], []
     with Progress('comparing', len(candidates), workdir / 'log.txt', emit) as progress:
         for candidate in candidates:
             digests = {'memory': digest([candidate.inputs(), shared])}
@@ -262,19 +306,21 @@ def _trained(asked: _Asked, candidates: list[Candidate], workdir: Path, emit) ->
             entries.append(
                 {'name': candidate.name, 'config': candidate.config, 'chosen': reading.chosen, **reading.scores}
             )
-            logits.append(reading.logits[0].astype(np.float32))
+            flat = np.clip(reading.logits, -1e4, 1e4)  # of a model gone astray float16 is infinite: no mean
+            students.append(flat.reshape(-1, len(rows), len(grid.seeds), flat.shape[-1]))
             progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(reading.scores["auc"]):.4f}')
-    return entries, logits
+    return entries, students
 
 
 def _read(candidate: Candidate, log: EvaluationLog, rows, t: int, grid: protocol.Grid) -> Reading:
-    """A candidate on all memories together: costs are added up, predictions averaged, f32[1, N]."""
+    """A candidate on all memories together: costs are added up. Predictions f32[V, R, S, N], as in `_trained`."""
     start = time.perf_counter()
     found = protocol.row_reading(candidate, log, rows, t, grid)
     kept = {k: found.scores[k] for k in ('auc', 'logloss', 'gauc', 'by_ids') if k in found.scores}
     kept |= {k: found.scores[k] * n for k, n in (('row_visits', len(rows)), ('cost_ratio', 1 / len(rows)))}
     kept |= {'training_seconds': found.scores['seconds'], 'seconds': time.perf_counter() - start}
-    return Reading(chosen=found.chosen, scores=kept, logits=found.logits.mean((0, 1))[None])
+    by_ids = [] if found.id_logits is None else [found.id_logits]
+    return Reading(chosen=found.chosen, scores=kept, logits=np.stack([found.logits, *by_ids]))
 
 
 def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
@@ -287,10 +333,44 @@ def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
     return whole / by_name[reference]['training_seconds']
 
 
+def _sliced(asked: _Asked, slicings: list[Slicing], students, known: _Known, expected, margin: float) -> list[dict]:
+    """The answer in every slice. expected: f64[own], AUC of the candidates of the file: its best is the leader."""
+    log, block, names = asked.log, asked.t + 1, [candidate.name for candidate in asked.pool.candidates]
+    names += [candidate.name for candidate in known.beside]
+    predictions = Predictions(
+        label=log.labels[block],
+        group=log.groups[block],
+        students=students,
+        weight=asked.config.evaluate.by_ids,
+        twins={names.index(name): logits for name, logits in known.logits.items()},
+    )
+    return by_slice(slicings, predictions, int(np.argmax(expected)), margin)
+
+
+def _of(answer: correction.Answer, own: int) -> correction.Answer:
+    """The answer for the candidates of the file alone: they come first."""
+    return answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
+
+
+def _odds(answer: correction.Answer, margin: float, names: list[str]) -> dict:
+    """What is said of pairs: `odds[better][i][j]`, i better than j by more than the margin, `within` it; transposed,
+    `better` is i worse by more. And from whom the candidate of the highest expected AUC is not told."""
+    first = int(answer.mean.argmax())
+    rivals = correction.not_told_from(answer, first, margin)
+    return {
+        'margin': margin,
+        'odds': {
+            'better': correction.beats(answer, margin).tolist(),
+            'within': correction.within(answer, margin).tolist(),
+        },
+        'leader': {'name': names[first], 'not_told_from': [names[i] for i in rivals], 'sure': correction.SURE},
+    }
+
+
 def _answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
     """Every candidate's answer, in the order of the file; the twins of the library last."""
     sd = np.sqrt(np.diag(answer.cov))
-    mine = answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
+    mine = _of(answer, own)
     names = [entry['name'] for entry in entries]
     best = correction.best(mine)
     worth = correction.worth_running(mine, [i for i in range(own) if names[i] in known])

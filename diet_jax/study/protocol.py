@@ -81,7 +81,7 @@ def row_reading(
         for total in ('row_visits', 'seconds'):
             scores[total] += on_ids.scores[total]
         scores['cost_ratio'] = log.rows_of_pass(t) / scores['row_visits']
-    return on_codes._replace(chosen={**on_codes.chosen, 'by_ids': on_ids.chosen})
+    return on_codes._replace(chosen={**on_codes.chosen, 'by_ids': on_ids.chosen}, id_logits=on_ids.logits)
 
 
 def _students(

@@ -29,6 +29,7 @@ class Reading(NamedTuple):
     chosen: dict  # lr, epochs (on rows), tuning_auc
     scores: dict  # auc, logloss, gauc: per seed, on rows per seed per distillation; row_visits, seconds, ...
     logits: np.ndarray  # f32[R, S, N] of the scored block; R = 1 on the full side. Kept ones: f16[runs, N]
+    id_logits: np.ndarray | None = None  # the same of students on the rows' own ids, where there are such
     predict: Callable | None = None  # of rows: block -> f32[S, N] by the first distillation's students
 
 

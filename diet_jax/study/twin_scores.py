@@ -1,8 +1,8 @@
-"""What is known of twins: their scores on a block that no memory has seen."""
+"""What is known of twins: their predictions and scores on a block that no memory has seen."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from diet_jax.study import protocol
 from diet_jax.trials.log import EvaluationLog
 
 
-def twin_scores(config, encoded, data: EvaluationLog, t: int, folders: Sequence[Path]) -> dict:
-    """Scores of every distillation's twins on the scored block: {name: {metric: [per distillation]}}.
+def twin_logits(config, encoded, data: EvaluationLog, t: int, folders: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Predictions of the scored block by every distillation's twins: {name: f32[R, N]}.
 
     {} where a memory stands without them: it was moved out of its run, or they were dropped (`twins.keep`).
     """
@@ -24,8 +24,15 @@ def twin_scores(config, encoded, data: EvaluationLog, t: int, folders: Sequence[
     if any(one is None for one in found):
         return {}
     rows = len(data.labels[t + 1])  # what follows is padding
-    scored = protocol.scored(np.stack(found, 1)[..., :rows], data, t + 1)  # metric -> [twin][distillation]
-    return {twin.name: {metric: values[i] for metric, values in scored.items()} for i, twin in enumerate(beside)}
+    return {twin.name: np.stack([one[i, :rows] for one in found]) for i, twin in enumerate(beside)}
+
+
+def twin_scores(predicted: Mapping[str, np.ndarray], data: EvaluationLog, t: int) -> dict:
+    """Scores of twins on the scored block: {name: {metric: [per distillation]}}. predicted: of `twin_logits`."""
+    if not predicted:
+        return {}
+    scored = protocol.scored(np.stack(list(predicted.values())), data, t + 1)  # metric -> [twin][distillation]
+    return {name: {metric: values[i] for metric, values in scored.items()} for i, name in enumerate(predicted)}
 
 
 def twin_files(t: int, folders: Sequence[Path]) -> list[Path]:
