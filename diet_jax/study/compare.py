@@ -38,7 +38,7 @@ from diet_jax.run.record import read_metrics
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import correction, ranking, scores
 from diet_jax.study import protocol
-from diet_jax.study.distillations import Distillation, memory_of_stage
+from diet_jax.study.distillations import Distillation, TrainingSet, memory_of_stage
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
 from diet_jax.study.twin_scores import twin_files, twin_scores
@@ -66,18 +66,15 @@ def compare(
       UserError: anything wrong with a file; too few blocks; no twins on disk and no anchors.
     """
     start = time.perf_counter()
-    asked = _opened([Path(memory) for memory in memories], candidates, emit)
-    config, pool, t, log = asked.config, asked.pool, asked.t, asked.log
-    several = f'-{len(asked.folders)}-memories' if len(asked.folders) > 1 else ''
-    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{several}'
-    models_known, twins, known, past = _known(asked, anchors, emit)
+    asked = opened([Path(memory) for memory in memories], emit)
+    config, t, log = asked.config, asked.t, asked.log
+    pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.fields)
+    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.several}'
+    models_known, known, past = _known(asked, pool.candidates, anchors, emit)
     entries, logits = _trained(asked, [*pool.candidates, *models_known], workdir, emit)
-    order = [entry['name'] for entry in entries]
-    answer = correction.correct(
-        ranking.orderings(entries), np.stack(logits), {order.index(name): auc for name, auc in known.items()}
-    )
+    answer = corrected(entries, logits, known)
     overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
-    reference = _called(twins_of(config, asked.fields)[0].candidate, pool)
+    reference = _called(twins_of(config, asked.fields)[0].candidate, pool.candidates)
     pace = _pace(overhead, asked, entries, reference)
     own = len(pool.candidates)
     paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''
@@ -92,10 +89,10 @@ def compare(
         'memory_rows': [len(artifact.codes) for artifact in asked.artifacts],
         'full_pass_rows': log.rows_of_pass(t),
         'grid': {'lr': rates, 'epochs': list(config.evaluate.epochs), 'seeds': config.evaluate.seeds},
-        'twins': twins,
+        'twins': [twin.name for twin, _ in asked.twins],
         'anchors': past,
         'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
-        'candidates': _answered(entries, answer, known, own, pace),
+        'candidates': answered(entries, answer, known, own, pace),
         'distilling': paid,
         'beats': correction.beats(answer)[:own, :own].tolist(),
         'seconds': time.perf_counter() - start,
@@ -104,8 +101,8 @@ def compare(
     return {**result, 'workdir': str(workdir)}
 
 
-class _Asked(NamedTuple):
-    """What is asked: memories of one stage of one log, and a pool."""
+class Asked(NamedTuple):
+    """What is asked, opened: memories of one stage of one log, and what is known of the log."""
 
     run: Path  # folder of the (first) run
     t: int  # the stage
@@ -114,51 +111,84 @@ class _Asked(NamedTuple):
     log: EvaluationLog
     folders: list[Path]  # of the memories of stage t
     artifacts: list[Artifact]
-    pool: CandidatePool
+    rows: list[TrainingSet]  # of the memories
+    twins: list[tuple[Candidate, float]]  # and their AUC on the log; none where their files are gone
 
     @property
     def fields(self) -> list[str]:
         return [field.name for field in self.stream.fields]
 
+    @property
+    def several(self) -> str:
+        """Behind the name of the folder of what several memories say."""
+        return f'-{len(self.folders)}-memories' if len(self.folders) > 1 else ''
 
-def _opened(memories: list[Path], candidates, emit) -> _Asked:
+
+def opened(memories: list[Path], emit) -> Asked:
+    """Opens memories and their log, and trains nothing.
+
+    Raises:
+      UserError: a file is missing or of another log; too few blocks; memories that are no replicates of each other.
+    """
     run, t, config, stream = _stage(memories[0], emit)
     e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
     if e.seeds < 2:
         raise UserError(f'the run of {memories[0]} has evaluate.seeds={e.seeds}: odds need the spread over two or more')
     artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
-    pool = CandidatePool(candidates, plain(config.roles), e.dim, [field.name for field in stream.fields])
-    return _Asked(
+    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
+    reference = models.build(config.reference.model, dim=config.reference.dim)
+    capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
+    scored = twin_scores(config, stream, log, t, folders)
+    twins = twins_of(config, [field.name for field in stream.fields]) if scored else ()
+    return Asked(
         run=run,
         t=t,
         config=config,
         stream=stream,
-        log=read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t),
+        log=log,
         folders=folders,
         artifacts=artifacts,
-        pool=pool,
+        rows=[Distillation(config, reference, {t: a}, stream, log, capacity).memory(t) for a in artifacts],
+        twins=[(twin.candidate, float(np.mean(scored[twin.name]['auc']))) for twin in twins],
     )
 
 
-def _known(asked: _Asked, anchors, emit) -> tuple[list[Candidate], list[str], dict[str, float], dict[str, float]]:
-    """What is known of the log: (twins that are no candidate of the pool, names of all twins, {name: AUC}, anchors)."""
-    pool, config, own = asked.pool, asked.config, [candidate.name for candidate in asked.pool.candidates]
-    scored = twin_scores(config, asked.stream, asked.log, asked.t, asked.folders)
-    named = [(_called(twin.candidate, pool), twin) for twin in twins_of(config, asked.fields) if scored]
-    known = {name: float(np.mean(scored[twin.name]['auc'])) for name, twin in named}
-    past = _anchors(anchors, own) if anchors else {}
-    known |= past
+def beside(asked: Asked, own: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, float]]:
+    """The twins beside candidates of one's own: (those that are none of these, {name: AUC on the log} of all)."""
+    named = {_called(twin, own): (twin, auc) for twin, auc in asked.twins}
+    names = [candidate.name for candidate in own]
+    others = [twin._replace(name=name) for name, (twin, _) in named.items() if name not in names]
+    return others, {name: auc for name, (_, auc) in named.items()}
+
+
+def without_twins(asked: Asked) -> str:
+    """The files of twins that are not there, '' if all are: the beginning of a line."""
     gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
+    return f'{" and ".join(gone)}: not there' if gone else ''
+
+
+def corrected(entries: Sequence[dict], logits: Sequence[np.ndarray], known: dict[str, float]) -> correction.Answer:
+    """The answer for candidates as `reading` gives them. known: {name: AUC on the log}."""
+    order = [entry['name'] for entry in entries]
+    found = {order.index(name): auc for name, auc in known.items()}
+    return correction.correct(ranking.orderings(entries), np.stack(logits), found)
+
+
+def _known(asked: Asked, own: list[Candidate], anchors, emit) -> tuple[list[Candidate], dict[str, float], dict]:
+    """What is known of the log: (twins that are no candidate of the pool, {name: AUC}, anchors)."""
+    others, known = beside(asked, own)
+    past = _anchors(anchors, [candidate.name for candidate in own]) if anchors else {}
+    known |= past
+    gone = without_twins(asked)
     if not known:
         raise UserError(
-            f'{" and ".join(gone)}: not there, and no --anchors are given: without a score on the log there are '
+            f'{gone}, and no --anchors are given: without a score on the log there are '
             'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
         )
     if gone:
-        emit(f'{" and ".join(gone)}: not there, so the anchors alone correct')
-    beside = [twin.candidate._replace(name=name) for name, twin in named if name not in own]
-    return beside, list(scored), known, past
+        emit(f'{gone}, so the anchors alone correct')
+    return others, known, past
 
 
 def _stage(memory: Path, emit):
@@ -212,12 +242,12 @@ def _check_replicates(memories: list[Path], seeds: list[int]) -> None:
             )
 
 
-def _called(twin: Candidate, pool: CandidatePool) -> str:
+def _called(twin: Candidate, pool: Sequence[Candidate]) -> str:
     """The name of the candidate of the pool that is this twin, or a name for it that no candidate has."""
-    for own in pool.candidates:
+    for own in pool:
         if own.model == twin.model and own.recipe == twin.recipe:
             return own.name
-    return f'{twin.name} (twin)' if twin.name in [own.name for own in pool.candidates] else twin.name
+    return f'{twin.name} (twin)' if twin.name in [own.name for own in pool] else twin.name
 
 
 def _anchors(path, names) -> dict[str, float]:
@@ -240,31 +270,31 @@ def _anchors(path, names) -> dict[str, float]:
     return found
 
 
-def _trained(asked: _Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
-    """Every candidate's entry, and its students' mean predictions f32[N]; kept ones where they are still right."""
-    config, t, log, shelf = asked.config, asked.t, asked.log, Shelf(workdir)
-    grid, reference = protocol.grid_of(config.evaluate), models.build(config.reference.model, dim=config.reference.dim)
-    capacity = -(-max(len(artifact.codes) for artifact in asked.artifacts) // 64) * 64
-    rows = [
-        Distillation(config, reference, {t: artifact}, asked.stream, log, capacity).memory(t)
-        for artifact in asked.artifacts
-    ]
-    shared = [[artifact.manifest['checksums'] for artifact in asked.artifacts], log.digest, list(grid), t]
-    entries, logits = [], []
+def _trained(asked: Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
+    """The readings of all candidates: their entries, and their predictions."""
+    shelf, found = Shelf(workdir), []
     with Progress('comparing', len(candidates), workdir / 'log.txt', emit) as progress:
         for candidate in candidates:
-            digests = {'memory': digest([candidate.inputs(), shared])}
-            reading = shelf.kept(candidate.name, digests).get('memory')
-            if reading is None:
-                reading = _read(candidate, log, rows, t, grid)
-                entry = {'name': candidate.name, 'config': candidate.config}
-                reading = reading._replace(logits=shelf.put(entry, digests, {'memory': reading})[1])
-            entries.append(
-                {'name': candidate.name, 'config': candidate.config, 'chosen': reading.chosen, **reading.scores}
-            )
-            logits.append(reading.logits[0].astype(np.float32))
-            progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(reading.scores["auc"]):.4f}')
-    return entries, logits
+            found.append(reading(asked, candidate, shelf))
+            progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(found[-1][0]["auc"]):.4f}')
+    return [entry for entry, _ in found], [logits for _, logits in found]
+
+
+def reading(asked: Asked, candidate: Candidate, shelf: Shelf) -> tuple[dict, np.ndarray]:
+    """A candidate's entry, and its students' mean predictions f32[N]; the kept one where it is still right."""
+    digests = {'memory': memory_digest(asked, candidate)}
+    found = shelf.kept(candidate.name, digests).get('memory')
+    said = {'name': candidate.name, 'config': candidate.config}
+    if found is None:
+        found = _read(candidate, asked.log, asked.rows, asked.t, protocol.grid_of(asked.config.evaluate))
+        found = found._replace(logits=shelf.put(said, digests, {'memory': found})[1])
+    return {**said, 'chosen': found.chosen, **found.scores}, found.logits[0].astype(np.float32)
+
+
+def memory_digest(asked: Asked, candidate: Candidate) -> str:
+    """What the reading of a candidate is kept under."""
+    checksums, grid = [a.manifest['checksums'] for a in asked.artifacts], protocol.grid_of(asked.config.evaluate)
+    return digest([candidate.inputs(), [checksums, asked.log.digest, list(grid), asked.t]])
 
 
 def _read(candidate: Candidate, log: EvaluationLog, rows, t: int, grid: protocol.Grid) -> Reading:
@@ -277,7 +307,7 @@ def _read(candidate: Candidate, log: EvaluationLog, rows, t: int, grid: protocol
     return Reading(chosen=found.chosen, scores=kept, logits=found.logits.mean((0, 1))[None])
 
 
-def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
+def _pace(overhead, asked: Asked, entries, reference: str) -> float:
     """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
     by_name = {entry['name']: entry for entry in entries}
     if overhead is None or reference not in by_name:
@@ -287,7 +317,7 @@ def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
     return whole / by_name[reference]['training_seconds']
 
 
-def _answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
+def answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
     """Every candidate's answer, in the order of the file; the twins of the library last."""
     sd = np.sqrt(np.diag(answer.cov))
     mine = answer._replace(mean=answer.mean[:own], cov=answer.cov[:own, :own])
