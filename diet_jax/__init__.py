@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diet_jax import models
     from diet_jax.artifact.read import Artifact, load_memory
     from diet_jax.base.errors import UserError
-    from diet_jax.commands.doors import compare, distill, evaluate
+    from diet_jax.commands.doors import compare, distill, evaluate, objective
     from diet_jax.config import default_config
 
 __version__ = '0.2.0'
@@ -32,6 +32,7 @@ __all__ = [
     'evaluate',
     'load_memory',
     'models',
+    'objective',
 ]
 
 _WHERE = {
@@ -42,6 +43,7 @@ _WHERE = {
     'distill': 'commands.doors',
     'evaluate': 'commands.doors',
     'load_memory': 'artifact.read',
+    'objective': 'commands.doors',
 }
 
 

@@ -17,7 +17,7 @@ from diet_jax.config.defaults import KEYS
 from diet_jax.config.keys import Section, flat
 from diet_jax.data import prepared
 from diet_jax.run import checkpoint, overhead, record, sweep, twin_files
-from diet_jax.study import compare, evaluate, predictions, readings, trends
+from diet_jax.study import compare, evaluate, objective, predictions, readings, trends
 
 FOLDER = Path(__file__).resolve().parent.parent / 'docs' / 'reference'
 SECTIONS = {
@@ -43,6 +43,7 @@ FILES = (
     (checkpoint, 'checkpoint/'),
     (prepared, 'blocks/'),
     (compare, 'compare/'),
+    (objective, 'objective/'),
     (trends, 'the folder of a study'),
     (readings, 'candidates/, predictions/ of a study or of compare'),
     (predictions, 'predictions/ of a study'),
@@ -52,8 +53,9 @@ API = (
     (
         'diet_jax',
         diet_jax,
-        ('distill', 'evaluate', 'compare', 'load_memory', 'default_config', 'Artifact', 'UserError'),
+        ('distill', 'evaluate', 'compare', 'objective', 'load_memory', 'default_config', 'Artifact', 'UserError'),
     ),
+    ('diet_jax.study.objective', objective, ('Objective', 'Score', 'Standing', 'FullRun')),
     ('diet_jax.models', models, ('register', 'build', 'names', 'Model')),
 )
 NOTE = '*Made from the code by `make docs`; a test compares.*\n'
@@ -123,7 +125,8 @@ def _signature(thing, name: str) -> str:
         signature = inspect.signature(thing)
     except ValueError:
         return f'{name}(...)'
-    words = re.sub(r"(: |-> )'([^']*)'", r'\1\2', str(signature)).replace('<built-in function print>', 'print')
+    words = re.sub(r"ForwardRef\(('[^']*')\)", r'\1', str(signature))  # fields of a NamedTuple
+    words = re.sub(r"(: |-> )'([^']*)'", r'\1\2', words).replace('<built-in function print>', 'print')
     if len(words) < 100:
         return name + words
     inside, _, returned = words[1:].rpartition(')')

@@ -20,6 +20,7 @@ from diet_jax.stats import scores
 from diet_jax.study import compare as comparing
 from diet_jax.study import evaluate as evaluating
 from diet_jax.study import trends as trending
+from diet_jax.study.objective import Objective
 
 Emit = Callable[[str], None]
 
@@ -112,6 +113,30 @@ def compare(
     result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
+
+
+def objective(
+    memory: str | os.PathLike | Sequence[str | os.PathLike],
+    *,
+    workdir: str | os.PathLike | None = None,
+    emit: Emit = print,
+) -> Objective:
+    """What a search maximises: from a config to the AUC that it is expected to come to on the full log.
+
+    Args:
+      memory: folder of a memory in its run, or several, as for `compare`; it is opened once.
+      workdir: where readings are kept, by default objective/ in the (first) run: a search goes on there.
+    Returns: `Objective`, to be called with a config as a line of a pool; docs/search.md.
+    Raises:
+      UserError: anything wrong with a file; too few blocks; nothing known of the log.
+
+    >>> ask = objective('runs/kuairand/memory')  # doctest: +SKIP
+    >>> score = ask(dict(model='deepfm', dim=4, hidden=(32,)))  # doctest: +SKIP
+    >>> score.expected_auc, score.sd, ask.best().config  # doctest: +SKIP
+    """
+    keep_compiled()
+    memories = [memory] if isinstance(memory, (str, os.PathLike)) else list(memory)
+    return Objective(memories, workdir, emit)
 
 
 def trends(

@@ -41,7 +41,7 @@ from diet_jax.run.record import read_metrics
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import correction, ranking, scores
 from diet_jax.study import protocol, rules
-from diet_jax.study.distillations import Distillation, memory_of_stage
+from diet_jax.study.distillations import Distillation, TrainingSet, memory_of_stage
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
 from diet_jax.study.slices import Predictions, Slicing, by_slice, check_words, cut
@@ -77,21 +77,20 @@ def compare(
     start = time.perf_counter()
     _check_margin(margin)
     held_to = [rules.parse(text) for text in fail_if]
-    asked = _opened([Path(memory) for memory in memories], candidates, emit)
-    config, pool, t, log = asked.config, asked.pool, asked.t, asked.log
-    several = f'-{len(asked.folders)}-memories' if len(asked.folders) > 1 else ''
-    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{several}'
-    slicings, known = _cut(asked, slices), _known(asked, anchors, emit)
-    candidates = [*pool.candidates, *known.beside]
+    asked = opened([Path(memory) for memory in memories], emit)
+    config, t, log = asked.config, asked.t, asked.log
+    pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.fields)
+    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.several}'
+    slicings = _cut(asked, slices)
+    others, known, past = _known(asked, pool.candidates, anchors, emit)
+    candidates = [*pool.candidates, *others]
     rules.check_names(held_to, [candidate.name for candidate in candidates])
     entries, students = _trained(asked, candidates, workdir, emit)
     order = [entry['name'] for entry in entries]
-    means = np.stack([logits[0].astype(np.float32).mean((0, 1)) for logits in students])
-    answer = correction.correct(
-        ranking.orderings(entries), means, {order.index(name): auc for name, auc in known.auc.items()}
-    )
+    answer = corrected(entries, [mean_logits(each) for each in students], known)
+    twins = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
     overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
-    reference = _called(twins_of(config, asked.fields)[0].candidate, pool)
+    reference = _called(twins_of(config, asked.fields)[0].candidate, pool.candidates)
     pace = _pace(overhead, asked, entries, reference)
     own = len(pool.candidates)
     paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''
@@ -106,15 +105,15 @@ def compare(
         'memory_rows': [len(artifact.codes) for artifact in asked.artifacts],
         'full_pass_rows': log.rows_of_pass(t),
         'grid': {'lr': rates, 'epochs': list(config.evaluate.epochs), 'seeds': config.evaluate.seeds},
-        'twins': known.twins,
-        'anchors': known.anchors,
+        'twins': [twin.candidate.name for twin in asked.twins],
+        'anchors': past,
         'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
-        'candidates': _answered(entries, answer, known.auc, own, pace),
+        'candidates': answered(entries, answer, known, own, pace),
         'distilling': paid,
         'beats': correction.beats(answer)[:own, :own].tolist(),
         **_odds(_of(answer, own), margin, order),
         'rules': [rules.verdict(rule, answer, order) for rule in held_to],
-        'slices': _sliced(asked, slicings, students, known, answer.mean[:own], margin),
+        'slices': _sliced(asked, slicings, students, twins, int(np.argmax(answer.mean[:own])), margin),
         'seconds': time.perf_counter() - start,
     }
     write_json(workdir / 'compare.json', result)
@@ -126,8 +125,16 @@ def _check_margin(margin: float) -> None:
         raise UserError(f'--margin={margin}: a difference in AUC, from 0 to below 1, e.g. 0.001')
 
 
-class _Asked(NamedTuple):
-    """What is asked: memories of one stage of one log, and a pool."""
+class KnownTwin(NamedTuple):
+    """A twin whose score on the log is known."""
+
+    candidate: Candidate
+    auc: float  # on the scored block, mean over distillations
+    logits: np.ndarray  # f32[R, N], its predictions of that block
+
+
+class Asked(NamedTuple):
+    """What is asked, opened: memories of one stage of one log, and what is known of the log."""
 
     run: Path  # folder of the (first) run
     t: int  # the stage
@@ -136,72 +143,94 @@ class _Asked(NamedTuple):
     log: EvaluationLog
     folders: list[Path]  # of the memories of stage t
     artifacts: list[Artifact]
-    pool: CandidatePool
+    rows: list[TrainingSet]  # of the memories
+    twins: list[KnownTwin]  # none where their files are gone
 
     @property
     def fields(self) -> list[str]:
         return [field.name for field in self.stream.fields]
 
+    @property
+    def several(self) -> str:
+        """Behind the name of the folder of what several memories say."""
+        return f'-{len(self.folders)}-memories' if len(self.folders) > 1 else ''
 
-def _opened(memories: list[Path], candidates, emit) -> _Asked:
+
+def opened(memories: list[Path], emit) -> Asked:
+    """Opens memories and their log, and trains nothing.
+
+    Raises:
+      UserError: a file is missing or of another log; too few blocks; memories that are no replicates of each other.
+    """
     run, t, config, stream = _stage(memories[0], emit)
     e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
     if e.seeds < 2:
         raise UserError(f'the run of {memories[0]} has evaluate.seeds={e.seeds}: odds need the spread over two or more')
     artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
-    pool = CandidatePool(candidates, plain(config.roles), e.dim, [field.name for field in stream.fields])
-    return _Asked(
+    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
+    reference = models.build(config.reference.model, dim=config.reference.dim)
+    capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
+    predicted = twin_logits(config, stream, log, t, folders)
+    scored = twin_scores(predicted, log, t)
+    twins = twins_of(config, [field.name for field in stream.fields]) if scored else ()
+    return Asked(
         run=run,
         t=t,
         config=config,
         stream=stream,
-        log=read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t),
+        log=log,
         folders=folders,
         artifacts=artifacts,
-        pool=pool,
+        rows=[Distillation(config, reference, {t: a}, stream, log, capacity).memory(t) for a in artifacts],
+        twins=[
+            KnownTwin(twin.candidate, float(np.mean(scored[twin.name]['auc'])), predicted[twin.name]) for twin in twins
+        ],
     )
 
 
-def _cut(asked: _Asked, words: Sequence[str]) -> list[Slicing]:
+def beside(asked: Asked, own: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, float]]:
+    """The twins beside candidates of one's own: (those that are none of these, {name: AUC on the log} of all)."""
+    named = {_called(twin.candidate, own): twin for twin in asked.twins}
+    names = [candidate.name for candidate in own]
+    others = [twin.candidate._replace(name=name) for name, twin in named.items() if name not in names]
+    return others, {name: twin.auc for name, twin in named.items()}
+
+
+def without_twins(asked: Asked) -> str:
+    """The files of twins that are not there, '' if all are: the beginning of a line."""
+    gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
+    return f'{" and ".join(gone)}: not there' if gone else ''
+
+
+def corrected(entries: Sequence[dict], logits: Sequence[np.ndarray], known: dict[str, float]) -> correction.Answer:
+    """The answer for candidates: entries as of `reading`, logits as of `mean_logits`; known: {name: AUC on the log}."""
+    order = [entry['name'] for entry in entries]
+    found = {order.index(name): auc for name, auc in known.items()}
+    return correction.correct(ranking.orderings(entries), np.stack(logits), found)
+
+
+def _cut(asked: Asked, words: Sequence[str]) -> list[Slicing]:
     """The scored block, cut by every word."""
     log, t = asked.log, asked.t
     found = check_words(words, asked.fields, plain(asked.config.roles))
     return cut(found, asked.stream, log.rows(t + 1), log.num_slots[t - 1], log.labels[t + 1])
 
 
-class _Known(NamedTuple):
-    """What is known of the log."""
-
-    beside: list[Candidate]  # twins that are no candidate of the pool
-    twins: list[str]  # names of all of them
-    auc: dict[str, float]  # of candidates, by the name that they have here: of twins, and of past full runs
-    anchors: dict[str, float]  # of the latter
-    logits: dict[str, np.ndarray]  # of twins, by the same names: f32[R, N], predictions of the scored block
-
-
-def _known(asked: _Asked, anchors, emit) -> _Known:
-    pool, config, own = asked.pool, asked.config, [candidate.name for candidate in asked.pool.candidates]
-    predicted = twin_logits(config, asked.stream, asked.log, asked.t, asked.folders)
-    scored = twin_scores(predicted, asked.log, asked.t)
-    named = [(_called(twin.candidate, pool), twin) for twin in twins_of(config, asked.fields) if scored]
-    past = _anchors(anchors, own) if anchors else {}
-    auc = {name: float(np.mean(scored[twin.name]['auc'])) for name, twin in named} | past
-    gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
-    if not auc:
+def _known(asked: Asked, own: list[Candidate], anchors, emit) -> tuple[list[Candidate], dict[str, float], dict]:
+    """What is known of the log: (twins that are no candidate of the pool, {name: AUC}, anchors)."""
+    others, known = beside(asked, own)
+    past = _anchors(anchors, [candidate.name for candidate in own]) if anchors else {}
+    known |= past
+    gone = without_twins(asked)
+    if not known:
         raise UserError(
-            f'{" and ".join(gone)}: not there, and no --anchors are given: without a score on the log there are '
+            f'{gone}, and no --anchors are given: without a score on the log there are '
             'no odds; distill again (config.twins.models, config.twins.keep), or name past full runs'
         )
     if gone:
-        emit(f'{" and ".join(gone)}: not there, so the anchors alone correct')
-    return _Known(
-        beside=[twin.candidate._replace(name=name) for name, twin in named if name not in own],
-        twins=list(scored),
-        auc=auc,
-        anchors=past,
-        logits={name: predicted[twin.name] for name, twin in named},
-    )
+        emit(f'{gone}, so the anchors alone correct')
+    return others, known, past
 
 
 def _stage(memory: Path, emit):
@@ -255,12 +284,12 @@ def _check_replicates(memories: list[Path], seeds: list[int]) -> None:
             )
 
 
-def _called(twin: Candidate, pool: CandidatePool) -> str:
+def _called(twin: Candidate, pool: Sequence[Candidate]) -> str:
     """The name of the candidate of the pool that is this twin, or a name for it that no candidate has."""
-    for own in pool.candidates:
+    for own in pool:
         if own.model == twin.model and own.recipe == twin.recipe:
             return own.name
-    return f'{twin.name} (twin)' if twin.name in [own.name for own in pool.candidates] else twin.name
+    return f'{twin.name} (twin)' if twin.name in [own.name for own in pool] else twin.name
 
 
 def _anchors(path, names) -> dict[str, float]:
@@ -283,37 +312,43 @@ def _anchors(path, names) -> dict[str, float]:
     return found
 
 
-def _trained(asked: _Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
-    """Every candidate's entry, and its students' predictions f16[V, R, S, N], by codes and, V = 2, by own ids; kept
-    ones where they are still right."""
-    config, t, log, shelf = asked.config, asked.t, asked.log, Shelf(workdir)
-    grid, reference = protocol.grid_of(config.evaluate), models.build(config.reference.model, dim=config.reference.dim)
-    capacity = -(-max(len(artifact.codes) for artifact in asked.artifacts) // 64) * 64
-    rows = [
-        Distillation(config, reference, {t: artifact}, asked.stream, log, capacity).memory(t)
-        for artifact in asked.artifacts
-    ]
-    shared = [[artifact.manifest['checksums'] for artifact in asked.artifacts], log.digest, list(grid), t]
-    entries, students = [], []
+def _trained(asked: Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
+    """The readings of all candidates: their entries, and their students' predictions."""
+    shelf, found = Shelf(workdir), []
     with Progress('comparing', len(candidates), workdir / 'log.txt', emit) as progress:
         for candidate in candidates:
-            digests = {'memory': digest([candidate.inputs(), shared])}
-            reading = shelf.kept(candidate.name, digests).get('memory')
-            if reading is None:
-                reading = _read(candidate, log, rows, t, grid)
-                entry = {'name': candidate.name, 'config': candidate.config}
-                reading = reading._replace(logits=shelf.put(entry, digests, {'memory': reading})[1])
-            entries.append(
-                {'name': candidate.name, 'config': candidate.config, 'chosen': reading.chosen, **reading.scores}
-            )
-            flat = np.clip(reading.logits, -1e4, 1e4)  # of a model gone astray float16 is infinite: no mean
-            students.append(flat.reshape(-1, len(rows), len(grid.seeds), flat.shape[-1]))
-            progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(reading.scores["auc"]):.4f}')
-    return entries, students
+            found.append(reading(asked, candidate, shelf))
+            progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(found[-1][0]["auc"]):.4f}')
+    return [entry for entry, _ in found], [students for _, students in found]
+
+
+def reading(asked: Asked, candidate: Candidate, shelf: Shelf) -> tuple[dict, np.ndarray]:
+    """A candidate's entry, and its students' predictions f16[V, R, S, N], by codes and, V = 2, by own ids; the kept
+    ones where they are still right."""
+    digests, grid = {'memory': memory_digest(asked, candidate)}, protocol.grid_of(asked.config.evaluate)
+    found = shelf.kept(candidate.name, digests).get('memory')
+    said = {'name': candidate.name, 'config': candidate.config}
+    if found is None:
+        found = _read(candidate, asked.log, asked.rows, asked.t, grid)
+        found = found._replace(logits=shelf.put(said, digests, {'memory': found})[1])
+    flat = np.clip(found.logits, -1e4, 1e4)  # of a model gone astray float16 is infinite: no mean
+    students = flat.reshape(-1, len(asked.rows), len(grid.seeds), flat.shape[-1])
+    return {**said, 'chosen': found.chosen, **found.scores}, students
+
+
+def mean_logits(students: np.ndarray) -> np.ndarray:
+    """f32[N]: the mean prediction of the students on codes, of those that `reading` gives."""
+    return students[0].astype(np.float32).mean((0, 1))
+
+
+def memory_digest(asked: Asked, candidate: Candidate) -> str:
+    """What the reading of a candidate is kept under."""
+    checksums, grid = [a.manifest['checksums'] for a in asked.artifacts], protocol.grid_of(asked.config.evaluate)
+    return digest([candidate.inputs(), [checksums, asked.log.digest, list(grid), asked.t]])
 
 
 def _read(candidate: Candidate, log: EvaluationLog, rows, t: int, grid: protocol.Grid) -> Reading:
-    """A candidate on all memories together: costs are added up. Predictions f32[V, R, S, N], as in `_trained`."""
+    """A candidate on all memories together: costs are added up. Predictions f32[V, R, S, N], as of `reading`."""
     start = time.perf_counter()
     found = protocol.row_reading(candidate, log, rows, t, grid)
     kept = {k: found.scores[k] for k in ('auc', 'logloss', 'gauc', 'by_ids') if k in found.scores}
@@ -323,7 +358,7 @@ def _read(candidate: Candidate, log: EvaluationLog, rows, t: int, grid: protocol
     return Reading(chosen=found.chosen, scores=kept, logits=np.stack([found.logits, *by_ids]))
 
 
-def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
+def _pace(overhead, asked: Asked, entries, reference: str) -> float:
     """Seconds of one full pass for each second of one training on the memory: the reference model's, nan if unknown."""
     by_name = {entry['name']: entry for entry in entries}
     if overhead is None or reference not in by_name:
@@ -333,18 +368,17 @@ def _pace(overhead, asked: _Asked, entries, reference: str) -> float:
     return whole / by_name[reference]['training_seconds']
 
 
-def _sliced(asked: _Asked, slicings: list[Slicing], students, known: _Known, expected, margin: float) -> list[dict]:
-    """The answer in every slice. expected: f64[own], AUC of the candidates of the file: its best is the leader."""
-    log, block, names = asked.log, asked.t + 1, [candidate.name for candidate in asked.pool.candidates]
-    names += [candidate.name for candidate in known.beside]
+def _sliced(asked: Asked, slicings: list[Slicing], students, twins: dict, leader: int, margin: float) -> list[dict]:
+    """The answer in every slice. twins: {position: logits f32[R, N]}; leader: the position of the likely best."""
+    log, block = asked.log, asked.t + 1
     predictions = Predictions(
         label=log.labels[block],
         group=log.groups[block],
         students=students,
         weight=asked.config.evaluate.by_ids,
-        twins={names.index(name): logits for name, logits in known.logits.items()},
+        twins=twins,
     )
-    return by_slice(slicings, predictions, int(np.argmax(expected)), margin)
+    return by_slice(slicings, predictions, leader, margin)
 
 
 def _of(answer: correction.Answer, own: int) -> correction.Answer:
@@ -367,7 +401,7 @@ def _odds(answer: correction.Answer, margin: float, names: list[str]) -> dict:
     }
 
 
-def _answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
+def answered(entries, answer: correction.Answer, known: dict, own: int, pace: float) -> list[dict]:
     """Every candidate's answer, in the order of the file; the twins of the library last."""
     sd = np.sqrt(np.diag(answer.cov))
     mine = _of(answer, own)
