@@ -334,7 +334,7 @@ def test_what_a_comparison_costs_in_all(result, tmp_path, monkeypatch):
     full = np.array([c['full']['auc'] for c in told['candidates']])
     lost = [m.max() - m[full[:, s].argmax()] for s in range(6) for m in [np.delete(full, s, 1).mean(1)]]
     assert table.rows[0][7] == f'{np.mean(lost):.4f} ± {np.std(lost, ddof=1):.4f}'
-    for picture in ('scatter', 'frontier', 'reliability'):  # as without twins, and slow
+    for picture in ('scatter', 'frontier'):  # as without twins, and slow
         monkeypatch.setattr(trends, picture, lambda _: b'picture')
     markup = _read(report.write_trends(tmp_path, told, COMMAND))
     assert base64.b64encode((tmp_path / 'costs.png').read_bytes()).decode() in markup
