@@ -73,6 +73,16 @@ def test_it_goes_on_and_says_the_same(run, pool, answered, monkeypatch):
     assert [c['expected_auc'] for c in again['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
 
 
+def test_a_log_that_is_quicker_trained_on_says_so_first(run, pool, answered):
+    lines, clock = [], run.workdir / 'overhead.json'
+    for seconds, said in ((0.001, True), (100.0, False)):
+        clock.write_text(json.dumps({'reference_seconds': seconds, 'distill_seconds': 1.0}))
+        compare.compare([run.workdir / 'memory'], pool, emit=lines.append)
+        assert any(line.endswith('Train on the log.') for line in lines) == said
+        lines.clear()
+    clock.unlink()
+
+
 def test_an_anchor_is_believed(run, pool, answered, tmp_path):
     anchors = tmp_path / 'past.jsonl'
     anchors.write_text('{"name": "small", "auc": 0.9}\n\n')

@@ -312,7 +312,7 @@ def test_bad_files_are_one_clear_line(tmp_path):
 @pytest.mark.parametrize(('seconds', 'said'), [(0.4, 'about 86 s on the log itself: no longer'), (2.0, 'about 432 s')])
 def test_a_small_log_is_better_trained_on_itself(seconds, said):
     """12 candidates, 6 rates, 3 seeds: 216 passes; compiling a dozen takes 96 s."""
-    text = scores.advice({'reference_seconds': seconds}, 6, 3)
+    text = scores.advice(seconds, 6, 3)
     assert said in text and text.endswith('Train on the log.') == (seconds < 1)
 
 

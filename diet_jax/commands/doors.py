@@ -53,7 +53,7 @@ def distill(
         report.write_report(str(workdir), command or 'diet_jax.distill')
         if clock := read_json(run.workdir / 'overhead.json'):
             grid = config.evaluate
-            emit(scores.advice(clock, len(grid.learning_rates), grid.seeds))
+            emit(scores.advice(clock['reference_seconds'], len(grid.learning_rates), grid.seeds))
     return run.workdir / 'memory'
 
 

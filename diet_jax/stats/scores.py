@@ -165,19 +165,21 @@ DOZEN = 12
 COMPILING = 8.0  # seconds a candidate that is new to the program cache, on two CPU cores; 0.2 to 2 afterwards
 
 
-def advice(overhead: Mapping, rates: int, seeds: int, candidates: int = DOZEN) -> str:
+ON_THE_LOG = 'Train on the log.'  # ends an advice
+
+
+def advice(one: float, rates: int, seeds: int, candidates: int = DOZEN) -> str:
     """What comparing on the log itself would take, and whether the log is so small that it is the better way.
 
-    Args: overhead: what overhead.json holds; rates, seeds: of every candidate; candidates: how many are compared.
+    Args: one: seconds of a pass of the reference model; rates, seeds: of every candidate; candidates: how many.
     """
-    one = overhead['reference_seconds']
     log = candidates * rates * seeds * one
     text = (
         f'One pass of the reference model over this log takes {one:.2g} s, so {candidates} candidates on {rates} '
         f'learning rates and {seeds} seeds would take about {log:.0f} s on the log itself'
     )
     if log < candidates * COMPILING:
-        return f'{text}: no longer than the answer from the memory, most of which is compiling. Train on the log.'
+        return f'{text}: no longer than the answer from the memory, most of which is compiling. {ON_THE_LOG}'
     return f'{text}.'
 
 

@@ -85,11 +85,12 @@ def compare(
     others, known, past = _known(asked, pool.candidates, anchors, emit)
     candidates = [*pool.candidates, *others]
     rules.check_names(held_to, [candidate.name for candidate in candidates])
+    overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
+    _advise(overhead, asked, len(rates), len(candidates), emit)
     entries, students = _trained(asked, candidates, workdir, emit)
     order = [entry['name'] for entry in entries]
     answer = corrected(entries, [mean_logits(each) for each in students], known)
     twins = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
-    overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
     reference = _called(twins_of(config, asked.fields)[0].candidate, pool.candidates)
     pace = _pace(overhead, asked, entries, reference)
     own = len(pool.candidates)
@@ -363,9 +364,21 @@ def _pace(overhead, asked: Asked, entries, reference: str) -> float:
     by_name = {entry['name']: entry for entry in entries}
     if overhead is None or reference not in by_name:
         return math.nan
+    return _full_pass_seconds(overhead, asked) / by_name[reference]['training_seconds']
+
+
+def _advise(overhead, asked: Asked, rates: int, candidates: int, emit) -> None:
+    """Says so before work begins where the log is so small that training on it is quicker."""
+    if overhead:
+        text = scores.advice(_full_pass_seconds(overhead, asked), rates, asked.config.evaluate.seeds, candidates)
+        if text.endswith(scores.ON_THE_LOG):
+            emit(text)
+
+
+def _full_pass_seconds(overhead, asked: Asked) -> float:
+    """Of the reference model, over the blocks that the memory has seen."""
     seen = sum(line['rows'] for line in read_metrics(asked.run))
-    whole = overhead['reference_seconds'] * asked.log.rows_of_pass(asked.t) / max(seen, 1)
-    return whole / by_name[reference]['training_seconds']
+    return overhead['reference_seconds'] * asked.log.rows_of_pass(asked.t) / max(seen, 1)
 
 
 def _sliced(asked: Asked, slicings: list[Slicing], students, twins: dict, leader: int, margin: float) -> list[dict]:
