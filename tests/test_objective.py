@@ -110,7 +110,7 @@ def test_what_is_no_config_is_said(ask):
 
 def test_a_twin_is_known_by_what_it_is(ask):
     known = ask(dict(model='deepfm')).known_auc
-    assert known is not None and known == dict((t.name, auc) for t, auc in ask._log.twins)['deepfm']
+    assert known is not None and known == {t.candidate.name: t.auc for t in ask._log.twins}['deepfm']
 
 
 def test_a_full_run_confirms_and_is_known_from_then_on(distilled, tmp_path, monkeypatch):

@@ -20,33 +20,23 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from diet_jax import models
-from diet_jax.artifact.format import read_manifest
-from diet_jax.artifact.read import Artifact
 from diet_jax.base.atomic import read_json, write_json
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
-from diet_jax.config.defaults import default_config
-from diet_jax.data.prepared import EncodedStream
-from diet_jax.data.stream import open_stream
 from diet_jax.models.candidates import Candidate
 from diet_jax.models.twins import twins_of
 from diet_jax.run.record import read_metrics
-from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import correction, ranking, scores
 from diet_jax.study import protocol, rules
-from diet_jax.study.distillations import Distillation, TrainingSet, memory_of_stage
+from diet_jax.study.asked import Asked, opened, without_twins
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
 from diet_jax.study.slices import Predictions, Slicing, by_slice, check_words, cut
-from diet_jax.study.twin_scores import twin_files, twin_logits, twin_scores
-from diet_jax.trials.log import EvaluationLog, read_blocks
+from diet_jax.trials.log import EvaluationLog
 
 
 def compare(
@@ -126,82 +116,12 @@ def _check_margin(margin: float) -> None:
         raise UserError(f'--margin={margin}: a difference in AUC, from 0 to below 1, e.g. 0.001')
 
 
-class KnownTwin(NamedTuple):
-    """A twin whose score on the log is known."""
-
-    candidate: Candidate
-    auc: float  # on the scored block, mean over distillations
-    logits: np.ndarray  # f32[R, N], its predictions of that block
-
-
-class Asked(NamedTuple):
-    """What is asked, opened: memories of one stage of one log, and what is known of the log."""
-
-    run: Path  # folder of the (first) run
-    t: int  # the stage
-    config: ConfigDict
-    stream: EncodedStream
-    log: EvaluationLog
-    folders: list[Path]  # of the memories of stage t
-    artifacts: list[Artifact]
-    rows: list[TrainingSet]  # of the memories
-    twins: list[KnownTwin]  # none where their files are gone
-
-    @property
-    def fields(self) -> list[str]:
-        return [field.name for field in self.stream.fields]
-
-    @property
-    def several(self) -> str:
-        """Behind the name of the folder of what several memories say."""
-        return f'-{len(self.folders)}-memories' if len(self.folders) > 1 else ''
-
-
-def opened(memories: list[Path], emit) -> Asked:
-    """Opens memories and their log, and trains nothing.
-
-    Raises:
-      UserError: a file is missing or of another log; too few blocks; memories that are no replicates of each other.
-    """
-    run, t, config, stream = _stage(memories[0], emit)
-    e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
-    if e.seeds < 2:
-        raise UserError(f'the run of {memories[0]} has evaluate.seeds={e.seeds}: odds need the spread over two or more')
-    artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
-    _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
-    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
-    reference = models.build(config.reference.model, dim=config.reference.dim)
-    capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
-    predicted = twin_logits(config, stream, log, t, folders)
-    scored = twin_scores(predicted, log, t)
-    twins = twins_of(config, [field.name for field in stream.fields]) if scored else ()
-    return Asked(
-        run=run,
-        t=t,
-        config=config,
-        stream=stream,
-        log=log,
-        folders=folders,
-        artifacts=artifacts,
-        rows=[Distillation(config, reference, {t: a}, stream, log, capacity).memory(t) for a in artifacts],
-        twins=[
-            KnownTwin(twin.candidate, float(np.mean(scored[twin.name]['auc'])), predicted[twin.name]) for twin in twins
-        ],
-    )
-
-
 def beside(asked: Asked, own: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, float]]:
     """The twins beside candidates of one's own: (those that are none of these, {name: AUC on the log} of all)."""
     named = {_called(twin.candidate, own): twin for twin in asked.twins}
     names = [candidate.name for candidate in own]
     others = [twin.candidate._replace(name=name) for name, twin in named.items() if name not in names]
     return others, {name: twin.auc for name, twin in named.items()}
-
-
-def without_twins(asked: Asked) -> str:
-    """The files of twins that are not there, '' if all are: the beginning of a line."""
-    gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
-    return f'{" and ".join(gone)}: not there' if gone else ''
 
 
 def corrected(entries: Sequence[dict], logits: Sequence[np.ndarray], known: dict[str, float]) -> correction.Answer:
@@ -232,57 +152,6 @@ def _known(asked: Asked, own: list[Candidate], anchors, emit) -> tuple[list[Cand
     if gone:
         emit(f'{gone}, so the anchors alone correct')
     return others, known, past
-
-
-def _stage(memory: Path, emit):
-    """(folder of the run, stage t, its config, its stream) of a memory."""
-    manifest = read_manifest(memory)
-    run, defaults, theirs = _run_of(memory), default_config().to_dict(), _config(memory)
-    theirs['evaluate'] = defaults['evaluate'] | dict(theirs.get('evaluate', {}))  # a run that is older than a key of it
-    config = ConfigDict(defaults | theirs)
-    stream = open_stream(config.data, run, emit)
-    count, stage = len(stream.blocks), manifest['stage']
-    t = min(stage, count - 2)
-    if t < 1:
-        raise UserError(f'the log has {count} blocks: one to learn from, one to choose on, one to score on are needed')
-    if t < stage:
-        emit(
-            f'the log ends with block {stream.blocks[-1].key}, and a memory is asked about two blocks that it has not '
-            f'seen: the memory of stage {t}, up to {stream.blocks[t - 1].key}, answers'
-        )
-    return run, t, config, stream
-
-
-def _run_of(memory: Path) -> Path:
-    """The folder of the run that a memory lies in, relative to the present one if it can be: shorter to read."""
-    run = memory.absolute().parent if memory.name == 'memory' else memory.absolute().parent.parent
-    return run.relative_to(Path.cwd()) if run.is_relative_to(Path.cwd()) else run
-
-
-def _config(memory: Path) -> dict:
-    """The config.json of a memory's run."""
-    path = _run_of(memory) / 'config.json'
-    if not path.exists():
-        raise UserError(
-            f'{path} is missing: {memory} must lie in the folder of its run, where scripts/distill.py put it'
-        )
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f'{path} does not parse ({error}): restore it from a copy') from error
-
-
-def _check_replicates(memories: list[Path], seeds: list[int]) -> None:
-    """Raises UserError unless the memories are of runs that differ in their seeds, all of them, and in nothing else."""
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f'--memory: distilled with seeds {seeds}: memories are averaged that each have their own seed')
-    first, *others = ({**_config(memory), 'seed': 0} for memory in memories)
-    for memory, config in zip(memories[1:], others):
-        if config != first:
-            key = min(k for k in first.keys() | config.keys() if first.get(k) != config.get(k))
-            raise UserError(
-                f"--memory: the runs of {memories[0]} and {memory} differ in '{key}': only seeds may differ"
-            )
 
 
 def _called(twin: Candidate, pool: Sequence[Candidate]) -> str:

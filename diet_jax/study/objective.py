@@ -27,15 +27,14 @@ from diet_jax.models.candidates import candidate as candidate_of
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import correction
 from diet_jax.study import protocol
+from diet_jax.study.asked import opened, without_twins
 from diet_jax.study.compare import (
     answered,
     beside,
     corrected,
     mean_logits,
     memory_digest,
-    opened,
     reading,
-    without_twins,
 )
 from diet_jax.study.readings import Reading, Shelf, digest
 from diet_jax.trials import full_pass
