@@ -80,7 +80,7 @@ def test_whatever_the_code_imports_is_declared(packages):
     for path in (p for package in packages for p in (LIBRARY / package).rglob('*.py')):
         used = re.findall(r'(?m)^\s*(?:from|import) diet_jax\.(\w+)', path.read_text())
         used += re.findall(r'(?m)^\s*from diet_jax import (\w+)', path.read_text())
-        assert set(used) <= {*packages, 'base'}, path
+        assert set(used) <= {*packages, 'base', '__version__'}, path
 
 
 def test_inputs_and_versions_are_in_it(monkeypatch):
