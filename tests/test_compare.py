@@ -73,6 +73,16 @@ def test_it_goes_on_and_says_the_same(run, pool, answered, monkeypatch):
     assert [c['expected_auc'] for c in again['candidates']] == [c['expected_auc'] for c in answered[0]['candidates']]
 
 
+def test_a_run_older_than_the_choice_of_an_optimiser_is_refused_in_one_line(run, pool, tmp_path):
+    """Its models were trained lazily, whatever the default is now: its twins are others than those asked for."""
+    workdir = shutil.copytree(run.workdir, tmp_path / 'run')
+    config = json.loads((workdir / 'config.json').read_text())
+    del config['reference']['optimizer'], config['evaluate']['by_ids']
+    (workdir / 'config.json').write_text(json.dumps(config))
+    with pytest.raises(UserError, match='or for others of these names: distill again in another --workdir'):
+        compare.compare([workdir / 'memory'], pool, emit=lambda line: None)
+
+
 def test_a_log_that_is_quicker_trained_on_says_so_first(run, pool, answered):
     lines, clock = [], run.workdir / 'overhead.json'
     for seconds, said in ((0.001, True), (100.0, False)):

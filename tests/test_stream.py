@@ -339,20 +339,24 @@ def test_ids_that_would_mean_something_else_are_refused(distilled, tmp_path, mon
     assert outcome(workdir) == outcome(distilled)
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(distilled, tmp_path):
+def test_a_checkpoint_of_an_earlier_version_goes_on_as_it_was_begun(tmp_path):
     """tests/earlier/version-0.1.zip: the tiny run's first two days, by the version and the Orbax calls of before."""
     workdir = tmp_path / 'run'
     with zipfile.ZipFile(Path(__file__).parent / 'earlier' / 'version-0.1.zip') as kept:
         kept.extractall(workdir)
     said, config = [], tiny.get_config()
     config.reference.learning_rate = 2e-3  # as then
+    with pytest.raises(UserError, match="reference.optimizer was 'lazy_adam' when this memory was begun and is 'adam'"):
+        distill(workdir, config)
+    config.reference.optimizer = 'lazy_adam'
     run, now = distill(workdir, config, emit=said.append), distill(tmp_path / 'now', config).workdir
     assert run.done == 4 and not any('damaged' in line for line in said)
     assert [line['block'] for line in read_metrics(workdir)] == list(DAYS)
     old, new = (load_memory(folder / 'memory') for folder in (now, workdir))
     assert old.manifest['rows_seen'] == new.manifest['rows_seen'] == 4 * ROWS
-    # Its first days were trained by what was called adam then and is lazy_adam now: the memory is another one.
-    assert old.codes.shape == new.codes.shape
+    # Another processor rounds otherwise, and a draw may flip: entries admitted by then are the same, nearly all.
+    same = [a == b for a, b in zip(old.codes.tolist(), new.codes.tolist(), strict=True)]
+    assert np.mean(same) > 0.9
 
 
 def test_a_damaged_checkpoint_is_named(distilled, tmp_path):

@@ -15,6 +15,7 @@ from diet_jax.config.defaults import KEYS, default_config
 from diet_jax.config.keys import Section, flat
 
 PATHS = (('data', 'root'), ('evaluate', 'full_cache'), ('trends', 'pool'))
+BEFORE = {'reference.optimizer': 'lazy_adam'}  # what was done before there was a key, where that is not its default
 RUN: Section = {name: section for name, section in KEYS.items() if name != 'data'}  # `data` has checks of its own
 
 
@@ -59,12 +60,23 @@ def check_same_config(config: ConfigDict, path: Path) -> None:
     new, usual = (_flat(json.loads(json.dumps(plain(c)))) for c in (config, default_config()))
     free = {name for name, key in flat(KEYS) if key.free}
     for key in sorted(old.keys() | new.keys()):
-        was = old.get(key, usual.get(key))  # a key that is newer than the memory had its default
+        was = old.get(key, BEFORE.get(key, usual.get(key)))  # a key that is newer than the memory had its default
         if was != new.get(key) and key not in free:
             raise UserError(
                 f'{path}: {key} was {was!r} when this memory was begun and is {new.get(key)!r} now: '
                 'use another --workdir, or the old value'
             )
+
+
+def completed(old: dict) -> dict:
+    """The config of a run as its config.json has it, with the keys of the library that are newer than the run."""
+    found = {}
+    for name, section in default_config().to_dict().items():
+        before = {key.partition('.')[2]: was for key, was in BEFORE.items() if key.startswith(f'{name}.')}
+        found[name] = (
+            section | before | dict(old.get(name, {})) if isinstance(section, dict) else old.get(name, section)
+        )
+    return {**old, **found, 'data': old['data']}
 
 
 def _check_keys(config, defaults, where: str) -> None:

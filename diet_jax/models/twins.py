@@ -16,6 +16,7 @@ from typing import NamedTuple
 from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.models.candidates import Candidate, candidate
+from diet_jax.models.recipes import DEFAULT
 
 
 class Twin(NamedTuple):
@@ -46,6 +47,8 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
             raise UserError(f'twins.models holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
         if any(roles.get(field) == '' for field in spec.get('drop', ())):
             continue
+        if config.reference.optimizer != DEFAULT.optimizer:
+            spec = {'optimizer': config.reference.optimizer, **spec}  # of twins that name none, the reference's
         twin = Twin(candidate(spec, dim, fields, roles), float(lr))
         if twin.name in [other.name for other in found]:
             raise UserError(f"twins.models: '{twin.name}' is a name that another one has")

@@ -13,7 +13,7 @@ from diet_jax import models
 from diet_jax.artifact.format import read_manifest
 from diet_jax.artifact.read import Artifact
 from diet_jax.base.errors import UserError
-from diet_jax.config.defaults import default_config
+from diet_jax.config.checks import completed
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.stream import open_stream
 from diet_jax.models.candidates import Candidate
@@ -97,9 +97,7 @@ def without_twins(asked: Asked) -> str:
 def _stage(memory: Path, emit):
     """(folder of the run, stage t, its config, its stream) of a memory."""
     manifest = read_manifest(memory)
-    run, defaults, theirs = _run_of(memory), default_config().to_dict(), _config(memory)
-    theirs['evaluate'] = defaults['evaluate'] | dict(theirs.get('evaluate', {}))  # a run that is older than a key of it
-    config = ConfigDict(defaults | theirs)
+    run, config = _run_of(memory), ConfigDict(completed(_config(memory)))
     stream = open_stream(config.data, run, emit)
     count, stage = len(stream.blocks), manifest['stage']
     t = min(stage, count - 2)
