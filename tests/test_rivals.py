@@ -54,10 +54,11 @@ def test_rows_are_different_and_in_time_order_and_the_seed_decides(seen, logits,
     assert [x.dtype for x in one] == [np.int64, np.float32, np.float32]
     assert len(one.index) == N and np.all(np.diff(one.index) > 0) and 0 <= one.index[0] and one.index[-1] < ROWS
     if name in CHOSEN:
-        np.testing.assert_array_equal(one.own, seen.label[one.index])
+        own = seen.label[one.index] if name != 'nacs' else rivals.corrected(seen.label[one.index], one.soft)
+        np.testing.assert_array_equal(one.own, own)
         np.testing.assert_allclose(one.soft, sigmoid(logits)[one.index], rtol=1e-5)
     other = rivals.choose(name, seen, N, seed=4).index
-    assert np.array_equal(one.index, other) == (name not in ('random', 'k_center', 'cgm'))
+    assert np.array_equal(one.index, other) == (name not in ('random', 'k_center', 'cgm', 'nacs'))
 
 
 @pytest.mark.parametrize('name', CHOSEN)
@@ -195,6 +196,35 @@ def test_k_center_takes_no_row_twice_where_rows_are_copies():
     points = np.repeat(np.eye(3, dtype=np.float32), 3, axis=0)
     found = np.asarray(rivals.farthest_first(points, 7, 4))
     np.testing.assert_array_equal(found, [4, 0, 6, 1, 2, 3, 5])  # one of each, then copies by position
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_cover_of_a_line_is_greedy_facility_location(seed):
+    x = np.random.default_rng(seed).normal(size=9)
+    widest = np.ptp(x)
+    worth = lambda chosen: sum(max(widest - abs(a - x[j]) for j in chosen) for a in x)  # noqa: E731
+    chosen = []
+    for _ in range(4):
+        chosen.append(max((i for i in range(9) if i not in chosen), key=lambda i: worth([*chosen, i])))
+    assert rivals.cover(x, 4).tolist() == chosen
+    best = max(worth(some) for some in itertools.combinations(range(9), 4))
+    assert worth(chosen) >= (1 - 1 / np.e) * best
+
+
+def test_nacs_keeps_the_click_rate_and_leaves_out_what_even_a_corrected_label_does_not_explain(seen, logits):
+    n = 60
+    index, p = rivals.choose('nacs', seen, n, 0).index, sigmoid(logits)
+    y = rivals.corrected(seen.label, p)
+    loss = -(y * np.log(p) + (1 - y) * np.log(1 - p))
+    assert abs(seen.label[index].mean() - seen.label.mean()) < 0.12
+    others = [rivals.choose('random', seen, n, seed).index for seed in range(20)]
+    assert np.sort(loss[index])[-6:].mean() < np.mean([np.sort(loss[o])[-6:].mean() for o in others])
+
+
+def test_labels_are_corrected_as_far_as_the_model_is_sure():
+    y, p = np.array([1.0, 0.0, 1.0, 0.0]), np.array([0.5, 0.5, 1e-9, 0.9])
+    trust = 1 + 0.9 * np.log2(0.9) + 0.1 * np.log2(0.1)
+    np.testing.assert_allclose(rivals.corrected(y, p), [1, 0, 0, 0.9 * trust], atol=1e-6)
 
 
 # Gradient matching.

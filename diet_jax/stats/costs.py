@@ -42,7 +42,9 @@ def ways(result: Mapping, of: str) -> list[Way]:
         return []
     candidates = [c for c in result['candidates'] if c['name'] in result['pool']['sets'][of]]
     grid, memories = protocol['grid'], len(protocol['distillation_seeds'])
-    found = [Way(FULL, 0.0, float(len(grid['full']['lr'])), _of_one_seed([c['full']['auc'] for c in candidates]))]
+    full = [c['full']['auc'] for c in candidates]
+    found = [Way(FULL, 0.0, float(len(grid['full']['lr'])), _of_seeds(full, full))]
+    found += races(result, [c['name'] for c in candidates], full)
     for kind, answer in answers.items():
         sides = [c['memory'] if kind == 'memory' else c['rivals'][kind] for c in candidates]
         visits = np.mean([side['row_visits'] for side in sides]) / protocol['full_pass_rows']
@@ -55,15 +57,28 @@ def ways(result: Mapping, of: str) -> list[Way]:
     return found
 
 
+def races(result: Mapping, names: Sequence[str], full: Sequence[Sequence[float]]) -> list[Way]:
+    """Halvings of a trends.json (`study.halving`). names: of the candidates that count; full: f64[C, S], their AUCs."""
+    of, found = [c['name'] for c in result['candidates']], []
+    keep = [of.index(name) for name in names]
+    for kind, race in result.get('races', {}).items():
+        orders = np.array(race['order'])[:, keep].T
+        found.append(Way(kind, 0.0, race['full_passes'] / len(of), _of_seeds(full, orders)))
+    return found
+
+
 def _spread(figure: Mapping) -> tuple[float, float]:
     return tuple(np.nan if figure.get(key) is None else float(figure[key]) for key in ('mean', 'sd'))
 
 
-def _of_one_seed(full: Sequence[Sequence[float]]) -> dict[str, tuple[float, float]]:
-    """How one seed of full training ranks, against the others: mean and sd over the seeds."""
-    full = np.asarray(full, np.float64)
+def _of_seeds(full: Sequence[Sequence[float]], orders) -> dict[str, tuple[float, float]]:
+    """How orders rank, one a seed of full training, against the other seeds: mean and sd over the seeds.
+
+    Args: full, orders: f64[C, S], higher better.
+    """
+    full, orders = np.asarray(full, np.float64), np.asarray(orders, np.float64)
     if full.shape[1] < 3:
         return dict.fromkeys(FIGURES, (np.nan, np.nan))
-    each = [ranking.figures(np.delete(full, s, 1), full[:, s, None, None]) for s in range(full.shape[1])]
+    each = [ranking.figures(np.delete(full, s, 1), orders[:, s, None, None]) for s in range(full.shape[1])]
     values = {name: np.array([figures[name][0] for figures in each]) for name in FIGURES}
     return {name: (float(x.mean()), float(x.std(ddof=1))) for name, x in values.items()}

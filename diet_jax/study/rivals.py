@@ -9,6 +9,8 @@
 * `herding` (Welling 2009, doi:10.1145/1553374.1553517): greedy matching of the mean, per class, as iCaRL does.
 * `k_center` (Sener & Savarese 2018, arXiv:1708.00489): farthest-first traversal, a 2-approximation of the cover.
 * `cgm`: the rows of `random`, their labels learned by gradient matching (`match_gradients`).
+* `nacs`: NaCS's noise-aware coreset (Tran et al. 2026, arXiv:2601.10067): labels corrected as far as the model is sure
+  (`corrected`), rows that cover the gradients of each class (`cover`), the noisiest tenth left out.
 
 Herding and k_center work where the memory's addressing works (`memory.places`): 16 principal components of the row's
 embeddings in the reference model, and its weighted logit.
@@ -39,6 +41,7 @@ COMPONENTS, LOGIT_WEIGHT, BASIS_ROWS = 16, 2.0, 2048
 # trained on the learned clicks: AUC 0.638 unlearned, 0.639, 0.669, 0.704 at 0.001, 0.005, 0.02. Probabilities of the
 # reference are better left alone: 0.767 unlearned, 0.756, 0.715, 0.700.
 STEPS, RATE, REAL_ROWS = 200, 0.02, 4096
+COVERED, NOISY = 2048, 0.1  # NaCS: rows among which it covers at a time; share left out
 
 
 class Seen(NamedTuple):
@@ -54,7 +57,7 @@ class Chosen(NamedTuple):
     """Rows of the log and the labels to train on."""
 
     index: np.ndarray  # i64[n]  rows of Seen, ascending
-    own: np.ndarray  # f32[n]  the log's own clicks; cgm: learned, starting there
+    own: np.ndarray  # f32[n]  the log's own clicks; cgm: learned, starting there; nacs: corrected
     soft: np.ndarray  # f32[n]  the reference model's probabilities; cgm: learned, starting there
 
 
@@ -83,6 +86,8 @@ def choose(name: str, seen: Seen, n: int, seed: int, code: np.ndarray | None = N
     index = np.sort(np.asarray(ROWS[name](seen, n, seed), np.int64))
     own = np.asarray(seen.label[index], np.float32)
     soft = _probability(_logits(seen.model, seen.params, seen.ids[index])).astype(np.float32)
+    if name == 'nacs':
+        own = corrected(own, soft).astype(np.float32)
     if name == 'cgm':
         own, soft = _learned(seen, index, np.stack([own, soft]), seed, code)
     return Chosen(index, own, soft)
@@ -131,6 +136,61 @@ def _k_center(seen: Seen, n: int, seed: int) -> np.ndarray:
     return sample[np.asarray(farthest_first(places[sample], n, rng.integers(len(sample))))]
 
 
+def _nacs(seen: Seen, n: int, seed: int) -> np.ndarray:
+    """Each class apart, with its share of n, in random parts of COVERED rows; 1 / (1 - NOISY) times as many rows are
+    covered, and those of the largest loss by their corrected label are left out."""
+    rng, p = np.random.default_rng(seed), _probability(_logits(seen.model, seen.params, seen.ids))
+    label = corrected(seen.label.astype(np.float64), p)
+    wanted = min(len(p), round(n / (1 - NOISY)))
+    clicks, chosen = round(wanted * float(np.mean(seen.label))), []
+    for members, count in (
+        (np.flatnonzero(seen.label > 0.5), clicks),
+        (np.flatnonzero(seen.label <= 0.5), wanted - clicks),
+    ):
+        parts = np.array_split(rng.permutation(members), max(1, -(-len(members) // COVERED)))
+        due = np.diff(np.round(np.linspace(0, count, len(parts) + 1)).astype(int))
+        for part, k in zip(parts, due, strict=True):
+            chosen.append(part[cover((p - label)[part], min(k, len(part)))])
+    chosen = np.concatenate(chosen)
+    loss = -(label * np.log(np.maximum(p, 1e-12)) + (1 - label) * np.log(np.maximum(1 - p, 1e-12)))[chosen]
+    kept = chosen[np.argsort(loss, kind='stable')[:n]]
+    if len(kept) < n:  # a class had fewer rows than its due
+        rest = np.setdiff1d(np.arange(len(p)), kept)
+        kept = np.concatenate([kept, rng.choice(rest, n - len(kept), replace=False)])
+    return kept
+
+
+def corrected(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Labels drawn towards what a trained model says, as far as it is sure: f[N] twice -> f[N].
+
+    ProSelfLC (Wang et al. 2021, arXiv:2005.03788) at the end of training: trust e = 1 - entropy / log 2, the label
+    (1 - e) y + e p.
+
+    >>> corrected(np.array([1.0, 1.0]), np.array([0.5, 0.0])).tolist()
+    [1.0, 0.0]
+    """
+    p = np.clip(probability, 1e-12, 1 - 1e-12)
+    trust = 1 + (p * np.log2(p) + (1 - p) * np.log2(1 - p))
+    return np.clip((1 - trust) * label + trust * probability, 0.0, 1.0)
+
+
+def cover(points: np.ndarray, count: int) -> np.ndarray:
+    """Greedy facility location on a line: i64[count] of f[N].
+
+    Each next point raises sum_i max_j (D - |x_i - x_j|) most, D the largest distance. The sum is
+    submodular, so greedy comes to 1 - 1/e of the best. O(count N^2).
+    """
+    near = np.abs(np.subtract.outer(points, points))
+    near = near.max() - near
+    best, chosen = np.zeros(len(points)), []
+    for _ in range(count):
+        gain = np.maximum(near - best, 0.0).sum(1)
+        gain[chosen] = -1.0
+        chosen.append(int(np.argmax(gain)))
+        best = np.maximum(best, near[chosen[-1]])
+    return np.array(chosen, np.int64)
+
+
 ROWS: dict[str, Callable[[Seen, int, int], np.ndarray]] = {
     'random': _random,
     'recent': _recent,
@@ -139,6 +199,7 @@ ROWS: dict[str, Callable[[Seen, int, int], np.ndarray]] = {
     'herding': _herding,
     'k_center': _k_center,
     'cgm': _random,
+    'nacs': _nacs,
 }
 
 

@@ -38,7 +38,7 @@ from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import metrics, ranking
 from diet_jax.stats.judgement import judged
 from diet_jax.stats.summaries import summary
-from diet_jax.study import protocol, rivals
+from diet_jax.study import halving, protocol, rivals
 from diet_jax.study.cheap_passes import FRESH, WARM, cheap_reading
 from diet_jax.study.distillations import ONE_SHOT, OURS, Distillation, TrainingSet, memory_of_stage
 from diet_jax.study.pool import CandidatePool
@@ -50,12 +50,13 @@ from diet_jax.trials.log import EvaluationLog, read_blocks
 
 COSTED = (*FRESH, *WARM)  # full training made as cheap: the memory's row visits, not its rows
 # Rows of the log, with its own labels and ids and with our labels and codebook; a memory that is never updated; one
-# distilled in a single stage from all days seen.
+# distilled in a single stage from all days seen. The last give no scores but an order.
 RIVALS = (
     *(f'{name}_rows{labels}' for name in rivals.ROWS for labels in ('', OURS)),
     'static',
     ONE_SHOT,
     *COSTED,
+    *halving.HALVINGS,
 )
 
 
@@ -81,7 +82,7 @@ def trends(
             f'no twins of stage {study.t} stand beside the memories (twins.keep, or a memory moved out of its run): '
             'no answer'
         )
-    kinds = ('memory', *section.rivals)
+    kinds = _sides(section)
     runs = index(kinds, section.full_seeds, [d.config.seed for d in study.distillations], e.seeds)
     digests, shelf = _digests(config, study), Shelf(workdir)
     block = {'label': study.log.labels[study.t + 1].astype(np.int8), 'group': study.log.groups[study.t + 1]}
@@ -104,6 +105,7 @@ def trends(
                 f'{candidate.name}: AUC full {np.mean(entry["full"]["auc"]):.4f} memory '
                 f'{np.mean(entry["memory"]["auc"]):.4f}',
             )
+        races = _races(study, workdir)
     ratio = [entry['memory']['cost_ratio'] for entry in entries]
     result = {
         'command': command,
@@ -112,6 +114,7 @@ def trends(
         'protocol': {**_protocol(config, study, runs), 'cost_ratio': float(np.mean(ratio))},
         'twins': known,
         'candidates': entries,
+        'races': races,
     }
     return summarised(result, workdir)
 
@@ -135,6 +138,10 @@ def _check(config: ConfigDict) -> None:
     for rival in config.trends.rivals:
         if rival not in RIVALS:
             raise UserError(f"trends.rivals holds '{rival}'{closest(rival, RIVALS)}; there are: {', '.join(RIVALS)}")
+    if halving.BY_SLICE in config.trends.rivals and not config.roles.context:
+        raise UserError(
+            f'trends.rivals holds {halving.BY_SLICE}: its slices are of roles.context, which names no field'
+        )
     if config.trends.full_seeds < 2:
         raise UserError('trends.full_seeds is 1: what differs is judged by the spread over seeds, 2 at least')
 
@@ -156,20 +163,46 @@ def _opened(config: ConfigDict, workdir: Path, memories, emit) -> _Study:
     return _with_memories(study, workdir, memories, emit)
 
 
+def _sides(section) -> tuple[str, ...]:
+    """The kinds of rows that every candidate is trained on, beside the log."""
+    return ('memory', *(kind for kind in section.rivals if kind not in halving.HALVINGS))
+
+
 def _read(kind: str, candidate: Candidate, study: _Study, rows, readings, workdir: Path) -> Reading:
     """One side of a candidate. rows: kind -> training sets; readings: its other sides that are there already."""
     config, t, log = study.config, study.t, study.log
     e, section = config.evaluate, config.trends
     if kind == 'full':
-        cache = full_pass.cache_folder(config, workdir)
-        lrs = candidate.recipe.rates(e.learning_rates)
-        passes = full_pass.passes(candidate, log, lrs, seeds=section.full_seeds, boundaries=[t], cache=cache)
-        return protocol.full_reading(passes, lrs, log, t)
+        return protocol.full_reading(
+            _passes(candidate, study, workdir), candidate.recipe.rates(e.learning_rates), log, t
+        )
     if kind in COSTED:
         visits = [point['row_visits'] for point in readings['memory'].scores['frontier']]
         tables = [functools.partial(one.reference_table, t) for one in study.distillations]
         return cheap_reading(kind, candidate, log, t, visits=visits, section=section, seeds=e.seeds, tables=tables)
     return protocol.row_reading(candidate, log, rows(kind), t, protocol.grid_of(e), frontier=True)
+
+
+def _passes(candidate: Candidate, study: _Study, workdir: Path) -> full_pass.Passes:
+    """Full training of a candidate, predicted with after every stage that anything of the study asks for."""
+    e, section = study.config.evaluate, study.config.trends
+    raced = halving.rungs(study.t) if set(section.rivals) & set(halving.HALVINGS) else ()
+    return full_pass.passes(
+        candidate,
+        study.log,
+        candidate.recipe.rates(e.learning_rates),
+        seeds=section.full_seeds,
+        boundaries=sorted({study.t, *raced}),
+        cache=full_pass.cache_folder(study.config, workdir),
+    )
+
+
+def _races(study: _Study, workdir: Path) -> dict:
+    """`races` of trends.json: of every halving that is asked for."""
+    kinds = [kind for kind in study.config.trends.rivals if kind in halving.HALVINGS]
+    names, context = [field.name for field in study.stream.fields], study.config.roles.context
+    passes = (_passes(candidate, study, workdir) for candidate in study.pool.candidates)
+    return halving.races(kinds, passes, study.log, study.t, names.index(context) if context else None)
 
 
 def summarised(result: dict, workdir) -> dict:
@@ -371,7 +404,7 @@ def _digests(config, study: _Study) -> dict[str, dict[str, str]]:
             return students, rows, [plain(config[part]) for part in ('addressing', 'refine', 'memory')]
         return students, rows, books if kind.endswith(OURS) else None
 
-    kinds = {kind: [kind, shared, inputs(kind)] for kind in ('full', 'memory', *section.rivals)}
+    kinds = {kind: [kind, shared, inputs(kind)] for kind in ('full', *_sides(section))}
     return {
         candidate.name: {kind: digest([candidate.inputs(), value]) for kind, value in kinds.items()}
         for candidate in study.pool.candidates
