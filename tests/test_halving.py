@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from diet_jax.stats import costs, metrics
+from diet_jax.stats import costs, metrics, races
 from diet_jax.study import halving, protocol
 
 N = 400
@@ -46,10 +46,10 @@ def passes(log, strength) -> Passes:
 
 
 def test_a_race_drops_the_worse_half_and_is_paid_by_the_rows_of_those_left():
-    assert halving.rungs(8) == [1, 2, 4, 8] and halving.rungs(1) == [1]
+    assert races.rungs(8) == [1, 2, 4, 8] and races.rungs(1) == [1]
     rows = [100, 200, 400, 800]
     ranked = np.array([[[0.6], [0.7], [0.8], [0.5]]] * 4)  # [rungs, 4 candidates, 1 rate]
-    race = halving.halve(ranked, rows)
+    race = races.halve(ranked, rows)
     assert np.argsort(race.order).tolist() == [3, 0, 1, 2]
     # 4 over 100 rows, 2 over the next 100, 1 over the next 200, 1 over the last 400
     assert race.full_passes == pytest.approx((4 * 100 + 2 * 100 + 200 + 400) / 800)
@@ -58,9 +58,9 @@ def test_a_race_drops_the_worse_half_and_is_paid_by_the_rows_of_those_left():
 def test_who_is_late_is_dropped_early():
     """The best at the end is the worst at the first rung: that is the price of halving."""
     ranked = np.array([[[0.5], [0.6]], [[0.9], [0.6]], [[0.9], [0.6]]])
-    assert np.argmax(halving.halve(ranked, [1, 2, 4]).order) == 1
+    assert np.argmax(races.halve(ranked, [1, 2, 4]).order) == 1
     two_rates = np.array([[[0.5, 0.7], [0.6, 0.1]], [[0.9, 0.7], [0.6, 0.1]], [[0.9, 0.7], [0.6, 0.1]]])
-    assert np.argmax(halving.halve(two_rates, [1, 2, 4]).order) == 0, 'its other rate is early enough'
+    assert np.argmax(races.halve(two_rates, [1, 2, 4]).order) == 0, 'its other rate is early enough'
 
 
 def test_scores_are_of_the_block_that_follows(log):
@@ -85,30 +85,12 @@ def test_slices_are_weighed_as_the_last_block_has_them(log):
     assert by_slice[0] == pytest.approx(1 / (1 + (1 - share) * of[0] + share * of[1]), rel=1e-9)
 
 
-def test_races_are_told_and_stand_in_the_cost_picture(log):
-    strong, weak = (passes(log, lambda s, slices, k=k: k) for k in (1.0, 0.3))
-    races = halving.races(halving.HALVINGS, [weak, strong], log, 8, 0)
-    assert set(races) == set(halving.HALVINGS) and halving.races((), [weak], log, 8, 0) == {}
-    race = races['halving']
-    assert np.argmax(race['order'][0]) == 1
-    assert race['full_passes'] == pytest.approx((2 * 1 + 1 * 1 + 1 * 2 + 1 * 4) / 8)
+def test_halvings_stand_in_the_cost_picture():
     full = [[0.6 + 0.01 * c + 0.0001 * s for s in range(4)] for c in range(12)]
-    names = [f'c{c}' for c in range(12)]
-    result = {
-        'protocol': {
-            'distilling_passes': 5.0,
-            'grid': {'full': {'lr': [1, 2]}, 'memory': {'lr': [1]}},
-            'distillation_seeds': [0],
-            'full_pass_rows': 100,
-            'student_seeds': 3,
-        },
-        'candidates': [{'name': n, 'full': {'auc': f}} for n, f in zip(names, full)],
-        'pool': {'sets': {'all': names}},
-        'summary': {'all': {'answer': {'memory': None}}},
-        'twins': {},
-        'races': {'halving': {'order': np.array(full).T.tolist(), 'full_passes': 6.0}},
-    }
-    result['summary']['all']['answer'] = {}
-    assert costs.ways(result, 'all') == []
-    way = costs.races(result, names, full)[0]
-    assert way.name == 'halving' and way.total(24) == 12.0 and way.figures['tau_sig'] == (1.0, 0.0)
+    raced = [np.tile(np.array(of)[None, None], (4, 2, 1)).tolist() for of in full]  # [rungs, 2 rates, 4 seeds]
+    candidates = [{'full': {'auc': f, 'raced': {'halving': r}}} for f, r in zip(full, raced)]
+    (way,) = costs.halvings({'protocol': {'rows_of_rungs': [100, 200, 400, 800]}}, candidates)
+    assert (way.name, way.fixed) == ('halving', 0.0) and way.figures['tau_sig'] == (1.0, 0.0)
+    # of 24 configurations: all over an eighth, half over the next, a quarter over the next quarter, an eighth
+    assert way.total(12) == pytest.approx(24 / 8 + 12 / 8 + 6 / 4 + 3 / 2)
+    assert costs.halvings({'protocol': {}}, [{'full': {'auc': [0.5, 0.6]}}]) == []

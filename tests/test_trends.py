@@ -42,7 +42,7 @@ def sweep(add):
     add('mlp-no-place', model='mlp', drop=('context',))
 """
 HEAD = POOL[: POOL.index("    add('lr',")]
-SECTION = dict(confirmation=True, full_seeds=2, distillations=2, rivals=tuple(KINDS[1:]), visit_batch=16)
+SECTION = dict(confirmation=True, full_seeds=2, distillations=2, rivals=(*KINDS[1:], 'halving'), visit_batch=16)
 SECTION |= dict(visit_learning_rates=(1e-1,), resamples=20, user_resamples=10)
 # Rates at which a few steps are enough for logits that float16 tells apart.
 EVALUATE = dict(learning_rates=(3e-2,), student_learning_rates=(3e-2, 1e-1))
@@ -162,6 +162,8 @@ def test_the_files_and_what_they_say(workdir, result):
         assert candidate == json.loads((workdir / 'candidates' / f'{name}.json').read_text())
         assert candidate['name'] == name and candidate['confirmation'] == (name == NAMES[2])
         assert list(candidate['rivals']) == KINDS[1:]
+    raced = result['candidates'][0]['full']['raced']['halving']  # [rungs, learning rates, seeds]
+    assert np.shape(raced) == (2, 1, 2) and said['rows_of_rungs'] == [ROWS, T * ROWS]
     assert result['candidates'][2]['config']['drop'] == ['user'], 'the field that the role names'
     ratios = [candidate['memory']['cost_ratio'] for candidate in result['candidates']]
     assert said['cost_ratio'] == pytest.approx(np.mean(ratios))
@@ -420,6 +422,11 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
         (paths['raises'], {}, 'raises.py: ZeroDivisionError: division by zero'),
         (paths['none'], {}, 'no candidate is left'),
         (pool, dict(only=('lr-agin',)), "trends.only names 'lr-agin', which is not in"),
+        (
+            pool,
+            dict(rivals=('halving_by_slice',)),
+            'halving_by_slice: its slices are of roles.context, which names no field',
+        ),
         (pool, dict(rivals=('randm_rows',)), "trends.rivals holds 'randm_rows' (did you mean 'random_rows'?)"),
         (pool, dict(view='sof'), "trends.view is 'sof' (did you mean 'soft'?): it must be one of blend, soft"),
         (pool, dict(full_seeds=1), 'trends.full_seeds is 1'),

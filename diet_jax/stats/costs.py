@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diet_jax.stats import ranking
+from diet_jax.stats.races import halve
 
 FIGURES = ('tau_sig', 'tau_sig_hard', 'regret')
 FULL = 'the full log, one seed'
@@ -44,7 +45,7 @@ def ways(result: Mapping, of: str) -> list[Way]:
     grid, memories = protocol['grid'], len(protocol['distillation_seeds'])
     full = [c['full']['auc'] for c in candidates]
     found = [Way(FULL, 0.0, float(len(grid['full']['lr'])), _of_seeds(full, full))]
-    found += races(result, [c['name'] for c in candidates], full)
+    found += halvings(result, candidates)
     for kind, answer in answers.items():
         sides = [c['memory'] if kind == 'memory' else c['rivals'][kind] for c in candidates]
         visits = np.mean([side['row_visits'] for side in sides]) / protocol['full_pass_rows']
@@ -57,13 +58,15 @@ def ways(result: Mapping, of: str) -> list[Way]:
     return found
 
 
-def races(result: Mapping, names: Sequence[str], full: Sequence[Sequence[float]]) -> list[Way]:
-    """Halvings of a trends.json (`study.halving`). names: of the candidates that count; full: f64[C, S], their AUCs."""
-    of, found = [c['name'] for c in result['candidates']], []
-    keep = [of.index(name) for name in names]
-    for kind, race in result.get('races', {}).items():
-        orders = np.array(race['order'])[:, keep].T
-        found.append(Way(kind, 0.0, race['full_passes'] / len(of), _of_seeds(full, orders)))
+def halvings(result: Mapping, candidates: Sequence[Mapping]) -> list[Way]:
+    """Races of some candidates of a trends.json, one a seed of full training, by what each scored at every rung."""
+    rows, found = result['protocol'].get('rows_of_rungs', ()), []
+    for kind in candidates[0]['full'].get('raced', ()):
+        ranked = np.stack([c['full']['raced'][kind] for c in candidates], 1)  # [rungs, C, L, S]
+        raced = [halve(ranked[..., s], rows) for s in range(ranked.shape[-1])]
+        each = float(np.mean([race.full_passes for race in raced])) / len(candidates)
+        figures = _of_seeds([c['full']['auc'] for c in candidates], np.stack([race.order for race in raced], 1))
+        found.append(Way(kind, 0.0, each, figures))
     return found
 
 

@@ -13,35 +13,16 @@ furthest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
-
 import numpy as np
 
 from diet_jax.stats import metrics
+from diet_jax.stats.races import rungs
 from diet_jax.study.protocol import DIVERGED
 from diet_jax.trials.full_pass import Passes
 from diet_jax.trials.log import EvaluationLog
 
 BY_SLICE = 'halving_by_slice'
 HALVINGS = ('halving', BY_SLICE)
-SHARES = (8, 4, 2, 1)  # of the stages, after which half is dropped; after the last nothing is
-
-
-class Race(NamedTuple):
-    """A halving of one seed."""
-
-    order: np.ndarray  # f64[C]  higher is better: the rung that a candidate came to, then its score there
-    full_passes: float  # what all of it cost
-
-
-def rungs(t: int) -> list[int]:
-    """Stages of a race that ends at stage t.
-
-    >>> rungs(12), rungs(3)
-    ([2, 3, 6, 12], [1, 2, 3])
-    """
-    return sorted({-(-t // share) for share in SHARES})
 
 
 def scores(kind: str, passes: Passes, log: EvaluationLog, t: int, context: int | None) -> np.ndarray:
@@ -77,38 +58,3 @@ def _shares(here: np.ndarray, there: np.ndarray) -> np.ndarray:
     if not wanted.any():
         return np.full(len(here), 1 / len(here))
     return (wanted / wanted.sum() / counts)[place]
-
-
-def halve(ranked: np.ndarray, rows: Sequence[int]) -> Race:
-    """A race of one seed.
-
-    Args:
-      ranked: f64[rungs, C, L], `scores` of every candidate at every learning rate; rows: of the log up to every rung.
-    """
-    n, candidates, rates = ranked.shape
-    flat = ranked.reshape(n, -1)
-    alive, reached, visits = np.arange(candidates * rates), np.full(candidates * rates, -np.inf), 0
-    for rung in range(n):
-        visits += len(alive) * (rows[rung] - (rows[rung - 1] if rung else 0))
-        reached[alive] = 2 * rung + flat[rung, alive]
-        if rung < n - 1:
-            best = np.argsort(-flat[rung, alive], kind='stable')[: -(-len(alive) // 2)]
-            alive = alive[np.sort(best)]
-    return Race(reached.reshape(candidates, rates).max(1), visits / rows[-1])
-
-
-def races(kinds: Sequence[str], passes: Iterable[Passes], log: EvaluationLog, t: int, context: int | None) -> dict:
-    """Of every kind, a race a seed: {kind: {'order': [[per candidate] per seed], 'full_passes': mean}}, as plain JSON.
-
-    Args: kinds: of HALVINGS; passes: of every candidate, as of `scores`; read once, one after the other.
-    """
-    if not kinds:
-        return {}
-    each = [[scores(kind, one, log, t, context) for kind in kinds] for one in passes]
-    rows, out = [log.rows_of_pass(s) for s in rungs(t)], {}
-    for kind, by_candidate in zip(kinds, zip(*each, strict=True), strict=True):
-        ranked = np.stack(by_candidate, 1)  # [rungs, C, L, S]
-        found = [halve(ranked[..., s], rows) for s in range(ranked.shape[-1])]
-        cost = float(np.mean([race.full_passes for race in found]))
-        out[kind] = {'order': [race.order.tolist() for race in found], 'full_passes': cost}
-    return out

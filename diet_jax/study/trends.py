@@ -37,6 +37,7 @@ from diet_jax.run.driver import distill
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import metrics, ranking
 from diet_jax.stats.judgement import judged
+from diet_jax.stats.races import rungs
 from diet_jax.stats.summaries import summary
 from diet_jax.study import halving, protocol, rivals
 from diet_jax.study.cheap_passes import FRESH, WARM, cheap_reading
@@ -92,6 +93,8 @@ def trends(
     with Progress('trends', len(pool.candidates) * (1 + len(kinds)), workdir / 'log.txt', emit) as progress:
         for candidate in pool.candidates:
             readings = shelf.kept(candidate.name, digests[candidate.name])
+            if 'full' in readings and not set(_halvings(section)) <= set(readings['full'].scores.get('raced', ())):
+                del readings['full']  # kept by a study without halving
             for kind in ('full', *kinds):
                 if kind not in readings:
                     readings[kind] = _read(kind, candidate, study, rows, readings, workdir)
@@ -105,7 +108,6 @@ def trends(
                 f'{candidate.name}: AUC full {np.mean(entry["full"]["auc"]):.4f} memory '
                 f'{np.mean(entry["memory"]["auc"]):.4f}',
             )
-        races = _races(study, workdir)
     ratio = [entry['memory']['cost_ratio'] for entry in entries]
     result = {
         'command': command,
@@ -114,7 +116,6 @@ def trends(
         'protocol': {**_protocol(config, study, runs), 'cost_ratio': float(np.mean(ratio))},
         'twins': known,
         'candidates': entries,
-        'races': races,
     }
     return summarised(result, workdir)
 
@@ -168,14 +169,16 @@ def _sides(section) -> tuple[str, ...]:
     return ('memory', *(kind for kind in section.rivals if kind not in halving.HALVINGS))
 
 
+def _halvings(section) -> list[str]:
+    return [kind for kind in section.rivals if kind in halving.HALVINGS]
+
+
 def _read(kind: str, candidate: Candidate, study: _Study, rows, readings, workdir: Path) -> Reading:
     """One side of a candidate. rows: kind -> training sets; readings: its other sides that are there already."""
     config, t, log = study.config, study.t, study.log
     e, section = config.evaluate, config.trends
     if kind == 'full':
-        return protocol.full_reading(
-            _passes(candidate, study, workdir), candidate.recipe.rates(e.learning_rates), log, t
-        )
+        return _full(candidate, study, workdir)
     if kind in COSTED:
         visits = [point['row_visits'] for point in readings['memory'].scores['frontier']]
         tables = [functools.partial(one.reference_table, t) for one in study.distillations]
@@ -183,26 +186,25 @@ def _read(kind: str, candidate: Candidate, study: _Study, rows, readings, workdi
     return protocol.row_reading(candidate, log, rows(kind), t, protocol.grid_of(e), frontier=True)
 
 
-def _passes(candidate: Candidate, study: _Study, workdir: Path) -> full_pass.Passes:
-    """Full training of a candidate, predicted with after every stage that anything of the study asks for."""
-    e, section = study.config.evaluate, study.config.trends
-    raced = halving.rungs(study.t) if set(section.rivals) & set(halving.HALVINGS) else ()
-    return full_pass.passes(
+def _full(candidate: Candidate, study: _Study, workdir: Path) -> Reading:
+    """Full training of a candidate; raced too, where a halving is asked for."""
+    e, section, t = study.config.evaluate, study.config.trends, study.t
+    kinds, lrs = _halvings(section), candidate.recipe.rates(e.learning_rates)
+    passes = full_pass.passes(
         candidate,
         study.log,
-        candidate.recipe.rates(e.learning_rates),
+        lrs,
         seeds=section.full_seeds,
-        boundaries=sorted({study.t, *raced}),
+        boundaries=sorted({t, *(rungs(t) if kinds else ())}),
         cache=full_pass.cache_folder(study.config, workdir),
     )
-
-
-def _races(study: _Study, workdir: Path) -> dict:
-    """`races` of trends.json: of every halving that is asked for."""
-    kinds = [kind for kind in study.config.trends.rivals if kind in halving.HALVINGS]
-    names, context = [field.name for field in study.stream.fields], study.config.roles.context
-    passes = (_passes(candidate, study, workdir) for candidate in study.pool.candidates)
-    return halving.races(kinds, passes, study.log, study.t, names.index(context) if context else None)
+    reading, context = protocol.full_reading(passes, lrs, study.log, t), study.config.roles.context
+    if kinds:
+        names = [field.name for field in study.stream.fields]
+        place = names.index(context) if context else None
+        raced = {kind: halving.scores(kind, passes, study.log, t, place).tolist() for kind in kinds}
+        reading.scores['raced'] = raced
+    return reading
 
 
 def summarised(result: dict, workdir) -> dict:
@@ -352,6 +354,7 @@ def _protocol(config, study: _Study, runs: list[dict]) -> dict:
         'full_pass_rows': whole,
         'memory_rows': rows,
         'row_budget': float(np.mean(rows)) / whole,
+        'rows_of_rungs': [data.rows_of_pass(s) for s in rungs(t)],
         'full_seeds': section.full_seeds,
         'student_seeds': e.seeds,
         'distillation_seeds': [one.config.seed for one in study.distillations],
