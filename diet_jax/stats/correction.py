@@ -164,7 +164,9 @@ def log_likelihood(scores, logits, known: Mapping[int, float], full, constants: 
     memory, run = scores.mean(1), max(float(scores.var(axis=1, ddof=1).mean()), 1e-10)
     twins, measured = sorted(known), run / scores.shape[1]
     delta = np.array([known[i] - memory[i] for i in twins])
-    mean, cov = _posterior(prior(memory, logits, run, constants), twins, delta, run + measured)
+    kernel = prior(memory, logits, run, constants)
+    kernel *= max(_surprise(kernel, twins, delta, run + measured), 1.0)
+    mean, cov = _posterior(kernel, twins, delta, run + measured)
     others = [i for i in range(len(memory)) if i not in known]
     cov = cov[np.ix_(others, others)] + (measured + run / full.shape[1]) * np.eye(len(others))
     half = np.linalg.cholesky(cov)
