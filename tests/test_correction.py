@@ -307,7 +307,11 @@ def test_the_likelihood_is_the_density_of_the_others_given_the_twins():
     memory, twins = scores.mean(1), [0, 5]
     seen = np.where(np.isin(np.arange(8), twins), [known.get(i, 0) for i in range(8)], full.mean(1)) - memory
     noise = np.where(np.isin(np.arange(8), twins), run + run / 2, run / 2 + run / 2)
-    joint = correction.prior(memory, logits, run) + np.diag(noise)
+    kernel = correction.prior(memory, logits, run)
+    expected_of_twins = kernel[np.ix_(twins, twins)] + (run + run / 2) * np.eye(2) + correction.ANYWHERE
+    wider = seen[twins] @ np.linalg.solve(expected_of_twins, seen[twins])  # one degree of freedom: the shift is free
+    assert wider > 1, 'these twins are further apart than expected, so the kernel is widened as in an answer'
+    joint = wider * kernel + np.diag(noise)
     density = lambda at: stats.multivariate_normal.logpdf(seen[at], np.zeros(len(at)), joint[np.ix_(at, at)])  # noqa: E731
     expected = density(list(range(8))) - density(twins) + 6 * np.log(2 * np.pi) / 2
     assert correction.log_likelihood(scores, logits, known, full, c) == pytest.approx(expected, rel=1e-9)
