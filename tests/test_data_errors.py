@@ -50,7 +50,7 @@ BAD_INPUTS = [
     (_raw('no parquet', b'PAR1 nothing', 'log.parquet'), 'log.parquet does not parse as Parquet'),
     (
         _raw('not utf8', b'user,item,price,click,ts,day\n1,\xff\xfe,1,1,1,1\n'),
-        "column 'item' cannot be read .*data.csv.encoding",
+        "column 'item' cannot be read as text .*data.csv.encoding",
     ),
     (_bad('field', fields=('user', 'itm', 'city')), "has column 'itm' .did you mean 'item'."),
     (_bad('time column', time=dict(column='tss')), "log.parquet has no column 'tss' .did you mean 'ts'."),
@@ -73,7 +73,7 @@ BAD_INPUTS = [
     ),
     (
         _bad('number of words', _column('price', ['cheap'] * N)),
-        "log.parquet: column 'price' .* 'cheap': it must hold numbers",
+        "log.parquet: column 'price' holds 'cheap', no number: correct it or data.numeric",
     ),
     (_bad('fraction as id', _column('user', np.full(N, 1.5))), "column 'user' holds 1.5, .*data.numeric"),
     (_bad('nested', _column('item', [[1]] * N)), "column 'item' is of type list.*take it out of data.fields"),
@@ -109,7 +109,7 @@ BAD_INPUTS = [
     ),
     (
         _bad('key type', users=pa.table({'user': ['a'], 'city': ['b']})),
-        "users.csv: key column 'user' is string, but int64",
+        "users.csv has none of the log's values of 'user': 'a' there, '\\d+' in the log",
     ),
     (
         _bad('block.by', block=dict(by='day')),
@@ -133,17 +133,21 @@ def test_a_bad_input_is_one_line_that_says_what_to_do(tmp_path, prepare, message
     assert '\n' not in str(error.value)
 
 
-def test_a_column_that_turns_from_integers_to_strings_is_named(tmp_path):
+def test_a_column_of_integers_that_gets_a_word_is_text_from_then_on_and_keeps_its_slots(tmp_path):
     log = make_log()
     root = write(tmp_path, log.filter(pa.compute.less(log['day'], 20220427)), 'log_1.csv')
     data = config(root, fields=('user', 'other'))
-    opened(data, tmp_path / 'w')
+    before = opened(data, tmp_path / 'w')
+    assert before.vocabulary.types()['other'] == 'int64'
     late = log.filter(pa.compute.greater_equal(log['day'], 20220427))
     write(root, late.set_column(6, 'other', pa.array(['z9'] * len(late))), 'log_2.csv')
-    with pytest.raises(UserError, match="log_2.csv: column 'other' holds 'z9', but held integers .*data.csv.strings"):
-        opened(data, tmp_path / 'w')
-    data.csv.strings = ('other',)
-    assert len(opened(data, tmp_path / 'w').blocks) == 4
+    after = opened(data, tmp_path / 'w')
+    assert len(after.blocks) == 4 and after.vocabulary.types()['other'] == 'string'
+    slots = np.arange(4, before.num_slots)
+    slots = slots[before.field_of_slot(before.num_slots)[slots] == 1]
+    old, new = before.values(slots).to_pylist(), after.values(slots).to_pylist()
+    assert new == [str(value) for value in old], 'slots do not move'
+    assert 'z9' in after.vocabulary.values(1, np.unique(after.load(3).ids[:, 1])).to_pylist()
 
 
 def test_unknown_keys_of_the_config_are_named():

@@ -12,7 +12,9 @@ import pyarrow.compute as pc
 
 from diet_jax.artifact.format import CodedField
 from diet_jax.base.errors import UserError, closest
-from diet_jax.data import files, prepare, raw_log
+from diet_jax.base.plain import plain
+from diet_jax.config.data import NULL_WORDS, default_data
+from diet_jax.data import files, prepare, raw_log, tables, values
 
 Known = tuple[pa.Array, np.ndarray]  # a field's n values, and i32[n] their codes
 
@@ -66,22 +68,22 @@ def encode(table: Any, fields: Iterable[CodedField], codebook: dict[str, Known],
     ([[1], [3], [2]], [[1], [0], [2]])
     """
     given, fields = as_table(table), tuple(fields)
-    values = {**_columns(given, fields, codebook, data), **_time_fields(given, fields, data)}
-    ids = [number(values[field.name], codebook[field.name][0]) for field in fields]
+    columns = {**_columns(given, fields, codebook, data), **_time_fields(given, fields, data)}
+    ids = [number(columns[field.name], codebook[field.name][0]) for field in fields]
     codes = [codes_of_ids(field, codebook[field.name])[column] for field, column in zip(fields, ids)]
     return Encoded(ids=np.stack(ids, axis=1), codes=np.stack(codes, axis=1))
 
 
-def number(column: pa.Array, values: pa.Array) -> np.ndarray:
+def number(column: pa.Array, known: pa.Array) -> np.ndarray:
     """i32[N]: the place of each value among n known ones; n where it is null, n + 1 where it is not known.
 
     >>> number(pa.array([6, None, 7]), pa.array([5, 6])).tolist()
     [1, 2, 3]
     """
-    if column.type != values.type:  # one of them holds nothing
-        column, values = (column, values.cast(column.type)) if not len(values) else (column.cast(values.type), values)
-    place = pc.index_in(column, value_set=values).fill_null(len(values) + 1).to_numpy(zero_copy_only=False)
-    return np.where(_missing(column), len(values), place).astype(np.int32)
+    if column.type != known.type:  # one of them holds nothing
+        column, known = (column, known.cast(column.type)) if not len(known) else (column.cast(known.type), known)
+    place = pc.index_in(column, value_set=known).fill_null(len(known) + 1).to_numpy(zero_copy_only=False)
+    return np.where(_missing(column), len(known), place).astype(np.int32)
 
 
 def codes_of_ids(field: CodedField, known: Known) -> np.ndarray:
@@ -95,8 +97,11 @@ def _columns(given: pa.Table, fields, codebook, data: dict) -> dict[str, pa.Arra
     found, absent, columns = {}, [], {}
     for field in fields:
         if field.kind != 'time' and field.name in given.column_names:
-            read = _numbers if field.kind == 'numeric' else _categories
-            found[field.name] = read(_column(given, field.name), _place(field.name))
+            column, place = _column(given, field.name), _place(field.name)
+            if field.kind == 'numeric':
+                found[field.name] = _read(values.numbers, column, place, 'data.numeric', data.get('csv'), _nulls(data))
+            else:
+                found[field.name] = _categories(column, place, data)
         elif field.kind != 'time':
             absent.append(field.name)
     if absent:
@@ -115,14 +120,17 @@ def _joined(given: pa.Table, absent: list[str], kinds: dict[str, pa.DataType], d
     root = files.open_root(data['root']) if data['side_tables'] else None
     used = _side_tables(given, absent, data, root)
     known = {name: 'string' for name, kind in kinds.items() if pa.types.is_string(kind)}
-    of_table = {**data, 'log': ['the table'], 'side_tables': used}
-    sides = raw_log.read_side_tables(of_table, root, given.column_names, known)[0]
-    keys = {}
-    for side in sides:
+    csv = {**plain(default_data().csv), **data.get('csv', {})}  # a memory of before has fewer keys
+    of_table = {**data, 'csv': csv, 'null_words': _nulls(data), 'log': ['the table'], 'side_tables': used}
+    keys, sides = {}, []
+    for side in raw_log.read_side_tables(of_table, root, given.column_names, known):
         if side.key in given.column_names:
-            column = _categories(_column(given, side.key), _place(side.key))
-            keys[side.key] = _fitting(column, side.keys.type, _place(side.key))
-    joined = raw_log.join(keys, sides)
+            here, there = _place(side.key), f"{side.name}: column '{side.key}'"
+            column = _categories(_column(given, side.key), here, data)
+            kind = values.kind_of({here: column, there: side.keys}, None, side.key)
+            keys[side.key], side = values.as_kind(column, kind), side._replace(keys=values.as_kind(side.keys, kind))
+        sides.append(side)
+    joined = raw_log.join(keys, tuple(sides))
     return {name: joined[name] for name in absent}
 
 
@@ -131,7 +139,8 @@ def _side_tables(given: pa.Table, absent: list[str], data: dict, root) -> list[d
     brings = []  # per table its file, and the columns that it may bring
     for i, side in enumerate(data['side_tables']):
         file = files.find_file(root, side['path'], f'data.side_tables[{i}].path')
-        has = files.column_names(root, file, {**data['csv'], 'column_names': (), **(side.get('csv') or {})})
+        csv = {**plain(default_data().csv), **data.get('csv', {})}
+        has = tables.column_names(root, file, tables.form_of({**data, 'csv': csv}, side.get('csv') or {}))
         brings.append((file.name, set(side.get('columns') or has)))
     for name in absent:
         if not any(name in columns for _, columns in brings):
@@ -163,17 +172,15 @@ def _time_fields(given: pa.Table, fields, data: dict) -> dict[str, pa.Array]:
     if name not in given.column_names:
         hint = closest(name, given.column_names)
         raise UserError(f"the table has no column '{name}'{hint}, from which {' and '.join(names)} come: add it")
-    column = _column(given, name)
-    if _is_text(column) and data['time']['unit'] != 'iso':
-        column = _fitting(_categories(column, place), pa.int64(), place)
-    return prepare.time_fields(_read(files.times, column, data['time'], place), data)
+    time = _read(values.times, _column(given, name), data['time'], place, _nulls(data))
+    return prepare.time_fields(time, data)
 
 
 def _column(given: pa.Table, name: str) -> pa.Array:
     column = given[name]
     if pa.types.is_dictionary(column.type) and str(column.type.value_type) == 'string_view':  # polars' categories
         column = column.cast(pa.dictionary(column.type.index_type, pa.string()))
-    return files.one_array(column)
+    return tables.one_array(column)
 
 
 def _place(name: str) -> str:
@@ -184,10 +191,6 @@ def _missing(column: pa.Array) -> np.ndarray:
     return column.is_null().to_numpy(zero_copy_only=False)
 
 
-def _is_text(column: pa.Array) -> bool:
-    return str(column.type) in ('string', 'large_string', 'string_view')
-
-
 def _read(reader: Callable, *args):
     """What a reader of log files makes of a column; its way out is for a config, not for a table at hand."""
     try:
@@ -196,44 +199,44 @@ def _read(reader: Callable, *args):
         raise UserError(f'{str(error).rpartition(": ")[0]}: give it as the log has it') from error
 
 
-def _categories(column: pa.Array, place: str) -> pa.Array:
-    """int64 or string [N]; NaN and the empty string are null."""
-    return _read(files.categories, column, place)
+def _nulls(data: dict) -> list[str]:
+    return data.get('null_words', NULL_WORDS)
 
 
-def _numbers(column: pa.Array, place: str) -> pa.Array:
-    """float64 [N]; NaN is null. Numbers written as text are read, the empty string is null."""
-    if _is_text(column):
-        column = _categories(column, place)
-        try:
-            column = column.cast(pa.float64())
-        except pa.ArrowInvalid:
-            pass  # refused below, with the word that is none
-    return _read(files.numbers, column, place)
+def _categories(column: pa.Array, place: str, data: dict) -> pa.Array:
+    """int64, bool or string [N]; null words are null."""
+    name = place.split("'")[1]
+    if name in data.get('csv', {}).get('strings', ()):
+        return _read(values.category, column, place, _nulls(data), True)
+    return _read(values.categories, column, place, _nulls(data))
 
 
 def _bins(column: pa.Array, bounds: Iterable[float]) -> pa.Array:
     """int64 [N]: bin b holds bounds[b-1] <= x < bounds[b]; null stays null."""
-    values = column.to_numpy(zero_copy_only=False)
-    return pa.array(np.searchsorted(np.asarray(bounds, np.float64), values, side='right'), mask=_missing(column))
+    found = column.to_numpy(zero_copy_only=False)
+    return pa.array(np.searchsorted(np.asarray(bounds, np.float64), found, side='right'), mask=_missing(column))
 
 
 def _fitting(column: pa.Array, kind: pa.DataType, place: str) -> pa.Array:
-    """A column of categories as int64 or string, the two types that they have.
+    """A column of categories as int64, bool or string, the types that they have.
 
     Raises:
-      UserError: text that is no integer, or not as an integer is written ('007').
+      UserError: text that is no integer, or not as an integer is written ('007'); neither true nor false.
     """
     if column.type == kind or pa.types.is_string(kind) or column.null_count == len(column):
         return column.cast(kind)
-    try:
-        whole = column.cast(kind)
-        if whole.cast(column.type).equals(column):
-            return whole
-    except pa.ArrowInvalid:
-        pass  # a word, or a number beyond 64 bits
-    odd = next(text for text in column.drop_null().to_pylist() if not _is_int64(text))
-    raise UserError(f'{place} holds {odd!r}, but the memory has integers there: give it as the log has it')
+    words = column.cast(pa.string())
+    if pa.types.is_boolean(kind):
+        odd = [word for word in words.unique().drop_null().to_pylist() if word not in ('0', '1', 'true', 'false')]
+        if not odd:
+            return values.as_kind(column, 'bool')
+        raise UserError(f'{place} holds {odd[0]!r}, but the memory has true and false there: give it as the log has it')
+    if pa.types.is_boolean(column.type):
+        return column.cast(kind)
+    odd = [word for word in words.unique().drop_null().to_pylist() if not _is_int64(word)]
+    if not odd:
+        return words.cast(kind)
+    raise UserError(f'{place} holds {odd[0]!r}, but the memory has integers there: give it as the log has it')
 
 
 def _is_int64(text: str) -> bool:

@@ -17,6 +17,7 @@ from diet_jax.config.keys import Key, Section, defaults, flat
 
 UNITS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}  # ticks in a second
 TIME_FIELDS = ('hour', 'weekday')
+NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
 SIMULATED: Section = dict(
     seed=Key(0, 'of the simulated stream', least=0),
     blocks=Key(28, 'days, the first a Monday', free=True),
@@ -52,11 +53,17 @@ DATA: Section = dict(
         delimiter=Key(',', "between two values; may be several characters, as MovieLens' '::'"),
         column_names=Key((), 'for files without a header line', empty=True),
         encoding=Key('utf8', 'of the text'),
-        strings=Key((), 'columns that look like numbers but are strings (zip codes, long ids)', empty=True),
+        strings=Key((), 'columns that are text as written, whatever they look like', empty=True),
+        quote=Key('"', "around a value that holds a delimiter; '' where quotes mean nothing", empty=True),
+        escape=Key('', "before a character that means itself, as '\\\\'; '' is none", empty=True),
+        decimal_point=Key('.', 'of numbers'),
+        thousands=Key('', "between groups of three digits; '' is nothing", empty=True),
     ),
+    null_words=Key(NULL_WORDS, 'words that mean a missing value, in every column of text'),
     time=dict(
         column=Key('', 'when a row was'),
         unit=Key('ms', "of the time column, since 1970 UTC; 'iso' for dates in words", choices=(*UNITS, 'iso')),
+        format=Key('', "how a date in words is written, as '%d/%m/%Y %H:%M:%S'; '' is ISO 8601", empty=True),
         utc_offset_hours=Key(0.0, "local time, for days and hours; 'iso' without a zone is local"),
     ),
     block=dict(

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import files
-from diet_jax.data.hashing import hash_rows, mix
+from diet_jax.data import tables, values
+from diet_jax.data.hashing import hash_values, mix
 
 ATTEMPTS = 64  # at drawing one item that is not excluded, before all that are left are listed
 PAIRS = 1_000_000  # of a click and an item, listed at once
@@ -43,7 +43,7 @@ class Clicks(NamedTuple):
         if not path.exists():
             raise UserError(f'{path} is missing: delete the folder {path.parent} to prepare the log again')
         table = pq.read_table(path)
-        time, user, *rest = (files.one_array(column) for column in table.columns)
+        time, user, *rest = (tables.one_array(column) for column in table.columns)
         return cls(time.to_numpy(), user, dict(zip(table.column_names[2:], rest, strict=True)))
 
     def types(self, user: str) -> dict[str, str]:
@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
 def window_ticks(data: dict) -> int:
     """The window in ticks of the log's time; UserError where it is shorter than one."""
     hours = data['negatives']['window_hours']
-    ticks = round(hours * 3600 * files.time_ticks(data['time']))
+    ticks = round(hours * 3600 * values.time_ticks(data['time']))
     if ticks < 1:
         raise UserError(f'data.negatives.window_hours {hours} is shorter than data.time.unit: make it longer')
     return ticks
@@ -186,7 +186,7 @@ class Pools:
     def __init__(self, clicks: Clicks, queries: np.ndarray, window: int, by: str):
         n = len(clicks.time)
         self.by = by
-        user_hash, item_hash = hash_rows([clicks.user]), hash_rows([clicks.columns[next(iter(clicks.columns))]])
+        user_hash, item_hash = (hash_values(x) for x in (clicks.user, clicks.columns[next(iter(clicks.columns))]))
         order = np.lexsort((user_hash, item_hash, clicks.time))  # of the values only: no trace of the files' order
         place = np.empty(n, np.int64)
         place[order] = np.arange(n)

@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.data import Simulated
-from diet_jax.data import files, negatives, raw_log
+from diet_jax.data import files, negatives, raw_log, tables, values
 from diet_jax.data.fields import Field
 from diet_jax.data.hashing import mix
 from diet_jax.data.simulated import block_key, simulate_block
 from diet_jax.data.vocabulary import Vocabulary, quantile_bounds
 
-FORMAT = 1  # of the cache
+FORMAT = 2  # of the cache
 
 
 def within(key: str, until: str) -> bool:
@@ -104,8 +104,8 @@ class SimulatedSource:
                 allowed = [n for n in table.column_names if n not in ('bayes_logit', 'label', 'time')]
                 if name not in allowed:
                     raise UserError(f"the simulated stream has no field '{name}'{closest(name, allowed)}")
-                read = files.categories if name in self.data['fields'] else files.numbers
-                columns[name] = read(files.one_array(table[name]), f"simulated: column '{name}'")
+                read = values.categories if name in self.data['fields'] else values.numbers
+                columns[name] = read(tables.one_array(table[name]), f"simulated: column '{name}'")
             yield Piece(
                 key,
                 columns,
@@ -134,7 +134,8 @@ class FileSource:
         self._notes: list[str] = []
 
     def fingerprint(self) -> list:
-        return [[file.name, file.size, file.modified] for file in (*self.log_files, *self.side_files)]
+        found = (*self.log_files, *self.side_files)
+        return [[file.name, file.size, files.digest(self.root, file)] for file in found]
 
     def notes(self) -> list[str]:
         return self._notes
@@ -318,7 +319,7 @@ def fields_of(data: dict, piece: Piece) -> tuple[Field, ...]:
 
 def time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
     """'hour' (0..23) and 'weekday' (0 is Monday) of local time."""
-    ticks = files.time_ticks(data['time'])
+    ticks = values.time_ticks(data['time'])
     hours = (time + round(data['time']['utc_offset_hours'] * 3600 * ticks)) // (3600 * ticks)
     found = {'hour': hours % 24, 'weekday': (hours // 24 + 3) % 7}  # 1970-01-01 was a Thursday
     return {name: pa.array(found[name]) for name in data['time_fields']}

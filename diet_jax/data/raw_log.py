@@ -1,6 +1,5 @@
 """The whole log: read, cleared of duplicates, sorted by time, cut into blocks, joined with side tables."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
-from diet_jax.data import files
+from diet_jax.data import files, tables, values
 from diet_jax.data.hashing import hash_rows
+
+NO_ZONE = 'none'  # of a time stamp that is local
 
 
 class SideTable(NamedTuple):
@@ -17,8 +18,8 @@ class SideTable(NamedTuple):
 
     name: str
     key: str
-    keys: pa.Array  # int64 or string [K], unique
-    columns: dict[str, pa.Array]  # each [K]: int64, string, or float64 for numeric fields
+    keys: pa.Array  # int64, bool or string [K], unique
+    columns: dict[str, pa.Array]  # each [K]: int64, bool, string, or float64 for numeric fields
 
 
 class Cut(NamedTuple):
@@ -39,47 +40,46 @@ class RawLog(NamedTuple):
     sides: tuple[SideTable, ...]
     side_bytes: int
     notes: tuple[str, ...]
+    kinds: dict[str, str]  # what every column was read as, for the user
 
 
 def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str]) -> RawLog:
-    """Reads the needed columns of all files and side tables.
+    """Reads the needed columns of all files and side tables; what a column is is decided over all of them.
 
     Args:
       data: checked `config.data`.
-      known: type ('int64' or 'string') of the categorical columns as the cache holds them.
+      known: kind (`values.KINDS`) of the categorical columns as the cache holds them.
     """
-    csv = data['csv']
-    names = files.column_names(root, log_files[0], csv)
-    sides, origin, side_bytes = read_side_tables(data, root, names, known)
+    form = tables.form_of(data)
+    has = {file.name: tables.column_names(root, file, form) for file in log_files}
+    names = list(dict.fromkeys(name for of_file in has.values() for name in of_file))
+    sides, origin, side_bytes = _side_tables(data, root, names)
     categorical = {name for name in data['fields'] if origin[name] is None}
-    categorical |= {side.key for side in sides if side.key in names}
+    categorical |= {side['key'] for side in sides if side['key'] in names}
     if data['block']['by'] == 'column':
         categorical.add(data['block']['column'])
     if data['negatives']['per_click']:
         drawn = [data['negatives']['item'], data['negatives']['user'], *data['negatives']['item_columns']]
         categorical |= set(drawn) - set(data['numeric'])
     wanted = [*sorted(categorical), *(name for name in data['numeric'] if origin[name] is None)]
-    parts, notes, hashes = [], [], []
-
-    def read_part(file, strings=()):
-        types = {**known, **dict.fromkeys(strings, 'string')}
-        return _read_part(data, root, file, wanted, categorical, types)
-
-    for file in log_files:
-        part, hashed = read_part(file)
-        parts.append(part)
-        hashes.append(hashed)
-    parts = _agree_on_types(parts, categorical, log_files, known, read_part)
+    for name in wanted:
+        if name not in names:
+            raise UserError(f"{log_files[0].name} has no column '{name}'{closest(name, names)}: correct config.data")
+    parts = [_read_part(data, root, file, form, has[file.name], wanted, categorical) for file in log_files]
+    notes = [*_late_columns(wanted, has), *_zones(parts, data['time'])]
     counts = [len(part['time']) for part in parts]
     if not sum(counts):
         raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
+    sides, parts, kinds = _decided(sides, parts, log_files, categorical, data, known)
     columns = {name: pa.concat_arrays([part['columns'][name] for part in parts]) for name in wanted}
     time = np.concatenate([part['time'] for part in parts])
     label = pa.concat_arrays([part['label'] for part in parts])
+    _check_positives(data['label'], parts)
+    notes += _check_joins(columns, sides)
     file_of_row = np.repeat(np.arange(len(counts)), counts)
     keep = np.ones(len(time), bool)
     if data['duplicates'] == 'drop':
-        first = np.unique(np.concatenate(hashes), return_index=True)[1]
+        first = np.unique(np.concatenate([part['hashes'] for part in parts]), return_index=True)[1]
         keep[:] = False
         keep[first] = True
         notes.append(f'{int((~keep).sum())} rows dropped that repeat an earlier one in every column')
@@ -96,90 +96,154 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         mask = pa.array(keep)
         columns = {name: column.filter(mask) for name, column in columns.items()}
         label, time, bytes_per_row = label.filter(mask), time[keep], bytes_per_row[keep]
-    latest = int(time.max()) // files.time_ticks(data['time'])
+    latest = int(time.max()) // values.time_ticks(data['time'])
     if latest < 315_532_800:  # 1980-01-01
         notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
     notes.insert(0, f'{len(time)} rows of {len(log_files)} files')
+    notes += [f'read as {text}' for text in _in_words(kinds)]
     label = label.to_numpy(zero_copy_only=False).astype(np.float32)
-    return RawLog(columns, time, label, bytes_per_row, sides, side_bytes, tuple(notes))
+    return RawLog(columns, time, label, bytes_per_row, sides, side_bytes, tuple(notes), kinds)
 
 
-def _read_part(data, root, file, wanted, categorical, known) -> tuple[dict, np.ndarray | None]:
-    drop = data['duplicates'] == 'drop'
+def _read_part(data, root, file, form, has, wanted, categorical) -> dict:
+    """One file: {'columns': {name: array}, 'time', 'label', 'hashes'}; what a column is is not decided yet."""
+    drop, nulls, csv = data['duplicates'] == 'drop', data['null_words'], data['csv']
     time, label = data['time'], data['label']
-    needed = [*wanted, time['column'], *([label['column']] if label['column'] else [])]
-    every = files.column_names(root, file, data['csv']) if drop else []
-    strings = [name for name, kind in known.items() if kind == 'string' and name in needed]
-    for name in needed if drop else ():
-        if name not in every:
-            raise UserError(f"{file.name} has no column '{name}'{closest(name, every)}: correct config.data")
-    raw = files.read_columns(root, file, data['csv'], [*needed, *every], strings)
+    always = [time['column'], *([label['column']] if label['column'] else [])]
+    if data['block']['by'] == 'column':
+        always.append(data['block']['column'])
+    here = [name for name in wanted if name in has]
+    raw = tables.read_columns(root, file, form, [*always, *here, *(has if drop else ())])
+    rows, columns = len(raw[time['column']]), {}
 
     def where(name):
         return f"{file.name}: column '{name}'"
 
-    columns = {}
     for name in wanted:
-        read = files.categories if name in categorical else files.numbers
-        columns[name] = read(raw[name], where(name))
+        if name not in has:  # a column that came later
+            columns[name] = pa.nulls(rows, pa.int64() if name in categorical else pa.float64())
+        elif name in categorical:
+            columns[name] = values.category(raw[name], where(name), nulls, name in csv['strings'])
+        else:
+            columns[name] = values.numbers(raw[name], where(name), csv=csv, nulls=nulls)
         if name == data['block']['column'] and data['block']['by'] == 'column' and columns[name].null_count:
             raise UserError(
                 f'{where(name)} is null in {columns[name].null_count} rows, but cuts the blocks: fill it in'
             )
-    part = {
-        'columns': columns,
-        'time': files.times(raw[time['column']], time, where(time['column'])),
-    }
+    part = {'columns': columns, 'time': values.times(raw[time['column']], time, where(time['column']), nulls)}
     if label['column']:
-        part['label'] = files.labels(raw[label['column']], label, where(label['column']))
+        part['label'] = values.labels(raw[label['column']], label, where(label['column']), csv, nulls)
+        part['positives'] = values.words_of(raw[label['column']], nulls) if label['positive'] else set()
     else:  # every row is a click
-        part['label'] = pa.array(np.ones(len(part['time']), np.float32))
-    return part, hash_rows([raw[name] for name in every]) if drop else None
+        part['label'] = pa.array(np.ones(rows, np.float32))
+    if pa.types.is_timestamp(raw[time['column']].type):
+        part['zone'] = raw[time['column']].type.tz or NO_ZONE
+    if drop:
+        part['hashes'] = hash_rows({name: raw[name] for name in has}, nulls)
+    return part
 
 
-def _agree_on_types(parts, categorical, log_files, known, reread: Callable) -> list[dict]:
-    """Gives every part of a column one type.
-
-    CSV columns that look like integers in one file and like strings in another are strings in all.
-
-    Raises:
-      UserError: strings in a column that the cache holds as integers.
-    """
-    for name in categorical:
-        for part, file in zip(parts, log_files, strict=True):
-            column = part['columns'][name]
-            if known.get(name) == 'int64' and pa.types.is_string(column.type) and column.null_count < len(column):
-                words = column.filter(pc.invert(pc.match_substring_regex(column, r'^-?\d+$')))
-                shown = (words if len(words) else column.drop_null())[0].as_py()
-                raise UserError(
-                    f"{file.name}: column '{name}' holds {shown!r}, but held integers when earlier blocks "
-                    f"were prepared: correct it, or list '{name}' in data.csv.strings to prepare afresh"
-                )
-    mixed = []
-    for name in categorical:
-        kinds = {part['columns'][name].type for part in parts if part['columns'][name].null_count < len(part['time'])}
-        if len(kinds) > 1:
-            mixed.append(name)
-    if mixed:
-        pairs = zip(parts, log_files, strict=True)
-        parts = [reread(file, mixed)[0] if files.is_csv(file) else part for part, file in pairs]
-    for name in categorical:
-        kinds = {part['columns'][name].type for part in parts if part['columns'][name].null_count < len(part['time'])}
-        kind = pa.string() if pa.string() in kinds else pa.int64()
-        for part in parts:
-            part['columns'][name] = part['columns'][name].cast(kind)
-    return parts
+def _late_columns(wanted, has: dict[str, list[str]]) -> list[str]:
+    """What is said of columns that some files do not have: there they are missing."""
+    notes = []
+    for name in wanted:
+        without = [file for file, names in has.items() if name not in names]
+        if without and len(without) < len(has):
+            shown = ', '.join(without[:3]) + (', ...' if len(without) > 3 else '')
+            notes.append(f"column '{name}' is not in {len(without)} of {len(has)} files ({shown}): missing there")
+    return notes
 
 
-def read_side_tables(data, root, log_names, known) -> tuple[tuple[SideTable, ...], dict[str, int | None], int]:
-    """Side tables, and for each field where it comes from: None is the log, i the i-th side table."""
+def _zones(parts, time: dict) -> list[str]:
+    """What is said of zones in the files: days and hours are cut by one offset."""
+    zones = sorted({part['zone'] for part in parts if 'zone' in part})
+    local = f'UTC{time["utc_offset_hours"]:+g} (data.time.utc_offset_hours)'
+    if not zones or zones == ['UTC'] or zones == [NO_ZONE]:
+        return []
+    if NO_ZONE in zones:
+        others = ', '.join(zone for zone in zones if zone != NO_ZONE)
+        return [f"'{time['column']}' has zone {others} in some files and none in others: those are taken as {local}"]
+    return [f"'{time['column']}' is in zone {', '.join(zones)}; days and hours are cut in {local}"]
+
+
+def _check_positives(label: dict, parts) -> None:
+    """Raises UserError for a value that counts as 1 and that no row has: it is written otherwise there."""
+    if not label['positive']:
+        return
+    there = set().union(*(part['positives'] for part in parts))
+    for word in values.positives(label).to_pylist():
+        if word not in there:
+            shown = ', '.join(sorted(there)[:6])
+            raise UserError(
+                f"data.label.positive holds {word!r}, which no row of '{label['column']}' has; there are: {shown}: "
+                'name those that count as 1'
+            )
+
+
+def _decided(sides, parts, log_files, categorical, data, known):
+    """Side tables and parts with one kind for every categorical column, and what every column was read as."""
+    strings, kinds = set(data['csv']['strings']), {}
+    places: dict[str, list[tuple[str, dict, str]]] = {}  # column -> (where, the dict that holds it, its key there)
+    for side in sides:
+        places.setdefault(side['key'], []).append((side['name'], side, 'keys'))
+        for name in side['columns']:
+            if name not in data['numeric']:
+                places.setdefault(name, []).append((side['name'], side['columns'], name))
+    for part, file in zip(parts, log_files, strict=True):
+        for name in categorical:
+            places.setdefault(name, []).append((file.name, part['columns'], name))
+    for name, at in places.items():
+        arrays = {f"{file}: column '{name}'": holder[key] for file, holder, key in at}
+        kind = values.kind_of(arrays, known.get(name), name, name in strings)
+        for _, holder, key in at:
+            holder[key] = values.as_kind(holder[key], kind)
+        kinds[name] = kind or 'int64'
+    for side in sides:
+        _check_keys(side['keys'], side['name'], side['key'])
+    kinds |= {name: 'number' for name in data['numeric']}
+    found = tuple(SideTable(side['name'], side['key'], side['keys'], side['columns']) for side in sides)
+    return found, parts, kinds
+
+
+def _check_joins(columns: dict[str, pa.Array], sides: tuple[SideTable, ...]) -> list[str]:
+    """How many rows a side table says nothing of; UserError where that is all of them."""
+    notes, columns = [], dict(columns)
+    for side in sides:
+        key = columns[side.key]
+        match = pc.index_in(key, value_set=side.keys)
+        lost = match.null_count - key.null_count
+        if lost and lost == len(key) - key.null_count:
+            raise UserError(
+                f"{side.name} has none of the log's values of '{side.key}': {side.keys[0].as_py()!r} there, "
+                f'{key.drop_null()[0].as_py()!r} in the log; correct data.side_tables, or the file'
+            )
+        if lost:
+            notes.append(f"{lost} of {len(key)} rows have a '{side.key}' that {side.name} does not: missing there")
+        columns |= {name: column.take(match) for name, column in side.columns.items()}
+    return notes
+
+
+def _in_words(kinds: dict[str, str]) -> list[str]:
+    """['whole numbers: user, item', 'text: city', ...]."""
+    words = {'int64': 'whole numbers', 'bool': 'true and false', 'string': 'text', 'number': 'numbers'}
+    found = {text: [name for name, kind in kinds.items() if kind == of] for of, text in words.items()}
+    return [f'{text}: {", ".join(sorted(names))}' for text, names in found.items() if names]
+
+
+def read_side_tables(data, root, log_names, known) -> tuple[SideTable, ...]:
+    """The side tables that a table at hand is joined with. known: as of `read_log`."""
+    return _decided(_side_tables(data, root, log_names)[0], [], [], set(), data, known)[0]
+
+
+def _side_tables(data, root, log_names) -> tuple[list[dict], dict[str, int | None], int]:
+    """Side tables as they are written, and for each field where it comes from: None is the log, i the i-th table."""
     names = [*data['fields'], *data['numeric']]
     origin = {name: None for name in names if name in log_names}
     found, sizes, available, offered = [], 0, set(log_names), list(log_names)
     for i, table in enumerate(data['side_tables']):
         file = files.find_file(root, table['path'], f'data.side_tables[{i}].path')
-        csv = {**data['csv'], 'column_names': (), **(table.get('csv') or {})}
-        has = files.column_names(root, file, csv)
+        form = tables.form_of(data, table.get('csv') or {})
+        has = tables.column_names(root, file, form)
         key = table['key']
         for place, columns in (
             (file.name, has),
@@ -196,21 +260,22 @@ def read_side_tables(data, root, log_names, known) -> tuple[tuple[SideTable, ...
         offered += sorted(allowed)
         available |= set(mine)
         origin.update({name: i for name in mine})
-        strings = [name for name in mine if known.get(name) == 'string']
-        raw = files.read_columns(root, file, csv, [key, *mine], strings)
-        keys = files.categories(raw[key], f"{file.name}: column '{key}'")
-        _check_keys(keys, file.name, key)
-        columns = {}
+        raw = tables.read_columns(root, file, form, [key, *mine])
+        where = lambda name, file=file: f"{file.name}: column '{name}'"  # noqa: E731
+        nulls, strings, columns = data['null_words'], {*form.csv['strings'], *data['csv']['strings']}, {}
         for name in mine:
-            read = files.numbers if name in data['numeric'] else files.categories
-            columns[name] = read(raw[name], f"{file.name}: column '{name}'")
-        found.append(SideTable(file.name, key, keys, columns))
+            if name in data['numeric']:
+                columns[name] = values.numbers(raw[name], where(name), csv=form.csv, nulls=nulls)
+            else:
+                columns[name] = values.category(raw[name], where(name), nulls, name in strings)
+        keys = values.category(raw[key], where(key), nulls, key in strings)
+        found.append({'name': file.name, 'key': key, 'keys': keys, 'columns': columns})
         sizes += file.size
     for name in names:
         if name not in origin:
             hint = closest(name, offered)
             raise UserError(f"no log file or side table has column '{name}'{hint}: correct data.fields or data.numeric")
-    return tuple(found), origin, sizes
+    return found, origin, sizes
 
 
 def _check_keys(keys: pa.Array, file: str, key: str) -> None:
@@ -241,7 +306,7 @@ def since(log: RawLog, data: dict) -> tuple[RawLog, RawLog]:
         before = np.array([block_order(key) < block_order(data['since']) for key in keys])
         early = before[coded.indices.to_numpy(zero_copy_only=False)]
     else:
-        ticks = files.time_ticks(data['time'])
+        ticks = values.time_ticks(data['time'])
         offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
         local = log.time + offset
         if data['block']['by'] == 'period':
@@ -276,11 +341,6 @@ def join(columns: dict[str, pa.Array], sides: tuple[SideTable, ...]) -> dict[str
     columns = dict(columns)
     for side in sides:
         key = columns[side.key]
-        if key.type != side.keys.type:
-            raise UserError(
-                f"{side.name}: key column '{side.key}' is {side.keys.type}, but {key.type} in the log: "
-                'list it in data.csv.strings of both, or correct the file'
-            )
         match = pc.index_in(key, value_set=side.keys)
         for name, column in side.columns.items():
             columns[name] = column.take(match)
@@ -294,7 +354,7 @@ def block_order(key: str) -> tuple:
 
 def local_key(time: int, data: dict) -> str:
     """A time stamp in local time, as 2022-04-25, 2022-04-25T13, ...: no longer than it needs to be exact."""
-    ticks = files.time_ticks(data['time'])
+    ticks = values.time_ticks(data['time'])
     local = int(time) + round(data['time']['utc_offset_hours'] * 3600 * ticks)
     unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[ticks]
     text = str(np.datetime64(local, unit))
@@ -319,7 +379,7 @@ def cut(log: RawLog, data: dict, first_new_time: int | None = None) -> tuple[lis
         if first_new_time is not None:
             order = order[np.searchsorted(log.time[order], first_new_time) :]
         return _cut_by_rows(log, data, order)
-    ticks = files.time_ticks(data['time'])
+    ticks = values.time_ticks(data['time'])
     offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
     length = period_ticks(data)
     period = (log.time[order] + offset) // length
@@ -331,7 +391,7 @@ def cut(log: RawLog, data: dict, first_new_time: int | None = None) -> tuple[lis
 
 def period_ticks(data: dict) -> int:
     """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
-    ticks = round(data['block']['hours'] * 3600 * files.time_ticks(data['time']))
+    ticks = round(data['block']['hours'] * 3600 * values.time_ticks(data['time']))
     if ticks < 1:
         raise UserError(f'data.block.hours {data["block"]["hours"]} is shorter than data.time.unit: make it longer')
     return ticks

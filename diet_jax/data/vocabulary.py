@@ -10,6 +10,8 @@ import pyarrow.parquet as pq
 from diet_jax.base.errors import UserError
 from diet_jax.data.fields import Field
 
+COLUMNS = {'integer': pa.int64(), 'boolean': pa.bool_(), 'string': pa.string()}  # of its file
+
 
 class Vocabulary:
     """The slots of every field, in the order in which the stream showed them.
@@ -38,11 +40,11 @@ class Vocabulary:
         """Adds the values of one block that are new.
 
         Args:
-          columns: per field an array of the block's values, int64 or string (numeric: float64, looked at only
+          columns: per field an array of the block's values, int64, bool or string (numeric: float64, looked at only
             in the first block, when all of its bins are added).
           where: names the block in messages.
         Raises:
-          UserError: a field changed its type, or 2**31 slots are full.
+          UserError: 2**31 slots are full.
         """
         added = []
         next_slot = self.num_slots
@@ -50,7 +52,7 @@ class Vocabulary:
             if field.kind == 'numeric':
                 new = pa.array(np.arange(0 if self.growth else len(field.bounds) + 1))
             else:
-                column = self._as_known_type(f, column, where)
+                column = self._as_known_type(f, column)
                 seen = pc.index_in(column, value_set=self._values[f])
                 new = pc.unique(column.filter(pc.and_(pc.is_null(seen), pc.is_valid(column))))
             self._values[f] = pa.concat_arrays([self._values[f], new]) if len(self._values[f]) else new
@@ -69,28 +71,24 @@ class Vocabulary:
             values = column.to_numpy(zero_copy_only=False)
             index = np.searchsorted(np.asarray(field.bounds), values, side='right')
         else:
-            column = self._as_known_type(f, column, where)
+            column = self._as_known_type(f, column)
             index = pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
         table = np.append(self._slots[f], np.int32(2 * f + 1))  # index -1: unseen
         missing = column.is_null().to_numpy(zero_copy_only=False)
         return np.where(missing, np.int32(2 * f), table[np.where(missing, -1, index)]).astype(np.int32)
 
-    def _as_known_type(self, f: int, column: pa.Array, where: str) -> pa.Array:
+    def _as_known_type(self, f: int, column: pa.Array) -> pa.Array:
+        """A column in the type of the values that are known; they become text where it is, and keep their slots."""
         if not len(self._values[f]):
             self._values[f] = pa.array([], column.type)  # no value yet, so the type is free
         known = self._values[f].type
-        if column.type == known:
-            return column
-        if column.null_count == len(column) or pa.types.is_string(known):
-            return column.cast(known)
-        name = self.fields[f].name
-        value = column.drop_null()[0].as_py()
-        raise UserError(
-            f"{where}: column '{name}' holds {value!r}, but held integers before: list it in data.csv.strings"
-        )
+        if pa.types.is_string(column.type) and not pa.types.is_string(known):
+            self._values[f] = self._values[f].cast(pa.string())
+            known = pa.string()
+        return column if column.type == known else column.cast(known)
 
     def types(self) -> dict[str, str]:
-        """'int64' or 'string' of each field that has a value."""
+        """Kind (`values.KINDS`) of each field that has a value."""
         filled = zip(self.fields, self._values, strict=True)
         return {field.name: str(values.type) for field, values in filled if len(values) and field.kind == 'categorical'}
 
@@ -114,12 +112,10 @@ class Vocabulary:
         """Writes all values, field after field; the growth goes into the manifest."""
         lengths = [len(values) for values in self._values]
         field = np.repeat(np.arange(len(self.fields), dtype=np.int32), lengths)
-        integers, strings = [], []
-        for values in self._values:
-            is_string = pa.types.is_string(values.type)
-            integers.append(pa.nulls(len(values), pa.int64()) if is_string else values)
-            strings.append(values if is_string else pa.nulls(len(values), pa.string()))
-        table = pa.table({'field': field, 'integer': pa.concat_arrays(integers), 'string': pa.concat_arrays(strings)})
+        table = pa.table({'field': field})
+        for name, kind in COLUMNS.items():
+            parts = [v if v.type == kind else pa.nulls(len(v), kind) for v in self._values]
+            table = table.append_column(name, pa.concat_arrays(parts))
         pq.write_table(table, path, compression='zstd')
 
     @classmethod
@@ -133,7 +129,7 @@ class Vocabulary:
         offset = 0
         for f, total in enumerate(counts.sum(axis=0).tolist()):
             rows = table.slice(offset, total)
-            column = 'string' if total and rows['string'].null_count == 0 else 'integer'
+            column = next((c for c in COLUMNS if total and rows[c].null_count == 0), 'integer')
             values = rows[column].combine_chunks()
             vocabulary._values[f] = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
             ranges = [np.arange(s, s + n) for s, n in zip(starts[:, f], counts[:, f], strict=True)]

@@ -1,0 +1,378 @@
+"""What a value of a log's file means: categories, numbers, labels and times, the same in every file and format.
+
+Files are read as they are written: CSV as text, Parquet in its own types. What a column is is decided over all files,
+days and side tables at once (`kind_of`), never file by file. Rules for categories:
+
+1. A null word (`data.null_words`), NaN and an absent column are missing.
+2. Text that is a whole number and comes back from one as it was (no leading zero, no exponent, at most 19 digits)
+   is that number; `1012.0`, as pandas writes whole numbers beside missing ones, is 1012.
+3. true and false are booleans in any case; in a column that holds nothing else, 1 and 0 are true and false.
+4. A column with any other text is text in all files: whole numbers are then their digits, booleans true and false.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from diet_jax.base.errors import UserError
+from diet_jax.config.data import NULL_WORDS, UNITS
+
+KINDS = {'int64': pa.int64(), 'bool': pa.bool_(), 'string': pa.string()}
+WHOLE = r'^(0|-?[1-9][0-9]*)$'
+POINT_ZERO = r'^(0|-?[1-9][0-9]*)\.0+$'
+NUMBER = r'^-?[0-9]+(\.[0-9]+)?$'
+LATEST = 7_258_118_400  # 2200-01-01, in seconds
+
+
+def by_word(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """A change of text, made once a different word: any type of text, dictionaries too -> what `change` gives."""
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
+    return change(array.dictionary.cast(pa.string())).take(array.indices)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or str(kind) == 'string_view'
+
+
+def without_null_words(words: pa.Array, nulls: Iterable[str] = NULL_WORDS) -> pa.Array:
+    """Text with null words as nulls: string [N]."""
+    missing = pc.is_in(words, value_set=pa.array(list(nulls), pa.string()))
+    return pc.if_else(missing, pa.scalar(None, pa.string()), words)
+
+
+def category(array: pa.Array, where: str, nulls: Iterable[str] = NULL_WORDS, verbatim: bool = False) -> pa.Array:
+    """A column of one file as int64, bool or string [N]; strings are as rules 1 to 3 leave them.
+
+    Args:
+      where: "file: column 'x'", for messages; nulls: words that mean missing; verbatim: text is left as it is.
+    Raises:
+      UserError: a float that is no whole number, or a nested column.
+
+    >>> category(pa.array(['1012.0', 'TRUE', '00501', '<NA>']), '').to_pylist()
+    ['1012', 'true', '00501', None]
+    """
+    kind = array.type
+    try:
+        if pa.types.is_null(kind):
+            return array.cast(pa.int64())
+        if is_text(kind):
+            return by_word(array, functools.partial(_words, nulls=nulls, verbatim=verbatim))
+        if pa.types.is_dictionary(kind):
+            return category(array.dictionary_decode(), where, nulls, verbatim)
+        if pa.types.is_boolean(kind):
+            return array
+        if pa.types.is_integer(kind):
+            if pa.types.is_uint64(kind) and (pc.max(array).as_py() or 0) >= 2**63:
+                return array.cast(pa.string())
+            return array.cast(pa.int64())
+        if pa.types.is_floating(kind):
+            return whole_numbers(array.cast(pa.float64()), where)
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+            return category(array.cast(pa.binary()).cast(pa.string()), where, nulls, verbatim)
+        if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+            return category(array.cast(pa.string()), where, nulls, verbatim)
+    # A value that does not cast (bytes that are no UTF-8), or a type for which pyarrow has no cast.
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        way_out = 'set data.csv.encoding, or take it out of data.fields'
+        raise UserError(f'{where} cannot be read as categories ({error}): {way_out}') from error
+    raise UserError(f'{where} is of type {kind}, which is no category: take it out of data.fields')
+
+
+def _words(words: pa.Array, nulls, verbatim: bool) -> pa.Array:
+    words = without_null_words(words, nulls)
+    if verbatim:
+        return words
+    words = pc.replace_substring_regex(words, POINT_ZERO, r'\1')
+    lower = pc.utf8_lower(words)
+    return pc.if_else(pc.is_in(lower, value_set=pa.array(['true', 'false'])), lower, words)
+
+
+def kind_of(parts: Mapping[str, pa.Array], known: str | None, name: str, verbatim: bool = False) -> str | None:
+    """What a column is: 'int64', 'bool' or 'string'; None where it has no value yet.
+
+    Args:
+      parts: {"file: column 'x'": `category` of the column there}; known: what it was when earlier blocks were
+        prepared; name: of the column, for messages; verbatim: it is text whatever it looks like.
+    Raises:
+      UserError: numbers with a fraction; booleans as words and as 1 and 0 beside other words.
+    """
+    if verbatim or known == 'string':
+        return 'string'
+    seen, ones = ({known} if known else set()), True
+    example: dict[str, tuple[str, str]] = {}  # of each sort of value: where, and which
+    for where, array in parts.items():
+        for sort, value in _sorts(array).items():
+            if sort == 'other_int':
+                ones, sort = False, 'int64'
+            seen.add(sort)
+            example.setdefault(sort, (where, value))
+    if 'fraction' in seen and not seen & {'string', 'bool'}:
+        where, value = example['fraction']
+        raise UserError(
+            f'{where} holds {value!r}, no whole number: list it in data.numeric, or in data.csv.strings to take '
+            'numbers as names'
+        )
+    if seen & {'string', 'fraction'}:
+        if {'bool', 'int64'} <= seen and ones and known != 'int64' and 'string' in example:
+            (here, word), (there, one) = (example.get(s, ('an earlier block', 'true')) for s in ('bool', 'int64'))
+            other = example['string'][1]
+            raise UserError(
+                f'{there} holds {one!r} and {here} {word!r} beside {other!r}: whether 1 is true cannot be told; write '
+                f"it in one way, or list '{name}' in data.csv.strings to take each as written"
+            )
+        return 'string'
+    if 'bool' in seen and ('int64' not in seen or (ones and known != 'int64')):
+        return 'bool'
+    return ('string' if 'bool' in seen and known != 'int64' else 'int64') if seen else None
+
+
+def _sorts(array: pa.Array) -> dict[str, str]:
+    """{sort of value: one such} of a column: 'int64' (0 and 1 alone), 'other_int', 'bool', 'fraction', 'string'."""
+    found: dict[str, str] = {}
+    if pa.types.is_boolean(array.type):
+        return {'bool': str(array.drop_null()[0]).lower()} if array.null_count < len(array) else {}
+    if pa.types.is_integer(array.type):
+        low, high = pc.min_max(array).as_py().values()
+        if low is None:
+            return {}
+        return {'int64': str(low)} if low >= 0 and high <= 1 else {'other_int': str(low if low < 0 else high)}
+    words = pc.unique(array).drop_null()
+    whole = pc.match_substring_regex(words, WHOLE)
+    fits = pc.and_(whole, pc.less_equal(pc.utf8_length(words), 18))
+    edge = words.filter(pc.and_(whole, pc.invert(fits)))  # 19 digits and more: some fit 64 bits
+    if len(edge) and all(-(2**63) <= int(w) < 2**63 for w in edge.to_pylist()):
+        fits = whole
+    one = pc.is_in(words, value_set=pa.array(['0', '1']))
+    boolean = pc.is_in(words, value_set=pa.array(['true', 'false']))
+    fraction = pc.and_(pc.match_substring_regex(words, NUMBER), pc.match_substring(words, '.'))
+    rest = pc.invert(pc.or_(pc.or_(fits, boolean), fraction))
+    sorts = {'int64': pc.and_(fits, one), 'other_int': pc.and_(fits, pc.invert(one)), 'bool': boolean}
+    for sort, where in {**sorts, 'fraction': fraction, 'string': rest}.items():
+        some = words.filter(where)
+        if len(some):
+            found[sort] = some[0].as_py()
+    return found
+
+
+def as_kind(array: pa.Array, kind: str | None) -> pa.Array:
+    """A `category` of one file as what its column is over all files: int64, bool or string [N]."""
+    target = KINDS[kind or 'int64']
+    if array.type == target:
+        return array
+    if kind == 'bool':  # 1 and 0, as numbers or as text, beside true and false
+        text = array.cast(pa.string()) if not pa.types.is_string(array.type) else array
+        return pc.if_else(pc.is_null(text), None, pc.is_in(text, value_set=pa.array(['1', 'true'])))
+    if pa.types.is_string(array.type) and kind != 'string':
+        array = by_word(array, lambda words: _ones(words).cast(pa.int64()))
+    return array.cast(target)
+
+
+def _ones(words: pa.Array) -> pa.Array:
+    """true and false as 1 and 0."""
+    words = pc.if_else(pc.equal(words, 'true'), '1', words)
+    return pc.if_else(pc.equal(words, 'false'), '0', words)
+
+
+def categories(array: pa.Array, where: str, nulls: Iterable[str] = NULL_WORDS) -> pa.Array:
+    """A column that stands alone, a table at hand, as int64, bool or string [N]."""
+    found = category(array, where, nulls)
+    return as_kind(found, kind_of({where: found}, None, where))
+
+
+def whole_numbers(array: pa.Array, where: str, way_out: str = 'list it in data.numeric instead') -> pa.Array:
+    """Floats as int64; NaN is null. Raises UserError at a fraction, or beyond 2^53, where floats skip numbers."""
+    array = pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
+    odd = array.filter(pc.or_(pc.not_equal(array, pc.floor(array)), pc.greater(pc.abs(array), 2.0**53)))
+    if len(odd):
+        value = odd[0].as_py()
+        if value == np.floor(value):
+            raise UserError(
+                f'{where} holds {value:.17g}, too large for an exact float, so its last digits are lost: write the '
+                'column as whole numbers or as text (in pandas: dtype Int64), or take it out of data.fields'
+            )
+        raise UserError(f'{where} holds {value!r}, no whole number: {way_out}')
+    return array.cast(pa.int64())
+
+
+def numbers(array: pa.Array, where: str, key: str = 'data.numeric', csv: Mapping | None = None, nulls=NULL_WORDS):
+    """A column as float64 [N]; NaN becomes null. Raises UserError where it does not hold numbers.
+
+    Args: csv: `data.csv`, for how numbers are written in text.
+    """
+    kind = array.type
+    if pa.types.is_null(kind):
+        return array.cast(pa.float64())
+    if is_text(kind):
+        return by_word(array, lambda words: _parsed(words, where, key, csv or {}, nulls))
+    if pa.types.is_boolean(kind):
+        array = array.cast(pa.int8())
+    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+        shown = array.drop_null()
+        value = shown[0].as_py() if len(shown) else str(kind)
+        raise UserError(f'{where} is of type {kind} and holds {value!r}: it must hold numbers; correct it or {key}')
+    array = array.cast(pa.float64(), safe=False)
+    return pc.if_else(pc.is_nan(array), pa.scalar(None, pa.float64()), array)
+
+
+def _parsed(words: pa.Array, where: str, key: str, csv: Mapping, nulls) -> pa.Array:
+    """Different words of a numeric column as float64; true and false are 1 and 0."""
+    words = without_null_words(pc.utf8_trim_whitespace(words), nulls)
+    lower = pc.utf8_lower(words)
+    plain = _ones(pc.if_else(pc.is_in(lower, value_set=pa.array(['true', 'false'])), lower, words))
+    if thousands := csv.get('thousands'):
+        plain = pc.replace_substring(plain, thousands, '')
+    if (point := csv.get('decimal_point', '.')) != '.':
+        odd = plain.filter(pc.match_substring(plain, '.'))
+        if len(odd):
+            raise UserError(f"{where} holds {odd[0].as_py()!r}, but data.csv.decimal_point is '{point}': correct it")
+        plain = pc.replace_substring(plain, point, '.')
+    try:
+        found = plain.cast(pa.float64())
+    except pa.ArrowInvalid:
+        bad = next(a for a, b in zip(words.to_pylist(), plain.to_pylist()) if b is not None and not _is_number(b))
+        raise UserError(
+            f'{where} holds {bad!r}, no number: correct it or {key}, list it in data.null_words where it means '
+            'missing, or set data.csv.decimal_point and data.csv.thousands'
+        ) from None
+    return pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
+
+
+def _is_number(word: str) -> bool:
+    try:
+        pa.array([word]).cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def labels(array: pa.Array, label: Mapping, where: str, csv: Mapping | None = None, nulls=NULL_WORDS) -> pa.Array:
+    """The label as float32 0 / 1, null where the log's is null; see `data.label`.
+
+    Words are compared as `category` reads them, so 'True' in one file is 'true' in another, and true is 1.
+    """
+    if label['positive']:
+        text = category(array, where, nulls).cast(pa.string())
+        hit = by_word(text, lambda words: pc.is_in(_ones(words), value_set=positives(label)))
+        return pc.if_else(pc.is_null(text), pa.scalar(None, pa.float32()), hit.cast(pa.float32()))
+    if is_text(array.type):
+        words = category(array, where, nulls)
+        odd = [w for w in pc.unique(words).drop_null().to_pylist() if w not in ('true', 'false') and not _is_number(w)]
+        if odd:
+            raise UserError(
+                f'{where} holds {odd[0]!r}, a string: a label must be 0 or 1; name the values that count as 1 in '
+                'data.label.positive'
+            )
+    column = numbers(array, where, 'data.label', csv, nulls)
+    if label['threshold'] is not None:
+        return pc.greater_equal(column, float(label['threshold'])).cast(pa.float32())
+    bad = column.filter(pc.and_(pc.not_equal(column, 0.0), pc.not_equal(column, 1.0)))
+    if len(bad):
+        raise UserError(f'{where} holds {bad[0].as_py():g}: a label must be 0 or 1; set data.label.threshold')
+    return column.cast(pa.float32())
+
+
+def positives(label: Mapping) -> pa.Array:
+    """The words of `data.label.positive` as a column's are read."""
+    return _ones(category(pa.array([str(value) for value in label['positive']]), 'data.label.positive', nulls=()))
+
+
+def words_of(array: pa.Array, nulls=NULL_WORDS) -> set[str]:
+    """The different words of a label's column, as `labels` compares them."""
+    return set(by_word(category(array, '', nulls).cast(pa.string()), _ones).unique().drop_null().to_pylist())
+
+
+def times(array: pa.Array, time: Mapping, where: str, nulls=NULL_WORDS) -> np.ndarray:
+    """Time stamps as int64 ticks since 1970 UTC, in `data.time.unit` (microseconds for 'iso').
+
+    Raises:
+      UserError: a null, a value that is no time, or one after the year 2200 (a wrong unit).
+    """
+    if not len(array):
+        return np.zeros(0, np.int64)
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if is_text(array.type):
+        array = without_null_words(array.cast(pa.string()), nulls)
+    if pa.types.is_floating(array.type):
+        array = whole_numbers(array.cast(pa.float64()), where, 'write it as an integer of a smaller unit')
+    if array.null_count:
+        raise UserError(
+            f'{where} is null in {array.null_count} of {len(array)} rows: every row needs a time; drop those rows'
+        )
+    if time['unit'] == 'iso' or pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        return _calendar_times(array, time, where)
+    if is_text(array.type):
+        array = _epoch(array, time, where)
+    if not pa.types.is_integer(array.type):
+        raise UserError(f'{where} is of type {array.type}, no time: name the column of the time in data.time.column')
+    values = array.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    ticks = UNITS[time['unit']]
+    if int(values.max()) // ticks > LATEST:
+        raise UserError(
+            f"{where} holds {values.max()}, after the year 2200 in unit '{time['unit']}': set data.time.unit"
+        )
+    return values
+
+
+def _epoch(words: pa.Array, time: Mapping, where: str) -> pa.Array:
+    """Whole numbers written as text, as exports of JSON have them."""
+    plain = pc.replace_substring_regex(words, POINT_ZERO, r'\1')
+    try:
+        return plain.cast(pa.int64())
+    except pa.ArrowInvalid:
+        odd = plain.filter(pc.invert(pc.match_substring_regex(plain, r'^-?[0-9]{1,18}$')))
+        shown = (odd if len(odd) else words)[0].as_py()
+        raise UserError(
+            f"{where} holds {shown!r}, no whole number of unit '{time['unit']}': set data.time.unit='iso' for dates in "
+            'words, with data.time.format where they are not written as 2022-04-25 13:05:00'
+        ) from None
+
+
+def _calendar_times(array: pa.Array, time: Mapping, where: str) -> np.ndarray:
+    unit, written = 'us' if time['unit'] == 'iso' else time['unit'], time.get('format', '')
+    if not pa.types.is_temporal(array.type):
+        if not is_text(array.type):
+            raise UserError(f"{where} is of type {array.type}, but data.time.unit is 'iso': set it to s, ms, us or ns")
+        if written:
+            array = _in_format(array, written, where)
+    zoned = pa.types.is_timestamp(array.type) and array.type.tz is not None
+    if is_text(array.type):
+        has = pc.match_substring_regex(array, r'(Z|[+-]\d\d:?\d\d)$')
+        zoned = pc.any(has).as_py()
+        if zoned and not pc.all(has).as_py():
+            bare, with_zone = (array.filter(m)[0].as_py() for m in (pc.invert(has), has))
+            raise UserError(f'{where} holds {bare!r} without a zone and {with_zone!r} with one: write all in one way')
+    try:
+        ticks = array.cast(pa.timestamp(unit, 'UTC' if zoned else None), safe=False)
+    except pa.ArrowInvalid as error:
+        raise UserError(
+            f'{where} does not parse as a time ({error}): write it as 2022-04-25 13:05:00, or set data.time.format'
+        ) from error
+    values = ticks.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    if int(values.max()) // UNITS[unit] > LATEST:
+        raise UserError(f'{where} holds {array[int(values.argmax())]}, after the year 2200: correct it')
+    return values if zoned else values - round(time['utc_offset_hours'] * 3600 * UNITS[unit])
+
+
+def _in_format(words: pa.Array, written: str, where: str) -> pa.Array:
+    try:
+        found = pc.strptime(words, format=written, unit='us', error_is_null=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise UserError(f"data.time.format '{written}' is no format ({error}): write it as '%d/%m/%Y %H:%M'") from error
+    if found.null_count:
+        bad = words.filter(pc.is_null(found))[0].as_py()
+        raise UserError(f"{where} holds {bad!r}, not written as data.time.format '{written}': correct one of them")
+    return found
+
+
+def time_ticks(time: Mapping) -> int:
+    """Ticks in a second of what `times` returns."""
+    return UNITS['us' if time['unit'] == 'iso' else time['unit']]
