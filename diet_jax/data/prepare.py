@@ -81,6 +81,8 @@ class Piece(NamedTuple):
 class SimulatedSource:
     """The simulated stream as a source of blocks."""
 
+    columns: dict[str, str] = {}  # noqa: RUF012
+
     def __init__(self, data: dict):
         self.parameters = Simulated(**data['simulated'])
         last = block_key(self.parameters.blocks - 1)
@@ -132,6 +134,7 @@ class FileSource:
             for i, table in enumerate(data['side_tables'])
         ]
         self._notes: list[str] = []
+        self.columns: dict[str, str] = {}  # what each was read as
 
     def fingerprint(self) -> list:
         found = (*self.log_files, *self.side_files)
@@ -150,6 +153,7 @@ class FileSource:
             clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, 'before data.since')
             recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
         self._notes += raw.notes
+        self.columns = raw.kinds
         first_new = cached[-1]['last_time'] + 1 if cached else None
         blocks, held_back = raw_log.cut(raw, data, first_new)
         if cached:
@@ -294,6 +298,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         label=label_name,
         group=data['group'],
         notes=notes,
+        columns=source.columns,
         fingerprint=source.fingerprint(),
         until=data['until'],
         vocabulary=name,
