@@ -36,6 +36,7 @@ ENCODING = (
     'block',
     'label',
     'negatives',
+    'null_words',
     'fields',
     'numeric',
     'time_fields',

@@ -113,7 +113,8 @@ def _read_part(data, root, file, form, has, wanted, categorical) -> dict:
     if data['block']['by'] == 'column':
         always.append(data['block']['column'])
     here = [name for name in wanted if name in has]
-    raw = tables.read_columns(root, file, form, [*always, *here, *(has if drop else ())])
+    unlike = {time['column'], *data['numeric']} - categorical
+    raw = tables.read_columns(root, file, form, [*always, *here, *(has if drop else ())], unlike)
     rows, columns = len(raw[time['column']]), {}
 
     def where(name):

@@ -53,11 +53,17 @@ def column_names(root: Root, file: LogFile, form: Form) -> list[str]:
     Raises:
       UserError: the file does not parse, or has two columns of one name.
     """
-    names = [form.here(name) for name in _own_names(root, file, form.csv)]
+    return list(_columns_of(root, file, form))
+
+
+def _columns_of(root: Root, file: LogFile, form: Form) -> dict[str, str | None]:
+    """{name here: name in the file, None where a folder says it}."""
+    own = _own_names(root, file, form.csv)
+    names = [form.here(name) for name in own]
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"{file.name} has two columns '{name}': remove one of them, or give one another name")
-    return [*names, *(form.here(name) for name in file.partitions if form.here(name) not in names)]
+    return {**dict.fromkeys(form.here(name) for name in file.partitions), **dict(zip(names, own, strict=True))}
 
 
 def _own_names(root: Root, file: LogFile, csv: Mapping) -> list[str]:
@@ -83,42 +89,45 @@ def _first_line(root: Root, file: LogFile, csv: Mapping) -> list[str]:
         return reader.schema.names
 
 
-def read_columns(root: Root, file: LogFile, form: Form, columns: Iterable[str]) -> dict[str, pa.Array]:
-    """Reads some columns of one file: name -> one array [N]. Text of CSV comes as dictionaries of different words.
+def read_columns(
+    root: Root, file: LogFile, form: Form, columns: Iterable[str], unlike: Iterable[str] = ()
+) -> dict[str, pa.Array]:
+    """Reads some columns of one file: name -> one array [N].
 
+    Args: unlike: columns most of whose values differ; text of others comes as dictionaries of different words.
     Raises:
       UserError: the file does not parse, lacks a column, or quotes swallow lines.
     """
-    columns = list(dict.fromkeys(columns))
-    names = column_names(root, file, form)
+    columns, own = list(dict.fromkeys(columns)), _columns_of(root, file, form)
     for name in columns:
-        if name not in names:
-            raise UserError(f"{file.name} has no column '{name}'{closest(name, names)}: correct config.data")
-    own = {form.here(name): name for name in _own_names(root, file, form.csv)}
-    wanted = {name: own[name] for name in columns if name in own}
-    found = {}
+        if name not in own:
+            raise UserError(f"{file.name} has no column '{name}'{closest(name, own)}: correct config.data")
+    wanted = {name: own[name] for name in columns if own[name] is not None}
+    in_file = list(wanted.values()) or [name for name in own.values() if name is not None][:1]
     try:
-        rows = 0
         if file.is_csv:
-            table = _read_csv(root, file, form.csv, wanted.values() or list(own.values())[:1])
+            table = _read_csv(root, file, form.csv, in_file, {own[name] for name in unlike if name in own})
         else:
-            with root.system.open_input_file(file.path) as source:
-                table = pq.read_table(source, columns=list(wanted.values()) or None)
-                instants = _instants(source) & set(table.column_names)
-                for at in instants:
-                    place = table.column_names.index(at)
-                    table = table.set_column(place, at, table[at].cast(pa.timestamp('ns', 'UTC')))
-        rows = table.num_rows
+            table = _read_parquet(root, file, in_file)
     except PARSE_ERRORS as error:
-        raise _cannot_read(file, error, list(own)) from error
+        raise _cannot_read(file, error, [name for name in own.values() if name is not None]) from error
+    found = {}
     for name in columns:
         if name in wanted:
             found[name] = one_array(table.column(wanted[name]))
         else:
             value = next(value for key, value in file.partitions.items() if form.here(key) == name)
-            words = pa.array([value], pa.string())
-            found[name] = words.take(pa.array([0] * rows, pa.int32())) if rows else words[:0]
+            found[name] = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
     return found
+
+
+def _read_parquet(root: Root, file: LogFile, columns: list[str]) -> pa.Table:
+    with root.system.open_input_file(file.path) as source:
+        table = pq.read_table(source, columns=columns)
+        for name in _instants(source) & set(columns):
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table[name].cast(pa.timestamp('ns', 'UTC')))
+    return table
 
 
 def _instants(source) -> set[str]:
@@ -152,15 +161,12 @@ def _open_csv(root: Root, file: LogFile, csv: Mapping):
     return io.BytesIO(text.replace(csv['delimiter'], SEPARATOR).encode())
 
 
-def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: Iterable[str]) -> pa.Table:
-    columns = list(columns)
-    quoted, lines = _scan(root, file, csv)
-    table = _parsed(root, file, csv, columns, newlines=quoted)
-    lines -= 0 if csv['column_names'] else 1
-    if quoted and lines > table.num_rows:
-        bare = {**csv, 'quote': ''}
+def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str]) -> pa.Table:
+    quoted = _holds(root, file, csv)
+    table = _parsed(root, file, csv, columns, unlike, newlines=quoted)
+    if quoted and _lines(root, file) - (not csv['column_names']) > table.num_rows:
         try:
-            without = _parsed(root, file, bare, columns, newlines=False)
+            without = _parsed(root, file, {**csv, 'quote': ''}, columns, unlike, newlines=False)
         except PARSE_ERRORS:
             return table  # lines are no rows: they are inside values
         if without.num_rows > table.num_rows:
@@ -171,31 +177,35 @@ def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: Iterable[str]) -
     return table
 
 
-def _parsed(root: Root, file: LogFile, csv: Mapping, columns: list[str], newlines: bool) -> pa.Table:
+def _parsed(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str], newlines: bool) -> pa.Table:
     read, parse = _options(csv, newlines)
     words = pa.dictionary(pa.int32(), pa.string())
     convert = pa.csv.ConvertOptions(
         include_columns=columns,
-        column_types=dict.fromkeys(columns, words),
+        column_types={name: pa.string() if name in unlike else words for name in columns},
         strings_can_be_null=False,
         quoted_strings_can_be_null=False,
     )
     return pa.csv.read_csv(_open_csv(root, file, csv), read_options=read, parse_options=parse, convert_options=convert)
 
 
-def _scan(root: Root, file: LogFile, csv: Mapping) -> tuple[bool, int]:
-    """(whether a file has quotes that mean something, its lines that are not empty)."""
+def _holds(root: Root, file: LogFile, csv: Mapping) -> bool:
+    """Whether a file has quotes that mean something."""
     quote = csv['quote'].encode() if len(csv['delimiter']) == 1 else b''
     if not quote:
-        return False, 0
-    quoted, lines, last = False, 0, b'\n'
+        return False
+    with root.system.open_input_stream(file.path, compression=file.packed) as stream:
+        return any(quote in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
+
+
+def _lines(root: Root, file: LogFile) -> int:
+    """Lines that are not empty."""
+    lines, last = 0, b'\n'
     with root.system.open_input_stream(file.path, compression=file.packed) as stream:
         while chunk := stream.read(CHUNK):
-            quoted = quoted or quote in chunk
-            chunk = bytes(chunk)
             lines += chunk.count(b'\n') - chunk.count(b'\n\n') - (last == b'\n' and chunk[:1] == b'\n')
             last = chunk[-1:]
-    return quoted, lines + (last != b'\n')
+    return lines + (last != b'\n')
 
 
 def _cannot_read(file: LogFile, error: Exception, names: Iterable[str] = ()) -> UserError:

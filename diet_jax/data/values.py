@@ -211,7 +211,7 @@ def numbers(array: pa.Array, where: str, key: str = 'data.numeric', csv: Mapping
     if pa.types.is_null(kind):
         return array.cast(pa.float64())
     if is_text(kind):
-        return by_word(array, lambda words: _parsed(words, where, key, csv or {}, nulls))
+        return _parsed(array, where, key, csv or {}, nulls)
     if pa.types.is_boolean(kind):
         array = array.cast(pa.int8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
@@ -223,8 +223,17 @@ def numbers(array: pa.Array, where: str, key: str = 'data.numeric', csv: Mapping
 
 
 def _parsed(words: pa.Array, where: str, key: str, csv: Mapping, nulls) -> pa.Array:
-    """Different words of a numeric column as float64; true and false are 1 and 0."""
-    words = without_null_words(pc.utf8_trim_whitespace(words), nulls)
+    """Text of a numeric column as float64; true and false are 1 and 0."""
+    if pa.types.is_dictionary(words.type):
+        return by_word(words, lambda different: _parsed(different, where, key, csv, nulls))
+    words = without_null_words(pc.utf8_trim_whitespace(words.cast(pa.string())), nulls)
+    usual = csv.get('decimal_point', '.') == '.' and not csv.get('thousands')
+    if usual:
+        try:
+            found = words.cast(pa.float64())
+            return pc.if_else(pc.is_nan(found), pa.scalar(None, pa.float64()), found)
+        except pa.ArrowInvalid:
+            pass  # true, false, or what is no number
     lower = pc.utf8_lower(words)
     plain = _ones(pc.if_else(pc.is_in(lower, value_set=pa.array(['true', 'false'])), lower, words))
     if thousands := csv.get('thousands'):
