@@ -212,8 +212,10 @@ def test_until_holds_blocks_back(tmp_path):
     view = opened(config(root, until='20220426'), tmp_path / 'w')
     assert (len(everything.blocks), len(view.blocks)) == (4, 2)
     assert view.num_slots == view.blocks[-1].num_slots < everything.num_slots
-    with pytest.raises(UserError, match='not written like'):
-        opened(config(root, until='2022-04-26'), tmp_path / 'w')
+    by_time = opened(config(root, until='2022-04-26'), tmp_path / 'w')
+    assert [b.key for b in by_time.blocks] == [b.key for b in view.blocks]
+    with pytest.raises(UserError, match="data.until 'Tuesday' is the key of no block .20220425 .. 20220428., and no "):
+        opened(config(root, until='Tuesday'), tmp_path / 'w')
 
 
 def test_blocks_of_rows_never_split_a_timestamp(tmp_path):

@@ -232,8 +232,10 @@ def test_rows_before_since_are_in_no_block_but_in_the_first_pools(tmp_path):
     assert all(decoded(late, t) == decoded(whole, t + 1) for t in range(3))
     by_column = config(tmp_path, since='20220427', block=dict(by='column', column='day'))
     assert [b.key for b in opened(by_column, tmp_path / 'v').blocks] == ['20220427', '20220428']
-    by_column.since = '2022-04-27'
-    with pytest.raises(UserError, match="data.since '2022-04-27' is not written like the key of a block, '2022042"):
+    by_column.since = '2022-04-27'  # a time, of another block than any key says
+    assert [b.key for b in opened(by_column, tmp_path / 'v').blocks] == ['20220427', '20220428']
+    by_column.since = 'Monday'
+    with pytest.raises(UserError, match="data.since 'Monday' is the key of no block .20220425 .. 20220428., and no "):
         opened(by_column, tmp_path / 'v')
     by_rows = opened(config(tmp_path, since='2022-04-26T12', block=dict(by='rows', rows=100)), tmp_path / 'v')
     late = [row for row in log.to_pylist() if row['ts'] >= START + DAY + 12 * HOUR]

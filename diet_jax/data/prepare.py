@@ -12,20 +12,13 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.data import Simulated
-from diet_jax.data import files, negatives, raw_log, tables, values
+from diet_jax.data import blocks, files, negatives, raw_log, tables, values
 from diet_jax.data.fields import Field
 from diet_jax.data.hashing import mix
 from diet_jax.data.simulated import block_key, simulate_block
 from diet_jax.data.vocabulary import Vocabulary, quantile_bounds
 
 FORMAT = 2  # of the cache
-
-
-def within(key: str, until: str) -> bool:
-    """Whether block `key` is not after `data.until`; UserError where the two are not written alike."""
-    if until and until.isdigit() != key.isdigit():
-        raise UserError(f"data.until '{until}' is not written like the key of a block, '{key}': write it so")
-    return not until or raw_log.block_order(key) <= raw_log.block_order(until)
 
 
 def read_manifest(folder: Path) -> dict | None:
@@ -40,6 +33,11 @@ def read_manifest(folder: Path) -> dict | None:
     if manifest.get('format') != FORMAT:
         raise UserError(f'{path} is of format {manifest.get("format")}, not {FORMAT}: delete {folder}')
     return manifest
+
+
+def blocks_until(manifest: dict, last: str) -> int:
+    """How many of the blocks of a manifest are not after `data.until`."""
+    return blocks.until([(block['key'], block['start']) for block in manifest['blocks']], last)
 
 
 def manifest_fields(manifest: dict) -> tuple[Field, ...]:
@@ -96,7 +94,7 @@ class SimulatedSource:
         del vocabulary, recent, emit
         for t in range(len(cached), self.parameters.blocks):
             key = block_key(t)
-            if not within(key, self.data['until']):
+            if not blocks.until([(key, key)], self.data['until']):
                 return
             table = simulate_block(self.parameters, t)
             order = np.argsort(table['time'].to_numpy(), kind='stable')
@@ -148,24 +146,29 @@ class FileSource:
         known = vocabulary.types() if vocabulary else {}
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
-        raw, earlier = raw_log.since(raw_log.read_log(data, self.root, self.log_files, known), data)
+        raw, earlier = blocks.since(raw_log.read_log(data, self.root, self.log_files, known), data)
         if draws and not cached and len(earlier.time):  # they are in no block, but in the first one's pools
             clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, 'before data.since')
             recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
         self._notes += raw.notes
         self.columns = raw.kinds
         first_new = cached[-1]['last_time'] + 1 if cached else None
-        blocks, held_back = raw_log.cut(raw, data, first_new)
+        found, held_back = blocks.cut(raw, data, first_new)
+        if data['block']['by'] == 'column':
+            self._notes += blocks.overlaps(raw, data, found)
         if cached:
-            old = raw_log.cut_as_cached(raw, data, cached)
+            old = blocks.cut_as_cached(raw, data, cached)
             _check_cached(old, cached, raw, vocabulary, data)
-            last = raw_log.block_order(cached[-1]['key'])
-            blocks = [block for block in blocks if raw_log.block_order(block.key) > last]
+            known = {block['key'] for block in cached}
+            found = [block for block in found if block.key not in known]
         if held_back:
             emit(f'data: {held_back}')
-        for i, block in enumerate(blocks):
-            if not within(block.key, data['until']):
-                emit(f'data: {len(blocks) - i} blocks after data.until {data["until"]} held back')
+        places = [(block['key'], block['start']) for block in cached]
+        places += [(block.key, blocks.local_key(int(raw.time[block.rows].min()), data)) for block in found]
+        wanted = max(0, blocks.until(places, data['until']) - len(cached)) if places else 0
+        for i, block in enumerate(found):
+            if i == wanted:
+                emit(f'data: {len(found) - i} blocks after data.until {data["until"]} held back')
                 return
             side_bytes = 0 if cached or i else raw.side_bytes
             columns = raw_log.take_columns(raw.columns, block.rows)
@@ -230,7 +233,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         recent = negatives.Clicks.read(folder / manifest['recent']) if manifest.get('recent') else None
     (folder / 'rows').mkdir(parents=True, exist_ok=True)
     clean(folder, len(cached))
-    blocks = list(cached)
+    done = list(cached)
     label_name = data['label']['column'] or 'click'
     for piece in source.new_pieces(cached, vocabulary, recent, emit):
         where = f'block {piece.key}'
@@ -250,12 +253,12 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         encoded['__time'] = piece.time
         if piece.bayes is not None:
             encoded['__bayes'] = piece.bayes
-        path = folder / 'rows' / f'{len(blocks):05d}.parquet'
+        path = folder / 'rows' / f'{len(done):05d}.parquet'
         table = pa.table(encoded)
         _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
         read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
         log_columns = raw_log.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
-        blocks.append(
+        done.append(
             dict(
                 key=piece.key,
                 rows=len(piece.label),
@@ -266,27 +269,29 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
                 digest=_digest(vocabulary, log_columns, piece.time[read], piece.label[read]),
                 first_time=int(piece.time.min()),
                 last_time=int(piece.time.max()),
+                middle_time=int(np.median(piece.time)),
+                start=piece.key if data['source'] == 'simulated' else blocks.local_key(int(piece.time.min()), data),
             )
         )
         if piece.drawn is not None:
             recent = piece.drawn.recent
-            blocks[-1]['negatives'] = piece.drawn.facts
-    if not blocks and data['until']:
+            done[-1]['negatives'] = piece.drawn.facts
+    if not done and data['until']:
         raise UserError(f"data.until '{data['until']}' is before the first block: no block is left")
-    if not blocks:
+    if not done:
         raise UserError(f'data.log {" ".join(data["log"])}: not one whole block: make blocks smaller (data.block)')
-    new = blocks[len(cached) :]
+    new = done[len(cached) :]
     notes = source.notes()
     if recent is not None:
-        notes = [*notes, *negatives.notes(data, blocks)]
+        notes = [*notes, *negatives.notes(data, done)]
     for note in notes:
         emit(f'data: {note}')
     if new:
         emit(f'data: {len(new)} new blocks, {new[0]["key"]} .. {new[-1]["key"]}, {vocabulary.num_slots} slots')
     else:
-        emit(f'data: no block is new after {blocks[-1]["key"]}')
-    name = f'vocabulary-{len(blocks):05d}.parquet'
-    clicks = f'clicks-{len(blocks):05d}.parquet' if recent is not None else ''
+        emit(f'data: no block is new after {done[-1]["key"]}')
+    name = f'vocabulary-{len(done):05d}.parquet'
+    clicks = f'clicks-{len(done):05d}.parquet' if recent is not None else ''
     if new:
         _replace(folder / name, vocabulary.write)
         if clicks:
@@ -304,7 +309,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         vocabulary=name,
         recent=clicks,
         growth=vocabulary.growth,
-        blocks=blocks,
+        blocks=done,
     )
     _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
     for old in folder.glob('*.parquet'):

@@ -57,8 +57,7 @@ class EncodedStream:
                 *(b[name] for name in ('key', 'rows', 'num_slots', 'positives', 'encoded_bytes', 'raw_bytes')),
                 path=str(folder / 'rows' / f'{t:05d}.parquet'),
             )
-            for t, b in enumerate(manifest['blocks'])
-            if prepare.within(b['key'], until)
+            for t, b in enumerate(manifest['blocks'][: prepare.blocks_until(manifest, until)])
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The whole log: read, cleared of duplicates, sorted by time, cut into blocks, joined with side tables."""
+"""The whole log: read, cleared of duplicates, joined with side tables."""
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from diet_jax.data import files, tables, values
 from diet_jax.data.hashing import hash_rows
 
 NO_ZONE = 'none'  # of a time stamp that is local
+FEW = 0.01  # share of rows without a time that are dropped with a word
 
 
 class SideTable(NamedTuple):
@@ -20,14 +21,6 @@ class SideTable(NamedTuple):
     key: str
     keys: pa.Array  # int64, bool or string [K], unique
     columns: dict[str, pa.Array]  # each [K]: int64, bool, string, or float64 for numeric fields
-
-
-class Cut(NamedTuple):
-    """One block of the log, not yet joined."""
-
-    key: str
-    rows: np.ndarray  # int64 [N]: positions in the log, in time order
-    raw_bytes: int  # its share of the log files
 
 
 class RawLog(NamedTuple):
@@ -83,6 +76,7 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         keep[:] = False
         keep[first] = True
         notes.append(f'{int((~keep).sum())} rows dropped that repeat an earlier one in every column')
+    keep &= ~_without_time(time, file_of_row, log_files, data, notes)
     null = label.is_null().to_numpy(zero_copy_only=False)
     if null.any():
         notes.append(f"{int((null & keep).sum())} rows dropped whose '{data['label']['column']}' is null")
@@ -96,8 +90,7 @@ def read_log(data: dict, root: files.Root, log_files: list, known: dict[str, str
         mask = pa.array(keep)
         columns = {name: column.filter(mask) for name, column in columns.items()}
         label, time, bytes_per_row = label.filter(mask), time[keep], bytes_per_row[keep]
-    latest = int(time.max()) // values.time_ticks(data['time'])
-    if latest < 315_532_800:  # 1980-01-01
+    if int(time.max()) // values.time_ticks(data['time']) < values.EARLIEST:
         notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
     notes.insert(0, f'{len(time)} rows of {len(log_files)} files')
     notes += [f'read as {text}' for text in _in_words(kinds)]
@@ -142,6 +135,33 @@ def _read_part(data, root, file, form, has, wanted, categorical) -> dict:
     if drop:
         part['hashes'] = hash_rows({name: raw[name] for name in has}, nulls)
     return part
+
+
+def _without_time(time: np.ndarray, file_of_row, log_files, data: dict, notes: list[str]) -> np.ndarray:
+    """bool [N]: rows of time 0 in a log of today, which are in no block; they are told in the notes.
+
+    Rows before `data.since` are nobody's, and a log all of whose times are before 1980 counts from some start.
+    """
+    ticks, column = values.time_ticks(data['time']), data['time']['column']
+    early = time // ticks < values.EARLIEST
+    if data['since'] or early.all() or not early.any():
+        return np.zeros(len(time), bool)
+    odd, zero = early & (time > 0), time <= 0
+    if odd.any():
+        first, other = int(np.flatnonzero(odd)[0]), int(np.flatnonzero(~early)[0])
+        here, there = (log_files[file_of_row[i]].name for i in (first, other))
+        day = np.datetime64(int(time[first]) // ticks, 's').astype('datetime64[D]')
+        raise UserError(
+            f"{here}: column '{column}' holds {time[first]}, which is {day} in unit '{data['time']['unit']}', and "
+            f'{time[other]} in {there}: write all files in one unit, or leave old rows out with data.since'
+        )
+    if zero.mean() > FEW:
+        raise UserError(
+            f"{log_files[file_of_row[int(np.flatnonzero(zero)[0])]].name}: column '{column}' is 0 (1970) in "
+            f'{int(zero.sum())} of {len(time)} rows: correct it, or leave them out with data.since'
+        )
+    notes.append(f"{int(zero.sum())} rows dropped whose '{column}' is 0 (1970)")
+    return zero
 
 
 def _late_columns(wanted, has: dict[str, list[str]]) -> list[str]:
@@ -294,37 +314,7 @@ def _check_keys(keys: pa.Array, file: str, key: str) -> None:
         )
 
 
-def since(log: RawLog, data: dict) -> tuple[RawLog, RawLog]:
-    """The log from block `data.since` on, and its rows before, which are in no block."""
-    if not data['since']:
-        early = np.zeros(len(log.time), bool)
-    elif data['block']['by'] == 'column':
-        coded = log.columns[data['block']['column']].dictionary_encode()
-        keys = [str(value) for value in coded.dictionary.to_pylist()]
-        for key in keys:
-            if key.isdigit() != data['since'].isdigit():
-                raise UserError(f"data.since '{data['since']}' is not written like the key of a block, '{key}'")
-        before = np.array([block_order(key) < block_order(data['since']) for key in keys])
-        early = before[coded.indices.to_numpy(zero_copy_only=False)]
-    else:
-        ticks = values.time_ticks(data['time'])
-        offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
-        local = log.time + offset
-        if data['block']['by'] == 'period':
-            local -= local % period_ticks(data)
-        seconds = np.datetime64(data['since'], 's').astype(np.int64)
-        early = local < seconds * ticks
-    if early.all():
-        last = local_key(int(log.time.max()), data)
-        raise UserError(f"data.since '{data['since']}' is after the last row ({last}): no block is left")
-    if not early.any():
-        return log, _take(log, np.flatnonzero(early))
-    kept = _take(log, np.flatnonzero(~early))
-    note = f'{int(early.sum())} rows before data.since {data["since"]} left out'
-    return kept._replace(notes=(*log.notes, note)), _take(log, np.flatnonzero(early))
-
-
-def _take(log: RawLog, rows: np.ndarray) -> RawLog:
+def take(log: RawLog, rows: np.ndarray) -> RawLog:
     columns = take_columns(log.columns, rows)
     return log._replace(
         columns=columns, time=log.time[rows], label=log.label[rows], bytes_per_row=log.bytes_per_row[rows]
@@ -346,112 +336,3 @@ def join(columns: dict[str, pa.Array], sides: tuple[SideTable, ...]) -> dict[str
         for name, column in side.columns.items():
             columns[name] = column.take(match)
     return columns
-
-
-def block_order(key: str) -> tuple:
-    """Sort key of block keys: whole numbers by size, others as strings."""
-    return (0, int(key), '') if key.isdigit() else (1, 0, key)
-
-
-def local_key(time: int, data: dict) -> str:
-    """A time stamp in local time, as 2022-04-25, 2022-04-25T13, ...: no longer than it needs to be exact."""
-    ticks = values.time_ticks(data['time'])
-    local = int(time) + round(data['time']['utc_offset_hours'] * 3600 * ticks)
-    unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[ticks]
-    text = str(np.datetime64(local, unit))
-    for tail in ('.000000000', '.000000', '.000', ':00', ':00', 'T00'):
-        text = text.removesuffix(tail)
-    return text
-
-
-def cut(log: RawLog, data: dict, first_new_time: int | None = None) -> tuple[list[Cut], str | None]:
-    """Sorts the log stably by time and cuts it into blocks.
-
-    Args:
-      first_new_time: for blocks of N rows, when earlier blocks are cached: cut only rows from here on.
-    Returns:
-      The blocks in order, and a sentence about rows held back (the last part of a block of N rows) or None.
-    """
-    by = data['block']['by']
-    if by == 'column':
-        return _cut_by_column(log, data), None
-    order = np.argsort(log.time, kind='stable')
-    if by == 'rows':
-        if first_new_time is not None:
-            order = order[np.searchsorted(log.time[order], first_new_time) :]
-        return _cut_by_rows(log, data, order)
-    ticks = values.time_ticks(data['time'])
-    offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
-    length = period_ticks(data)
-    period = (log.time[order] + offset) // length
-    edges = np.flatnonzero(np.diff(period, prepend=period[0] - 1, append=period[-1] + 1))
-    pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    keys = [local_key(int(period[a]) * length - offset, data) for a in edges[:-1]]
-    return [_cut(log, key, rows) for key, rows in zip(keys, pieces, strict=True)], None
-
-
-def period_ticks(data: dict) -> int:
-    """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
-    ticks = round(data['block']['hours'] * 3600 * values.time_ticks(data['time']))
-    if ticks < 1:
-        raise UserError(f'data.block.hours {data["block"]["hours"]} is shorter than data.time.unit: make it longer')
-    return ticks
-
-
-def _cut(log: RawLog, key: str, rows: np.ndarray) -> Cut:
-    return Cut(key, rows, round(log.bytes_per_row[rows].sum()))
-
-
-def _cut_by_column(log: RawLog, data: dict) -> list[Cut]:
-    name = data['block']['column']
-    column = log.columns[name]
-    coded = column.dictionary_encode()
-    keys = [str(value) for value in coded.dictionary.to_pylist()]
-    code = coded.indices.to_numpy(zero_copy_only=False)
-    ranking = sorted(range(len(keys)), key=lambda i: block_order(keys[i]))
-    rank = np.empty(len(keys), np.int64)
-    rank[ranking] = np.arange(len(keys))
-    order = np.lexsort((log.time, rank[code]))
-    edges = np.searchsorted(rank[code][order], np.arange(len(keys) + 1))
-    return [_cut(log, keys[ranking[b]], order[edges[b] : edges[b + 1]]) for b in range(len(keys))]
-
-
-def _cut_by_rows(log: RawLog, data: dict, order: np.ndarray) -> tuple[list[Cut], str | None]:
-    size, time, start, blocks = data['block']['rows'], log.time[order], 0, []
-    while start + size <= len(order):
-        end = int(np.searchsorted(time, time[start + size - 1], side='right'))  # never split a timestamp
-        blocks.append(_cut(log, local_key(int(time[start]), data), order[start:end]))
-        start = end
-    rest = len(order) - start
-    return blocks, f'{rest} rows held back until a block of {size} is full' if rest else None
-
-
-def cut_as_cached(log: RawLog, data: dict, cached: list[dict]) -> dict[int, np.ndarray]:
-    """Rows of the log that belong to blocks which are in the cache: {block index: positions of its rows}.
-
-    Raises:
-      UserError: rows that lie before or between the cached blocks.
-    """
-    if data['block']['by'] == 'rows':
-        starts = np.array([block['first_time'] for block in cached])
-        old = np.flatnonzero(log.time <= cached[-1]['last_time'])
-        owner = np.searchsorted(starts, log.time[old], side='right') - 1
-        if (owner < 0).any():
-            raise _back_in_time(local_key(int(log.time[old].min()), data), cached, data)
-        return {int(t): old[owner == t] for t in np.unique(owner)}
-    index = {block['key']: t for t, block in enumerate(cached)}
-    last = block_order(cached[-1]['key'])
-    found = {}
-    for block in cut(log, data)[0]:
-        if block.key in index:
-            found[index[block.key]] = block.rows
-        elif block_order(block.key) < last:
-            raise _back_in_time(block.key, cached, data)
-    return found
-
-
-def _back_in_time(key: str, cached: list[dict], data: dict) -> UserError:
-    return UserError(
-        f'the log goes back in time: it now has rows of {key}, but was prepared up to {cached[-1]["key"]} '
-        f'without them: take them out of {data["log"][0]}, or start a new workdir'
-    )

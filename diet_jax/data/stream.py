@@ -11,6 +11,11 @@ from diet_jax.data import generated, prepare
 from diet_jax.data.prepared import EncodedStream
 
 
+def _holds(manifest: dict, last: str) -> bool:
+    """Whether all blocks up to `data.until` are prepared for certain: there are some behind it."""
+    return bool(last) and prepare.blocks_until(manifest, last) < len(manifest['blocks'])
+
+
 def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bool = True) -> EncodedStream:
     """Opens the stream that `config.data` describes, preparing what the cache does not hold yet.
 
@@ -36,7 +41,7 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
     covered = (
         manifest
         and manifest['fingerprint'] == source.fingerprint()
-        and (not manifest['until'] or (data['until'] and prepare.within(data['until'], manifest['until'])))
+        and (manifest['until'] in ('', data['until']) or _holds(manifest, data['until']))
     )
     if covered:
         emit(f'data: {len(manifest["blocks"])} blocks in {folder}; nothing is new')

@@ -26,7 +26,7 @@ KINDS = {'int64': pa.int64(), 'bool': pa.bool_(), 'string': pa.string()}
 WHOLE = r'^(0|-?[1-9][0-9]*)$'
 POINT_ZERO = r'^(0|-?[1-9][0-9]*)\.0+$'
 NUMBER = r'^-?[0-9]+(\.[0-9]+)?$'
-LATEST = 7_258_118_400  # 2200-01-01, in seconds
+EARLIEST, LATEST = 315_532_800, 7_258_118_400  # 1980-01-01 and 2200-01-01, in seconds
 
 
 def by_word(array: pa.Array, change: Callable[[pa.Array], pa.Array]) -> pa.Array:
