@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from diet_jax.base.errors import UserError
-from diet_jax.config.data import default_data
+from diet_jax.config.data import check_data, default_data
 from diet_jax.data.stream import open_stream
+from diet_jax.stats import metrics
+from diet_jax.stats.resampling import auc_user_bootstrap
 
 START, DAYS, ROWS = 1_709_251_200, 4, 50  # 2024-03-01 00:00 UTC
 USERS, ITEMS = 9, 6
@@ -265,6 +267,26 @@ def test_a_side_table_with_none_of_the_keys_is_refused(tmp_path):
     csv(tmp_path / 'log', 0, {'user': ['u100', 'u101'], 'city': ['a', 'b']}, 'users.csv')
     data = data_of(tmp_path / 'log', side_tables=({'path': 'users.csv', 'key': 'user'},))
     refused(data, tmp_path / 'w', "users.csv has none of the log's values of 'user'", "'u100'", "'100'")
+
+
+def test_rows_without_a_user_are_in_no_group(tmp_path):
+    """GAUC is that of the known users alone, and each row without one is a test user of its own."""
+
+    def change(d, columns):
+        columns['user'] = ['' if k % 5 < 3 else u for k, u in enumerate(columns['user'])]
+
+    stream = open_stream(written(tmp_path, change), tmp_path / 'w', lambda line: None)
+    block, z = stream.load(2), np.random.default_rng(0).normal(size=ROWS).astype(np.float32)
+    known = block.ids[:, 0] != 0
+    assert (block.group[~known] == -1).all() and (~known).sum() == 30
+    np.testing.assert_array_equal(stream.outcomes(2)[1], block.group)
+    assert metrics.gauc(z, block.label, block.group) == metrics.gauc(z[known], block.label[known], block.ids[known, 0])
+    assert np.isnan(metrics.gauc(z, block.label, np.full(ROWS, -1)))
+    draws = auc_user_bootstrap(z[None], block.label, block.group, resamples=400)
+    alone = auc_user_bootstrap(
+        z[None], block.label, np.where(known, block.group, 1000 + np.arange(ROWS)), resamples=400
+    )
+    np.testing.assert_array_equal(draws, alone)
 
 
 # Labels.
@@ -580,6 +602,37 @@ def test_a_column_twice_is_refused(tmp_path):
         return pa.table([*map(pa.array, columns.values()), pa.array(columns['user'])], names=[*columns, 'user'])
 
     refused(written(tmp_path, change, parquet), tmp_path / 'w', "day0.parquet has two columns 'user'")
+
+
+@pytest.mark.parametrize('name', ['stage', 'count', 'weight', 'device/os', '__label', 'user__code', '.hidden', 'a\\b'])
+@pytest.mark.parametrize('side', [False, True])
+def test_a_name_that_the_memory_cannot_have_is_refused_before_work_and_renaming_helps(tmp_path, healthy, name, side):
+    for d, columns in enumerate(days()):
+        columns[name] = columns.pop('city') if not side else columns.pop('user')
+        csv(tmp_path / 'log', d, columns)
+    data = data_of(tmp_path / 'log')
+    if side:  # the key, renamed in both
+        csv(tmp_path / 'log', 0, {name: range(100, 109), 'age': range(9)}, 'users.csv')
+        data.side_tables = ({'path': 'users.csv', 'key': name},)
+        data.fields, data.group = (name, 'item', 'age'), name
+    else:
+        data.fields = ('user', 'item', name)
+    refused(data, tmp_path / 'w', f"field '{name}'", 'data.rename = ')
+    data.rename = ((name, 'mine'),)
+    data.fields = tuple('mine' if field == name else field for field in data.fields)
+    if side:
+        data.side_tables, data.group = ({'path': 'users.csv', 'key': 'mine'},), 'mine'
+        assert facts(data, tmp_path / 'w').values == {'mine': USERS, 'item': ITEMS, 'age': 9, 'x': 4}
+    else:
+        assert facts(data, tmp_path / 'w').values == {'user': USERS, 'item': ITEMS, 'mine': 3, 'x': 4}
+
+
+def test_renaming_is_checked():
+    with pytest.raises(UserError, match="data.rename gives two columns the name 'a'"):
+        check_data({'rename': (('x', 'a'), ('y', 'a'))})
+    for bad in (('x', 'a'), 3, (('x', ''),)):
+        with pytest.raises(UserError, match='data.rename is .* it must hold pairs'):
+            check_data({'rename': bad})
 
 
 # The second day.

@@ -37,6 +37,7 @@ ENCODING = (
     'label',
     'negatives',
     'null_words',
+    'rename',
     'fields',
     'numeric',
     'time_fields',

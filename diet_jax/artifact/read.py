@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from diet_jax.artifact.encode import Encoded, Known, encode, number
 from diet_jax.artifact.format import DEFAULT_VIEW, VIEWS, CodedField, read_manifest
 from diet_jax.base.errors import UserError, closest
-
-COLUMNS = ('soft_label', 'mean_label', 'hard_label', 'count', 'weight', 'influence', 'stage')
+from diet_jax.config.data import MEMORY_COLUMNS
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -51,7 +50,7 @@ class Artifact:
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """[M] each: soft_label, mean_label, hard_label, count, weight, influence (f32) and stage (i32)."""
-        return {name: self.rows[name].to_numpy() for name in COLUMNS}
+        return {name: self.rows[name].to_numpy() for name in MEMORY_COLUMNS}
 
     @cached_property
     def values(self) -> dict[str, pa.Array]:
@@ -124,7 +123,8 @@ class Artifact:
         for f, (field, offset) in enumerate(zip(self.fields, self.offsets())):
             slots = np.flatnonzero(owner == f)
             values, codes = self.codebook[field.name]
-            found = pc.index_in(stream.values(slots), value_set=values)
+            of_stream = stream.values(slots)
+            found = pc.index_in(of_stream, value_set=values.cast(of_stream.type))  # text since, maybe: the same values
             known = found.is_valid().to_numpy(zero_copy_only=False)
             found = found.fill_null(0).to_numpy()
             table[slots] = np.where(known, codes[found] if len(codes) else 0, field.unseen_code) + offset
@@ -136,7 +136,8 @@ class Artifact:
         owner, columns = stream.field_of_slot(stream.num_slots), []
         for f, field in enumerate(self.fields):
             slots = np.flatnonzero(owner == f)
-            found = pc.index_in(self.values[field.name], value_set=stream.values(slots), skip_nulls=True)
+            of_stream = stream.values(slots)
+            found = pc.index_in(self.values[field.name].cast(of_stream.type), value_set=of_stream, skip_nulls=True)
             columns.append(slots[found.fill_null(0).to_numpy()])  # null is the field's first slot, MISSING
         return np.stack(columns, 1).astype(np.int32)
 

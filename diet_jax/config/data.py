@@ -17,6 +17,15 @@ from diet_jax.config.keys import Key, Section, defaults, flat
 
 UNITS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}  # ticks in a second
 TIME_FIELDS = ('hour', 'weekday')
+MEMORY_COLUMNS = (
+    'soft_label',
+    'mean_label',
+    'hard_label',
+    'count',
+    'weight',
+    'influence',
+    'stage',
+)  # of a memory's rows
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
 SIMULATED: Section = dict(
     seed=Key(0, 'of the simulated stream', least=0),
@@ -59,6 +68,7 @@ DATA: Section = dict(
         decimal_point=Key('.', 'of numbers'),
         thousands=Key('', "between groups of three digits; '' is nothing", empty=True),
     ),
+    rename=Key((), 'pairs: a name in the files, its name here; of the log and of side tables', empty=True),
     null_words=Key(NULL_WORDS, 'words that mean a missing value, in every column of text'),
     time=dict(
         column=Key('', 'when a row was'),
@@ -171,7 +181,10 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     for name, bins in full['numeric'].items():
         if not isinstance(bins, int) or isinstance(bins, bool) or bins < 2:
             raise UserError(f"data.numeric['{name}'] is {bins!r}: the number of bins must be an int, 2 or more")
+    full['rename'] = _renaming(full['rename'])
     names = [*full['fields'], *full['numeric'], *full['time_fields']]
+    for name in names:
+        _check_name(name)
     if not names:
         raise UserError('data.fields is empty: name the columns a model may see')
     for name in names:
@@ -208,6 +221,35 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         if full['since']:
             raise UserError(f"data.since is '{full['since']}', but no row of a simulated stream can be left out")
     return full
+
+
+def _check_name(name: str) -> None:
+    """Raises UserError for a field's name that files of the memory cannot have beside their own columns."""
+    odd = 'holds a character that no file name can have' if re.search(r'[/\\\x00-\x1f]', name) else ''
+    if name in MEMORY_COLUMNS or name.startswith('__') or name.endswith('__code'):
+        odd = 'is the name of a column that a memory has beside its fields'
+    if not name or name.startswith('.') or len(name) > 200:
+        odd = 'is no name for a file'
+    if odd:
+        raise UserError(
+            f"field '{name}' {odd}: data.rename = (({name!r}, 'my_name'),) gives it another one, for data.fields too"
+        )
+
+
+def _renaming(rename: Any) -> dict[str, str]:
+    """`data.rename` as a dict, checked."""
+    pairs = list(rename.items()) if isinstance(rename, dict) else rename  # as checked before
+    good = isinstance(pairs, list) and all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and all(isinstance(x, str) and x for x in pair)
+        for pair in pairs
+    )
+    if not good:
+        raise UserError(f"data.rename is {rename!r}: it must hold pairs, (('name in the files', 'name here'),)")
+    found = dict(pairs)
+    for name in found.values():
+        if list(found.values()).count(name) > 1:
+            raise UserError(f"data.rename gives two columns the name '{name}': give them different ones")
+    return found
 
 
 def _check_negatives(full: dict) -> None:

@@ -44,7 +44,9 @@ class GeneratedStream(EncodedStream):
                 ],
                 block_key(t),
             )
-            blocks.append(dict(key=block_key(t), start=block_key(t), rows=p.rows_per_block, num_slots=self.vocabulary.num_slots))
+            blocks.append(
+                dict(key=block_key(t), start=block_key(t), rows=p.rows_per_block, num_slots=self.vocabulary.num_slots)
+            )
         encoded = io.BytesIO()
         pq.write_table(self._encoded(first), encoded, compression='zstd')
         like_first = dict(

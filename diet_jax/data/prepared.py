@@ -18,6 +18,8 @@ from diet_jax.base.errors import UserError
 from diet_jax.data import prepare
 from diet_jax.data.vocabulary import Vocabulary
 
+NO_GROUP = -1  # of rows whose group is missing: they are in none
+
 
 class Block(NamedTuple):
     """The rows of one stage, in time order."""
@@ -25,7 +27,7 @@ class Block(NamedTuple):
     key: str
     ids: np.ndarray  # int32 [N, F], global slots
     label: np.ndarray  # float32 [N], 0 or 1
-    group: np.ndarray  # int32 [N], slots of the group field
+    group: np.ndarray  # int32 [N], slots of the group field; NO_GROUP where it is missing
     time: np.ndarray  # int64 [N], in data.time.unit since 1970 UTC (microseconds for 'iso')
     bayes: np.ndarray | None  # float32 [N], the true logit; simulated streams only
 
@@ -87,13 +89,18 @@ class EncodedStream:
         ids = np.stack(columns, axis=1)
         bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
         label = table.column('__label').to_numpy().astype(np.float32)
-        return Block(info.key, ids, label, ids[:, self.group_field].copy(), table.column('__time').to_numpy(), bayes)
+        return Block(
+            info.key, ids, label, self._groups(ids[:, self.group_field]), table.column('__time').to_numpy(), bayes
+        )
 
     def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Label float32 [N] and group int32 [N] of block t, without its other columns."""
         group = self.fields[self.group_field].name
         table = self._read(t, slice(0, self.blocks[t].rows), [group, '__label'])
-        return table.column('__label').to_numpy().astype(np.float32), table.column(group).to_numpy()
+        return table.column('__label').to_numpy().astype(np.float32), self._groups(table.column(group).to_numpy())
+
+    def _groups(self, slots: np.ndarray) -> np.ndarray:
+        return np.where(slots == 2 * self.group_field, np.int32(NO_GROUP), slots).astype(np.int32)
 
     def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
         info = self.blocks[t]

@@ -77,7 +77,7 @@ def gauc(logits, labels, groups, mask=None) -> float:
     Args:
         logits: float[N].
         labels: 0/1 or bool[N].
-        groups: int[N], usually the user.
+        groups: int[N], usually the user; below 0: a row without one, which does not count.
         mask: bool[N], rows to count; None for all.
 
     Returns:
@@ -90,6 +90,7 @@ def gauc(logits, labels, groups, mask=None) -> float:
         Zhou et al. 2018, "Deep Interest Network", section 5.3, https://arxiv.org/abs/1706.06978.
     """
     groups = np.asarray(groups)
+    mask = groups >= 0 if mask is None else np.asarray(mask) & (groups >= 0)
     z, y, g = _counted(logits, labels, mask, groups)
     if not z.size:
         return float('nan')

@@ -62,11 +62,15 @@ def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200
     20,000 rows on one core of the 2-core CPU). The same `seed` and `groups` redraw the same in every call.
 
     Args:
-        logits: float[R, N]. labels: 0/1[N]. groups: [N], the user of each row.
+        logits: float[R, N]. labels: 0/1[N]. groups: int[N], the user of each row; below 0: nobody, so that each such
+          row is a user of its own.
         counts: int[B, U], how often each of `np.unique(groups)` comes; None draws `resamples` times U users of U.
     Returns: f64[B, R], nan where a redraw has one class only.
     """
     logits, positive = np.atleast_2d(logits), np.asarray(labels) > 0
+    groups = np.asarray(groups)
+    alone = groups < 0
+    groups = np.where(alone, groups.max(initial=0) + np.cumsum(alone), groups)
     names, user = np.unique(groups, return_inverse=True)
     if counts is None:
         rng, u = np.random.default_rng(seed), names.size
