@@ -439,7 +439,7 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
     config.roles.creator = 'usr'
     paths['field'].write_text(HEAD + "    add('a', model='lr', drop=('creator',))\n")
     config.trends.pool = str(paths['field'])
-    with pytest.raises(UserError, match="candidate a drops 'usr', which is no field of the log"):
+    with pytest.raises(UserError, match="roles.creator is 'usr', which is no field of the log .did you mean 'user'"):
         again(copy, config)
     assert not asked, 'nothing is distilled for a study that cannot be made'
     for text in ('', '[]', '{"candidates": []}'):

@@ -39,6 +39,7 @@ def check_config(config: ConfigDict, devices: int) -> None:
     epochs = tuple(config.evaluate.epochs)
     if epochs != tuple(sorted(set(epochs))):
         raise UserError(f'evaluate.epochs {epochs} do not increase: write {tuple(sorted(set(epochs)))}')
+    _check_roles(config)
     if config.reference.batch % devices:
         raise UserError(f'reference.batch {config.reference.batch} is not a multiple of the {devices} devices')
     if isinstance(config.data.numeric, ConfigDict):
@@ -50,6 +51,16 @@ def check_config(config: ConfigDict, devices: int) -> None:
                 )
 
 
+def _check_roles(config: ConfigDict) -> None:
+    fields = [*config.data.fields, *config.data.numeric, *config.data.time_fields]
+    for role, field in config.roles.items():
+        if field and field not in fields:
+            raise UserError(
+                f"roles.{role} is '{field}', which is no field of the log{closest(field, fields)}: name one of "
+                f"data.fields, or '' where the log has no {role}"
+            )
+
+
 def check_same_config(config: ConfigDict, path: Path) -> None:
     """Raises UserError if `path`, the config.json of a memory already begun, differs where it must not."""
     try:
@@ -59,6 +70,8 @@ def check_same_config(config: ConfigDict, path: Path) -> None:
         raise UserError(f'{path} does not parse ({error}): restore it from a copy, or use another --workdir') from error
     new, usual = (_flat(json.loads(json.dumps(plain(c)))) for c in (config, default_config()))
     free = {name for name, key in flat(KEYS) if key.free}
+    dropped = {field for twin in new['twins.models'] for field in twin.get('drop', ())}
+    free |= {f'roles.{role}' for role in config.roles if role not in dropped}  # no twin depends on them
     for key in sorted(old.keys() | new.keys()):
         was = old.get(key, BEFORE.get(key, usual.get(key)))  # a key that is newer than the memory had its default
         if was != new.get(key) and key not in free:

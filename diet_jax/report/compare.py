@@ -9,6 +9,7 @@ import numpy as np
 
 from diet_jax.report import page, pictures, slices
 from diet_jax.report.page import number
+from diet_jax.stats import scores
 
 
 def tables(result: Mapping) -> list[tuple]:
@@ -100,7 +101,8 @@ def notes(result: Mapping) -> list[str]:
         )
     else:
         lines.append(f'{spent}.')
-    return lines + [result['distilling']] * bool(result['distilling'])
+    said = [scores.left_out(result.get('left_out', {})), result['distilling']]
+    return lines + [text for text in said if text]
 
 
 def _first_two(result: Mapping, first: str, second: str) -> str:

@@ -176,6 +176,7 @@ def _origin(result: Mapping, command: str) -> list[str]:
     rows = [
         ['pool', f'{pool["file"]}, {len(pool["candidates"])} candidates, {len(result["candidates"])} of them here'],
         ['pool digest', pool['digest']],
+        *([['left out', scores.left_out(pool['left_out'])]] if pool.get('left_out') else []),
         ['log digest', protocol['log_digest']],
         *([f'{package}, of the memory', version] for package, version in protocol['versions'].items()),
     ]

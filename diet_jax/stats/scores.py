@@ -187,3 +187,13 @@ def cost_ratios(stage: Mapping) -> list[float]:
     """The candidates' cost ratios on the memory, sorted."""
     ratios = (candidate['memory'].get('cost_ratio') for candidate in stage['candidates'])
     return sorted(float(ratio) for ratio in ratios if ratio is not None)
+
+
+def left_out(candidates: Mapping[str, str]) -> str:
+    """Who is left out, and why. candidates: {name: the role that it drops and the log has not}.
+
+    >>> left_out({'mlp-no-context': 'context'})
+    'left out: mlp-no-context (drops the context, and roles.context names no field)'
+    """
+    each = [f'{name} (drops the {role}, and roles.{role} names no field)' for name, role in candidates.items()]
+    return f'left out: {", ".join(each)}' if each else ''

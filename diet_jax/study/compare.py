@@ -70,6 +70,8 @@ def compare(
     asked = opened([Path(memory) for memory in memories], emit)
     config, t, log = asked.config, asked.t, asked.log
     pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.fields)
+    if pool.left_out:
+        emit(pool.without())
     workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.several}'
     slicings = _cut(asked, slices)
     others, known, past = _known(asked, pool.candidates, anchors, emit)
@@ -90,6 +92,7 @@ def compare(
         'memories': [str(folder) for folder in asked.folders],
         'candidates_file': pool.path,
         'pool_digest': pool.digest,
+        'left_out': pool.left_out,
         'stage': t,
         'tuned_on': log.keys[t],
         'scored_on': log.keys[t + 1],

@@ -13,6 +13,7 @@ from diet_jax.base.errors import UserError, closest
 from diet_jax.base.loading import found, load_module
 from diet_jax.base.plain import plain
 from diet_jax.models.candidates import candidate as candidate_of
+from diet_jax.stats import scores
 
 
 class CandidatePool:
@@ -56,12 +57,18 @@ class CandidatePool:
             if name not in specs:
                 raise UserError(f"trends.only names '{name}', which is not in {path}{closest(name, specs)}")
         wanted = only or [n for n in specs if confirmation or n not in self.confirmation]
-        if without := [role for role in roles if not roles[role]]:
-            wanted = [n for n in wanted if not set(without) & set(specs[n].get('drop', ()))]
+        without = {role for role in roles if not roles[role]}
+        absent = {n: sorted(without & set(specs[n].get('drop', ()))) for n in wanted}
+        self.left_out = {n: roles_[0] for n, roles_ in absent.items() if roles_}
+        wanted = [n for n in wanted if n not in self.left_out]
         if not wanted:
             raise UserError(f'{path}: no candidate is left: trends.only and roles leave out every one of it')
         self.candidates = [candidate_of({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
         self.path, self.all = path, list(specs)
+
+    def without(self) -> str:
+        """Who is left out, and why; '' where nobody is."""
+        return scores.left_out(self.left_out)
 
     def sets(self) -> dict[str, list[str]]:
         """Names by set; a set without candidates is left out."""

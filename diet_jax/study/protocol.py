@@ -160,3 +160,19 @@ def _best(tuning: Sequence[float], lrs) -> int:
             f'training diverged at every learning rate ({", ".join(f"{lr:g}" for lr in lrs)}): try lower ones'
         )
     return best
+
+
+def check_blocks(stream, log: EvaluationLog, t: int) -> None:
+    """Raises UserError if a score of the blocks that stage t is chosen and scored on would be no number."""
+    for block in (t, t + 1):
+        if len(np.unique(log.labels[block])) < 2:
+            raise UserError(
+                f'block {log.keys[block]} has clicks only, or none: no AUC; choose trends.stage or data.until so that '
+                'stage t has two blocks with both after it'
+            )
+    if np.isnan(metrics.gauc(np.zeros_like(log.labels[t + 1]), log.labels[t + 1], log.groups[t + 1])):
+        name = stream.fields[stream.group_field].name
+        raise UserError(
+            f"block {log.keys[t + 1]}: no value of '{name}' has rows with a click and without: no GAUC; set "
+            'data.group to a field whose values come more often'
+        )

@@ -35,7 +35,7 @@ from diet_jax.models.candidates import Candidate
 from diet_jax.run import overhead
 from diet_jax.run.driver import distill
 from diet_jax.run.sizes import table_capacity
-from diet_jax.stats import metrics, ranking
+from diet_jax.stats import ranking
 from diet_jax.stats.judgement import judged
 from diet_jax.stats.races import rungs
 from diet_jax.stats.summaries import summary
@@ -112,7 +112,13 @@ def trends(
     result = {
         'command': command,
         'config': plain(config),
-        'pool': {'file': pool.path, 'digest': pool.digest, 'candidates': pool.all, 'sets': pool.sets()},
+        'pool': {
+            'file': pool.path,
+            'digest': pool.digest,
+            'candidates': pool.all,
+            'sets': pool.sets(),
+            'left_out': pool.left_out,
+        },
         'protocol': {**_protocol(config, study, runs), 'cost_ratio': float(np.mean(ratio))},
         'twins': known,
         'candidates': entries,
@@ -159,8 +165,10 @@ def _opened(config: ConfigDict, workdir: Path, memories, emit) -> _Study:
     names = [field.name for field in stream.fields]
     pool = CandidatePool(section.pool, plain(config.roles), e.dim, names, section.only, section.confirmation)
     log = read_blocks(stream, e.batch, table_capacity(stream.num_slots))
-    _check_blocks(stream, log, t)
+    protocol.check_blocks(stream, log, t)
     study = _Study(config=config, stream=stream, log=log, t=t, pool=pool, distillations=[], static=[], folders=[])
+    if pool.left_out:
+        emit(pool.without())
     return _with_memories(study, workdir, memories, emit)
 
 
@@ -247,22 +255,6 @@ def read_trends(path) -> dict:
             f'{path} is not a trends.json ({type(error).__name__}: {error}): scripts/trends.py writes one'
         ) from error
     return result
-
-
-def _check_blocks(stream, log: EvaluationLog, t: int) -> None:
-    """Raises UserError if a score of the blocks that stage t is chosen and scored on would be no number."""
-    for block in (t, t + 1):
-        if len(np.unique(log.labels[block])) < 2:
-            raise UserError(
-                f'block {log.keys[block]} has clicks only, or none: no AUC; choose trends.stage or data.until so that '
-                'stage t has two blocks with both after it'
-            )
-    if np.isnan(metrics.gauc(np.zeros_like(log.labels[t + 1]), log.labels[t + 1], log.groups[t + 1])):
-        name = stream.fields[stream.group_field].name
-        raise UserError(
-            f"block {log.keys[t + 1]}: no value of '{name}' has rows with a click and without: no GAUC; set "
-            'data.group to a field whose values come more often'
-        )
 
 
 def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
