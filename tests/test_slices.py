@@ -54,11 +54,13 @@ def test_hours_and_bins_stand_in_their_order(stream):
     assert shown == sorted(shown) and set(shown) <= set(range(24))
     for one in hours.slices[:3]:
         np.testing.assert_array_equal(one.rows, np.array(spelt(stream, block, names.index('hour'))) == one.value)
-    bounds = [f'{x:g}' for x in stream.fields[names.index('price')].bounds]
+    low, same, high = stream.fields[names.index('price')].bounds
+    assert low < same <= np.nextafter(low, 99) < high, 'more than a quarter of the first rows have this price'
     assert [one.value for one in bins.slices] == [
-        f'below {bounds[0]}',
-        *(f'{low} to {high}' for low, high in zip(bounds, bounds[1:])),
-        f'from {bounds[-1]}',
+        f'below {low:g}',
+        f'{low:g}',
+        f'above {low:g} to {high:g}',
+        f'from {high:g}',
     ]
     place = np.array(stream.values(block.ids[:, names.index('price')]).to_pylist())
     for i, one in enumerate(bins.slices):

@@ -340,10 +340,14 @@ def test_ids_that_would_mean_something_else_are_refused(distilled, tmp_path, mon
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on_as_it_was_begun(tmp_path):
-    """tests/earlier/version-0.1.zip: the tiny run's first two days, by the version and the Orbax calls of before."""
+    """tests/earlier/version-0.1.zip: the tiny run's first two days, by the version and the Orbax calls of before.
+
+    Its prepared blocks, bins among them, are of then, too.
+    """
     workdir = tmp_path / 'run'
     with zipfile.ZipFile(Path(__file__).parent / 'earlier' / 'version-0.1.zip') as kept:
         kept.extractall(workdir)
+    shutil.copytree(workdir / 'blocks', tmp_path / 'now' / 'blocks')
     said, config = [], tiny.get_config()
     config.reference.learning_rate = 2e-3  # as then
     with pytest.raises(UserError, match="reference.optimizer was 'lazy_adam' when this memory was begun and is 'adam'"):

@@ -14,7 +14,7 @@ from diet_jax.artifact.format import CodedField
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.config.data import NULL_WORDS, default_data
-from diet_jax.data import files, prepare, raw_log, tables, values
+from diet_jax.data import bins, files, prepare, raw_log, tables, values
 
 Known = tuple[pa.Array, np.ndarray]  # a field's n values, and i32[n] their codes
 
@@ -212,9 +212,8 @@ def _categories(column: pa.Array, place: str, data: dict) -> pa.Array:
 
 
 def _bins(column: pa.Array, bounds: Iterable[float]) -> pa.Array:
-    """int64 [N]: bin b holds bounds[b-1] <= x < bounds[b]; null stays null."""
-    found = column.to_numpy(zero_copy_only=False)
-    return pa.array(np.searchsorted(np.asarray(bounds, np.float64), found, side='right'), mask=_missing(column))
+    """int64 [N]: as `bins.bin_of`, and null stays null."""
+    return pa.array(bins.bin_of(column, tuple(bounds)), mask=_missing(column))
 
 
 def _fitting(column: pa.Array, kind: pa.DataType, place: str) -> pa.Array:

@@ -77,7 +77,8 @@ def write_artifact(
                 'code': pa.array(np.append(codes, unseen), pa.int32()),
             }
         )
-        fields.append(CodedField(field.name, field.kind, int(used), tuple(field.bounds), int(missing), int(unseen)))
+        bounds = field.after(stage).bounds
+        fields.append(CodedField(field.name, field.kind, int(used), bounds, int(missing), int(unseen)))
     soft = 1.0 / (1.0 + np.exp(-memory.soft_logit.astype(np.float64)))
     for name, values in (
         ('soft_label', soft),
@@ -148,12 +149,13 @@ def _meant(config: ConfigDict) -> dict:
 def _local_codes(field, slots, code, frequency, f, per_field):
     """Codes of a field's slots, numbered from 0 without holes.
 
-    A numeric field keeps its bin as its code: bins first, then MISSING. -> (i32[n], missing, unseen, number of codes)
+    A numeric field keeps its bin as its code: bins first, then MISSING; not where it has come to more bins than codes,
+    and its bins are clustered as ids are. -> (i32[n], missing, unseen, number of codes)
     """
     raw = code[slots] - f * per_field
     first = slots[frequency[slots] > 0]
     bins = len(slots) - 2
-    if field.kind == 'numeric':
+    if field.kind == 'numeric' and len(slots) <= per_field:
         names = np.r_[np.full(2, bins), np.arange(bins)]  # position in the field -> new code
         renamed = names[raw]
         return renamed.astype(np.int32), int(bins), int(renamed[1]), bins + 1

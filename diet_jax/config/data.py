@@ -101,7 +101,7 @@ DATA: Section = dict(
         seed=Key(0, 'of the draws', least=0),
     ),
     fields=Key((), 'categorical columns, of the log or of a side table', empty=True),
-    numeric=Key({}, 'column -> number of quantile bins, learned from the first block only'),
+    numeric=Key({}, 'column -> number of bins: quantiles of the first block that can teach them, heavy values apart'),
     time_fields=Key((), "of 'hour' and 'weekday' (Monday is 0), from the time column", empty=True),
     side_tables=Key((), 'dicts: path, key, and optionally columns=(...), csv=dict(...)', empty=True),
     duplicates=Key('keep', 'rows that repeat an earlier one in every column', choices=('keep', 'drop')),

@@ -1,6 +1,10 @@
 """What a row is made of."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+Bounds = tuple[float, ...]
 
 
 class Field(NamedTuple):
@@ -8,4 +12,39 @@ class Field(NamedTuple):
 
     name: str  # the column, or 'hour' / 'weekday'
     kind: str  # 'categorical' | 'numeric' | 'time'
-    bounds: tuple[float, ...] = ()  # numeric: inner bin boundaries; bin b holds bounds[b-1] <= x < bounds[b]
+    bins: int = 0  # numeric: how many are asked for
+    learned: tuple[tuple[int, Bounds], ...] = ()  # numeric: (block, `bounds` from that block on), in order
+    open: bool = False  # numeric: whether a later block may still teach boundaries (`bins`)
+
+    @property
+    def bounds(self) -> Bounds:
+        """Inner boundaries as they are known now: bin b holds bounds[b-1] <= x < bounds[b]."""
+        return self.learned[-1][1] if self.learned else ()
+
+    @property
+    def most_bins(self) -> int:
+        """No field has more bins, ever; of the first block alone, so that it never changes."""
+        settled = not self.open and len(self.learned) == 1 and self.learned[0][0] == 0
+        return len(self.bounds) + 1 if settled else self.bins + 4  # four: one, then three (`bins.learn`)
+
+    def after(self, blocks: int) -> Field:
+        """The field as it was after the first `blocks` blocks."""
+        known = tuple(step for step in self.learned if step[0] < blocks)
+        return self._replace(learned=known, open=self.open or known != self.learned)
+
+    def plain(self) -> dict[str, Any]:
+        """For a manifest."""
+        learned = [[block, list(bounds)] for block, bounds in self.learned]
+        return dict(
+            name=self.name, kind=self.kind, bounds=list(self.bounds), bins=self.bins, learned=learned, open=self.open
+        )
+
+    @classmethod
+    def of(cls, plain: dict[str, Any]) -> Field:
+        """What `plain` made; of an earlier version, whose bins were all of the first block and stayed."""
+        name, kind, bounds = plain['name'], plain['kind'], tuple(plain['bounds'])
+        if 'learned' not in plain:
+            numeric = kind == 'numeric'
+            return cls(name, kind, len(bounds) + 1 if numeric else 0, ((0, bounds),) if numeric else ())
+        learned = tuple((block, tuple(bounds)) for block, bounds in plain['learned'])
+        return cls(name, kind, plain['bins'], learned, plain['open'])

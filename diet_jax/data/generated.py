@@ -33,7 +33,7 @@ class GeneratedStream(EncodedStream):
     def __init__(self, data: dict):
         self._source = prepare.SimulatedSource(data)
         first, p = self._piece(0), self._source.parameters
-        self.vocabulary = Vocabulary(prepare.fields_of(data, first))
+        self.vocabulary = Vocabulary(prepare.fields_of(data))
         blocks = []
         for t in range(p.blocks):
             counts = value_counts(p, t)
@@ -53,7 +53,7 @@ class GeneratedStream(EncodedStream):
             positives=int(first.label.sum()), encoded_bytes=encoded.getbuffer().nbytes, raw_bytes=first.raw_bytes
         )
         manifest = dict(
-            fields=[dict(name=f.name, kind=f.kind, bounds=f.bounds) for f in self.vocabulary.fields],
+            fields=[field.plain() for field in self.vocabulary.fields],
             label=data['label']['column'],
             group=data['group'],
             notes=[*self._source.notes(), 'made when read, never stored; the bytes of a block are those of the first'],

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.data import Simulated
-from diet_jax.data import blocks, files, negatives, raw_log, tables, values
+from diet_jax.data import bins, blocks, files, negatives, raw_log, tables, values
 from diet_jax.data.fields import Field
 from diet_jax.data.hashing import mix
 from diet_jax.data.simulated import block_key, simulate_block
-from diet_jax.data.vocabulary import Vocabulary, quantile_bounds
+from diet_jax.data.vocabulary import Vocabulary
 
 FORMAT = 2  # of the cache
 
@@ -42,7 +42,7 @@ def blocks_until(manifest: dict, last: str) -> int:
 
 def manifest_fields(manifest: dict) -> tuple[Field, ...]:
     """The fields, in order."""
-    return tuple(Field(f['name'], f['kind'], tuple(f['bounds'])) for f in manifest['fields'])
+    return tuple(map(Field.of, manifest['fields']))
 
 
 def read_vocabulary(folder: Path, manifest: dict) -> Vocabulary:
@@ -198,7 +198,7 @@ def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabular
         if i == 0 and len(rows) < read:
             continue  # a block of which the older files have been rotated away
         columns = raw_log.take_columns(raw.columns, rows)
-        digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows])
+        digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows], t + 1)
         if len(rows) != read or digest != block['digest']:
             raise UserError(
                 f'the log goes back in time: block {block["key"]} had {read} rows when prepared, '
@@ -207,12 +207,12 @@ def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabular
             )
 
 
-def _digest(vocabulary: Vocabulary, columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray) -> str:
-    """Of the log's own columns and rows of a block, whatever the order of its rows."""
+def _digest(vocabulary: Vocabulary, columns: dict, time: np.ndarray, label: np.ndarray, blocks: int) -> str:
+    """Of the log's own columns and rows of a block, the last of `blocks`, whatever the order of its rows."""
     total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
     for f, field in enumerate(vocabulary.fields):
         if field.name in columns and field.kind != 'time':
-            slots = vocabulary.encode(f, columns[field.name], '')
+            slots = vocabulary.encode(f, columns[field.name], '', blocks)
             total = mix(total ^ slots.astype(np.uint64))
     return f'{int(total.sum()):016x}'
 
@@ -244,7 +244,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
                 f'{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until'
             )
         if vocabulary is None:
-            vocabulary = Vocabulary(fields_of(data, piece))
+            vocabulary = Vocabulary(fields_of(data))
         available = {**piece.columns, **time_fields(piece.time, data)}
         columns = [available[field.name] for field in vocabulary.fields]
         vocabulary.grow(columns, where)
@@ -266,7 +266,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
                 positives=positives,
                 encoded_bytes=path.stat().st_size,
                 raw_bytes=piece.raw_bytes,
-                digest=_digest(vocabulary, log_columns, piece.time[read], piece.label[read]),
+                digest=_digest(vocabulary, log_columns, piece.time[read], piece.label[read], len(done) + 1),
                 first_time=int(piece.time.min()),
                 last_time=int(piece.time.max()),
                 middle_time=int(np.median(piece.time)),
@@ -281,7 +281,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     if not done:
         raise UserError(f'data.log {" ".join(data["log"])}: not one whole block: make blocks smaller (data.block)')
     new = done[len(cached) :]
-    notes = source.notes()
+    notes = [*source.notes(), *bins.notes(vocabulary.fields, done)]
     if recent is not None:
         notes = [*notes, *negatives.notes(data, done)]
     for note in notes:
@@ -296,10 +296,9 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         _replace(folder / name, vocabulary.write)
         if clicks:
             _replace(folder / clicks, recent.write)
-    fields = [dict(name=f.name, kind=f.kind, bounds=list(f.bounds)) for f in vocabulary.fields]
     manifest = dict(
         format=FORMAT,
-        fields=fields,
+        fields=[field.plain() for field in vocabulary.fields],
         label=label_name,
         group=data['group'],
         notes=notes,
@@ -318,11 +317,11 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     return manifest
 
 
-def fields_of(data: dict, piece: Piece) -> tuple[Field, ...]:
-    numeric = [Field(n, 'numeric', quantile_bounds(piece.columns[n], bins)) for n, bins in data['numeric'].items()]
+def fields_of(data: dict) -> tuple[Field, ...]:
+    """The fields before the first block, which know no boundaries yet."""
     return (
         *(Field(name, 'categorical') for name in data['fields']),
-        *numeric,
+        *(Field(name, 'numeric', number, open=True) for name, number in data['numeric'].items()),
         *(Field(name, 'time') for name in data['time_fields']),
     )
 

@@ -49,9 +49,7 @@ class EncodedStream:
 
     def __init__(self, folder: Path, manifest: dict, until: str = ''):
         self.folder = folder
-        self.fields = prepare.manifest_fields(manifest)
         self.label = manifest['label']
-        self.group_field = [field.name for field in self.fields].index(manifest['group'])
         self.notes = list(manifest['notes'])
         self._manifest = manifest
         self.blocks = tuple(
@@ -61,6 +59,8 @@ class EncodedStream:
             )
             for t, b in enumerate(manifest['blocks'][: prepare.blocks_until(manifest, until)])
         )
+        self.fields = tuple(field.after(len(self.blocks)) for field in prepare.manifest_fields(manifest))
+        self.group_field = [field.name for field in self.fields].index(manifest['group'])
 
     @cached_property
     def vocabulary(self) -> Vocabulary:

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
+from diet_jax.data import bins
 from diet_jax.data.fields import Field
 
 COLUMNS = {'integer': pa.int64(), 'boolean': pa.bool_(), 'string': pa.string()}  # of its file
@@ -18,8 +19,8 @@ class Vocabulary:
 
     Slots 2f and 2f + 1 are field f's MISSING (null) and UNSEEN (not in the vocabulary) slot. Values first
     seen in block t get the next slots, ordered by field and then by first appearance, so what a block adds
-    lies in one range, and no earlier slot ever moves. A numeric field has all of its bins from the
-    first block on.
+    lies in one range, and no earlier slot ever moves. A numeric field's values are its bins, which come with the
+    block that teaches their boundaries (`bins`).
     """
 
     def __init__(self, fields: tuple[Field, ...]):
@@ -40,8 +41,7 @@ class Vocabulary:
         """Adds the values of one block that are new.
 
         Args:
-          columns: per field an array of the block's values, int64, bool or string (numeric: float64, looked at only
-            in the first block, when all of its bins are added).
+          columns: per field an array of the block's values, int64, bool or string (numeric: float64).
           where: names the block in messages.
         Raises:
           UserError: 2**31 slots are full.
@@ -50,7 +50,9 @@ class Vocabulary:
         next_slot = self.num_slots
         for f, (field, column) in enumerate(zip(self.fields, columns, strict=True)):
             if field.kind == 'numeric':
-                new = pa.array(np.arange(0 if self.growth else len(field.bounds) + 1))
+                have, grown = len(self._values[f]), list(self.fields)
+                grown[f], count = bins.learn(field, len(self.growth), column, have)
+                new, self.fields = pa.array(np.arange(have, have + count)), tuple(grown)
             else:
                 column = self._as_known_type(f, column)
                 seen = pc.index_in(column, value_set=self._values[f])
@@ -64,12 +66,14 @@ class Vocabulary:
             added.append(len(new))
         self.growth.append(added)
 
-    def encode(self, f: int, column: pa.Array, where: str) -> np.ndarray:
-        """Global slots of field f's values: int32[N]; null -> MISSING, unknown -> UNSEEN."""
+    def encode(self, f: int, column: pa.Array, where: str, blocks: int | None = None) -> np.ndarray:
+        """Global slots of field f's values: int32[N]; null -> MISSING, unknown -> UNSEEN.
+
+        Numbers by the boundaries that were known after the first `blocks` blocks, by default all.
+        """
         field = self.fields[f]
         if field.kind == 'numeric':
-            values = column.to_numpy(zero_copy_only=False)
-            index = np.searchsorted(np.asarray(field.bounds), values, side='right')
+            index = bins.bin_of(column, field.bounds if blocks is None else field.after(blocks).bounds)
         else:
             column = self._as_known_type(f, column)
             index = pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
@@ -136,17 +140,3 @@ class Vocabulary:
             vocabulary._slots[f] = np.concatenate([np.zeros(0, np.int64), *ranges]).astype(np.int32)
             offset += total
         return vocabulary
-
-
-def quantile_bounds(column: pa.Array, bins: int) -> tuple[float, ...]:
-    """Inner boundaries of at most `bins` bins of about equal numbers of rows; fewer where values repeat.
-
-    >>> quantile_bounds(pa.array([0.0, 1.0, 2.0, 3.0]), 2)
-    (1.5,)
-    """
-    values = column.drop_null().to_numpy(zero_copy_only=False)
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return ()
-    bounds = np.unique(np.quantile(values, np.arange(1, bins) / bins))
-    return tuple(float(bound) for bound in bounds if bound > values.min())

@@ -26,7 +26,7 @@ TABLE = 1024  # codes of all fields together, where a config does not say: few f
 def codes_per_field(codes: int, num_fields: int, most_bins: int = 0) -> int:
     """`codebook.codes`, or where it is 0 an even share of TABLE, and enough for every bin of the numeric fields.
 
-    Args: codes: as in a config; most_bins: of a numeric field, 0 without one.
+    Args: codes: as in a config; most_bins: that a numeric field may ever have, 0 without one.
 
     >>> codes_per_field(0, 30), codes_per_field(0, 9), codes_per_field(12, 9)
     (32, 112, 12)

@@ -67,6 +67,4 @@ def table_capacity(slots: int) -> int:
 
 def codes_of(codes: int, fields) -> int:
     """Codes of every field. Args: codes: `codebook.codes` of a config; fields: of a stream."""
-    return codes_per_field(
-        codes, len(fields), max((len(f.bounds) + 1 for f in fields if f.kind == 'numeric'), default=0)
-    )
+    return codes_per_field(codes, len(fields), max((f.most_bins for f in fields if f.kind == 'numeric'), default=0))

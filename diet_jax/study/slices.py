@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diet_jax.base.errors import UserError, closest
+from diet_jax.data import bins
 from diet_jax.stats import correction, metrics, ranking
 
 MOST = 10  # values of a field that are slices of their own
@@ -136,10 +137,7 @@ def _spelt(slots: np.ndarray, f: int, stream) -> list[str]:
     field, values = stream.fields[f], stream.values(slots).to_pylist()
     if field.kind != 'numeric':
         return ['missing' if value is None else str(value) for value in values]
-    ends = [f'{bound:g}' for bound in field.bounds]
-    if not ends:
-        return ['missing' if value is None else 'any' for value in values]
-    ranges = [f'below {ends[0]}', *(f'{low} to {high}' for low, high in zip(ends, ends[1:])), f'from {ends[-1]}']
+    ranges = bins.names(field)
     return ['missing' if value is None else ranges[value] for value in values]
 
 
