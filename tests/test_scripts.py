@@ -173,6 +173,10 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
         ('evaluate', (config, f'--workdir={run}', f'--replicates={run}'), 'adds nothing'),
         ('compare', (*asked, '--fail_if=fm worse than lr'), "--fail_if='fm worse than lr' is not '<name> worse than"),
         ('compare', (*asked, '--fail_if=fn worse than lr with probability 0.9'), "'fn' is none of the candidates"),
+        ('describe', (), '--root'),
+        ('describe', ('--root=',), '--root is empty: name the folder of the log files'),
+        ('describe', ('--root=none',), "'none' is not a folder: set --root to the folder of the log files"),
+        ('describe', (f'--root={tmp_path}', '--out=mine.txt'), '--out=mine.txt: a config is a Python file'),
         ('compare', (*asked, '--margin=-1'), '--margin=-1.0: a difference in AUC'),
     ]
     before = contents(tmp_path)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from diet_jax import describe as describing
 from diet_jax import report
-from diet_jax.base.atomic import read_json
+from diet_jax.base.atomic import read_json, write_text
 from diet_jax.base.errors import UserError
 from diet_jax.device.programs import keep_compiled
 from diet_jax.run import driver, overhead, processes
@@ -23,6 +24,40 @@ from diet_jax.study import trends as trending
 from diet_jax.study.objective import Objective
 
 Emit = Callable[[str], None]
+
+
+def describe(
+    root: str | os.PathLike,
+    out: str | os.PathLike | None = None,
+    *,
+    log: Sequence[str] = (),
+    hours: float = 0.0,
+    overwrite: bool = False,
+) -> tuple[str, dict]:
+    """From a folder of log files to a config that runs, with a question mark at every guess.
+
+    Args:
+      root: folder of the files, or a URI. out: where the config is written; None writes nothing.
+      log: glob patterns of the files that are the log, () to find out; hours: of a block, 0 to find out.
+      overwrite: write over a file that is there.
+    Returns: the text of the config, and what was found: columns, days, sentences.
+    Raises:
+      UserError: no table, no time, two logs, one day only, or `out` is there.
+    """
+    if not os.fspath(root):
+        raise UserError('--root is empty: name the folder of the log files')
+    name = 'configs/mine.py' if out is None else os.fspath(out)
+    if out is not None:
+        if not name.endswith('.py'):
+            raise UserError(f'--out={name}: a config is a Python file: name it {name}.py')
+        if os.path.exists(name) and not overwrite:
+            raise UserError(f'{name} is there: name another file in --out, or add --overwrite')
+    found = describing.survey(os.fspath(root), _several(log), hours)
+    text, said = describing.config_text(found, name), describing.summary(found)
+    if out is not None:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        write_text(Path(name), text)
+    return text, said
 
 
 def distill(

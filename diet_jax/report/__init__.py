@@ -16,7 +16,7 @@ import rich.table
 
 from diet_jax.base.atomic import read_json, write_bytes, write_text
 from diet_jax.base.errors import UserError
-from diet_jax.report import compare, evaluation, page, sections, trends, trends_page
+from diet_jax.report import compare, describe, evaluation, page, sections, trends, trends_page
 from diet_jax.stats import scores
 
 
@@ -116,6 +116,11 @@ def write_compare(folder: str | Path, result: Mapping, command: str) -> str:
     path = Path(folder) / 'report.html'
     write_text(path, page.document('diet-jax: which idea wins?', compare.sections(result, command)))
     return str(path)
+
+
+def describe_table(result: Mapping) -> str:
+    """The columns and days of a log, as text for a terminal. result: the summary of a survey."""
+    return _terminal(describe.tables(result))
 
 
 def _terminal(tables: Sequence[Sequence]) -> str:
