@@ -476,6 +476,52 @@ def test_blocks_that_do_not_follow_each_other_in_time_are_refused_or_said(tmp_pa
     assert '2 rows of block day1 are older than half of block day0' in facts(data, tmp_path / 'v').said
 
 
+def test_a_late_row_does_not_put_a_block_on_the_day_before(tmp_path):
+    """until='2024-03-02' by time is the second day, though a row of the third is as old."""
+
+    def change(d, columns):
+        columns['ts'][0] -= 86400 * (d == 2)
+        columns['part'] = [f'part {9 - d}'] * ROWS
+
+    data = written(tmp_path, change)
+    data.block.by, data.block.column, data.until = 'column', 'part', '2024-03-02'
+    assert [b.key for b in open_stream(data, tmp_path / 'w', lambda line: None).blocks] == ['part 9', 'part 8']
+
+
+def test_since_names_a_block_whose_file_has_gone(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(part=[f'p{9 - d}'] * ROWS))
+    data.block.by, data.block.column, data.since = 'column', 'part', 'p8'
+    assert [b.key for b in open_stream(data, tmp_path / 'w', lambda line: None).blocks] == ['p8', 'p7', 'p6']
+    for d in (0, 1):
+        (tmp_path / 'log' / f'day{d}.csv').unlink()
+    assert len(open_stream(data, tmp_path / 'w', lambda line: None).blocks) == 3
+
+
+def test_what_is_left_of_a_block_whose_older_file_has_gone_is_compared(tmp_path):
+    whole, half = days(), ROWS // 2
+    for d, columns in enumerate(whole):
+        for part, rows in (('a', slice(0, half)), ('b', slice(half, ROWS))):
+            csv(tmp_path / 'log', d, {name: column[rows] for name, column in columns.items()}, f'day{{}}{part}.csv')
+    data = data_of(tmp_path / 'log')
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    (tmp_path / 'log' / 'day0a.csv').unlink()
+    assert len(open_stream(data, tmp_path / 'w', lambda line: None).blocks) == DAYS
+    changed = {name: column[half:] for name, column in whole[0].items()}
+    changed['y'] = [1 - changed['y'][0], *changed['y'][1:]]
+    csv(tmp_path / 'log', 0, changed, 'day{}b.csv')
+    with pytest.raises(
+        UserError, match='of block 2024-03-01, of 50 rows when prepared, 25 are left, and 1 of these are'
+    ):
+        open_stream(data, tmp_path / 'w', lambda line: None)
+
+
+def test_blocks_of_one_time_stand_by_the_numbers_in_their_keys(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(ts=[START] * ROWS, part=[f'day-{d + 8}'] * ROWS))
+    data.block.by, data.block.column = 'column', 'part'
+    keys = [b.key for b in open_stream(data, tmp_path / 'w', lambda line: None).blocks]
+    assert keys == ['day-8', 'day-9', 'day-10', 'day-11']
+
+
 def test_an_older_block_on_the_second_day_is_refused(tmp_path):
     data = written(tmp_path, lambda d, columns: columns.update(part=[f'p{9 - d}'] * ROWS))
     data.block.by, data.block.column = 'column', 'part'

@@ -29,9 +29,15 @@ class Cut(NamedTuple):
     middle: int  # the median of its rows' times
 
 
-def since(log: RawLog, data: dict) -> tuple[RawLog, RawLog]:
-    """The log from block `data.since` on, and its rows before, which are in no block."""
-    if not data['since']:
+def since(log: RawLog, data: dict, cached: Sequence[dict] = ()) -> tuple[RawLog, RawLog]:
+    """The log from block `data.since` on, and its rows before, which are in no block.
+
+    Args: cached: blocks that are prepared; their files may have gone.
+    """
+    gone = data['since'] in [block['key'] for block in cached]
+    if gone and data['block']['by'] == 'column':
+        early = log.time < cached[[block['key'] for block in cached].index(data['since'])]['first_time']
+    elif not data['since']:
         early = np.zeros(len(log.time), bool)
     elif data['block']['by'] == 'column':
         found = _cut_by_column(log, data)
@@ -134,14 +140,19 @@ def _cut(log: RawLog, key: str, rows: np.ndarray) -> Cut:
 
 
 def _cut_by_column(log: RawLog, data: dict) -> list[Cut]:
-    """A block a value, in order of the middle of their times; of equals, whole numbers by size, others as strings."""
+    """A block a value, in order of the middle of their times; of equals, by their keys, numbers in them by size."""
     coded = log.columns[data['block']['column']].dictionary_encode()
     keys = [str(value) for value in coded.dictionary.to_pylist()]
     code = coded.indices.to_numpy(zero_copy_only=False)
     order = np.lexsort((log.time, code))
     edges = np.searchsorted(code[order], np.arange(len(keys) + 1))
     found = [_cut(log, key, order[edges[k] : edges[k + 1]]) for k, key in enumerate(keys)]
-    return sorted(found, key=lambda b: (b.middle, int(b.key) if b.key.isdigit() else -1, b.key))
+    return sorted(found, key=lambda b: (b.middle, _natural(b.key)))
+
+
+def _natural(key: str) -> list:
+    """Numbers in a key by size: day-2 before day-10."""
+    return [(0, int(part), '') if part.isdigit() else (1, 0, part) for part in re.split(r'(\d+)', key) if part]
 
 
 def overlaps(log: RawLog, data: dict, found: Sequence[Cut]) -> list[str]:

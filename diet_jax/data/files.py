@@ -101,11 +101,11 @@ def find_files(root: Root, patterns: Iterable[str], key: str = 'data.log') -> li
                 f'{root.shown}: {other} and {name} look like one file twice, and {key} takes both: remove one of them, '
                 f'or name the files closer in {key}'
             )
-    return [_known(root, name, taken[name]) for name in sorted(taken)]
+    return [known(root, name, taken[name]) for name in sorted(taken)]
 
 
-def _known(root: Root, name: str, info: pa.fs.FileInfo) -> LogFile:
-    """A file by its first bytes."""
+def known(root: Root, name: str, info: pa.fs.FileInfo) -> LogFile:
+    """A file by its first bytes; UserError where it is of a format that is not read."""
     if info.size == 0:
         raise UserError(f'{name} in {root.shown} is empty (0 bytes): remove it or fetch it again')
     try:

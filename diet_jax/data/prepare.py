@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.data import Simulated
-from diet_jax.data import bins, blocks, files, negatives, raw_log, tables, values
+from diet_jax.data import bins, blocks, files, negatives, past, raw_log, tables, values
 from diet_jax.data.fields import Field
-from diet_jax.data.hashing import mix
 from diet_jax.data.simulated import block_key, simulate_block
 from diet_jax.data.vocabulary import Vocabulary
 
@@ -92,10 +91,9 @@ class SimulatedSource:
 
     def new_pieces(self, cached: list[dict], vocabulary, recent, emit) -> Iterator[Piece]:
         del vocabulary, recent, emit
-        for t in range(len(cached), self.parameters.blocks):
-            key = block_key(t)
-            if not blocks.until([(key, key)], self.data['until']):
-                return
+        keys = [block_key(t) for t in range(self.parameters.blocks)]
+        for t in range(len(cached), blocks.until([(key, key) for key in keys], self.data['until'])):
+            key = keys[t]
             table = simulate_block(self.parameters, t)
             order = np.argsort(table['time'].to_numpy(), kind='stable')
             table = table.take(pa.array(order))
@@ -121,10 +119,10 @@ class SimulatedSource:
 
 
 class FileSource:
-    """Log files as a source of blocks."""
+    """Log files as a source of blocks; `folder` is their cache's."""
 
-    def __init__(self, data: dict):
-        self.data = data
+    def __init__(self, data: dict, folder: Path):
+        self.data, self.folder = data, folder
         self.root = files.open_root(data['root'])
         self.log_files = files.find_files(self.root, data['log'])
         self.side_files = [
@@ -146,7 +144,7 @@ class FileSource:
         known = vocabulary.types() if vocabulary else {}
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
-        raw, earlier = blocks.since(raw_log.read_log(data, self.root, self.log_files, known), data)
+        raw, earlier = blocks.since(raw_log.read_log(data, self.root, self.log_files, known), data, cached)
         if draws and not cached and len(earlier.time):  # they are in no block, but in the first one's pools
             clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, 'before data.since')
             recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
@@ -158,13 +156,13 @@ class FileSource:
             self._notes += blocks.overlaps(raw, data, found)
         if cached:
             old = blocks.cut_as_cached(raw, data, cached)
-            _check_cached(old, cached, raw, vocabulary, data)
+            past.check(old, cached, raw, vocabulary, self.folder, data['log'][0])
             known = {block['key'] for block in cached}
             found = [block for block in found if block.key not in known]
         if held_back:
             emit(f'data: {held_back}')
         places = [(block['key'], block['start']) for block in cached]
-        places += [(block.key, blocks.local_key(int(raw.time[block.rows].min()), data)) for block in found]
+        places += [(block.key, _start(block.key, block.middle, data)) for block in found]
         wanted = max(0, blocks.until(places, data['until']) - len(cached)) if places else 0
         for i, block in enumerate(found):
             if i == wanted:
@@ -190,36 +188,14 @@ class FileSource:
             )
 
 
-def _check_cached(old: dict[int, np.ndarray], cached: list[dict], raw, vocabulary: Vocabulary, data: dict) -> None:
-    """Raises UserError unless the rows that the log still has of cached blocks are those encoded then."""
-    for i, t in enumerate(sorted(old)):
-        block, rows = cached[t], old[t]
-        read = block['rows'] - block.get('negatives', {'drawn': 0})['drawn']
-        if i == 0 and len(rows) < read:
-            continue  # a block of which the older files have been rotated away
-        columns = raw_log.take_columns(raw.columns, rows)
-        digest = _digest(vocabulary, columns, raw.time[rows], raw.label[rows], t + 1)
-        if len(rows) != read or digest != block['digest']:
-            raise UserError(
-                f'the log goes back in time: block {block["key"]} had {read} rows when prepared, '
-                f'now {len(rows)}, or other values: restore {data["log"][0]}, or start a new workdir and '
-                'hold incomplete days back with data.until'
-            )
-
-
-def _digest(vocabulary: Vocabulary, columns: dict, time: np.ndarray, label: np.ndarray, blocks: int) -> str:
-    """Of the log's own columns and rows of a block, the last of `blocks`, whatever the order of its rows."""
-    total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
-    for f, field in enumerate(vocabulary.fields):
-        if field.name in columns and field.kind != 'time':
-            slots = vocabulary.encode(f, columns[field.name], '', blocks)
-            total = mix(total ^ slots.astype(np.uint64))
-    return f'{int(total.sum()):016x}'
+def _start(key: str, middle: int, data: dict) -> str:
+    """When a block is, for `data.until`: blocks of a column by the middle of their rows, others by their key."""
+    return blocks.local_key(middle, data) if data['block']['by'] == 'column' else key
 
 
 def clean(folder: Path, blocks: int) -> None:
     """Removes what an interrupted preparation left behind the first `blocks` blocks."""
-    for left in (*folder.rglob('*.part'), *(folder / 'rows').glob('*.parquet')):
+    for left in (*folder.rglob('*.part'), *(folder / 'rows').glob('*.parquet'), *(folder / 'rows').glob('*.hashes')):
         if left.suffix == '.part' or int(left.stem) >= blocks:
             left.unlink()
 
@@ -258,6 +234,9 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
         read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
         log_columns = raw_log.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
+        hashes = past.row_hashes(vocabulary, log_columns, piece.time[read], piece.label[read], len(done) + 1)
+        if piece.bayes is None:
+            _replace(past.hash_path(folder, len(done)), lambda part, hashes=hashes: past.write_hashes(part, hashes))
         done.append(
             dict(
                 key=piece.key,
@@ -266,11 +245,11 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
                 positives=positives,
                 encoded_bytes=path.stat().st_size,
                 raw_bytes=piece.raw_bytes,
-                digest=_digest(vocabulary, log_columns, piece.time[read], piece.label[read], len(done) + 1),
+                digest=past.digest(hashes),
                 first_time=int(piece.time.min()),
                 last_time=int(piece.time.max()),
                 middle_time=int(np.median(piece.time)),
-                start=piece.key if data['source'] == 'simulated' else blocks.local_key(int(piece.time.min()), data),
+                start=_start(piece.key, int(np.median(piece.time)), data),
             )
         )
         if piece.drawn is not None:

@@ -37,7 +37,7 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
         return generated.GeneratedStream(data)
     folder = Path(workdir) / 'blocks' / data_digest(data)
     manifest = prepare.read_manifest(folder)
-    source = prepare.SimulatedSource(data) if data['source'] == 'simulated' else prepare.FileSource(data)
+    source = prepare.SimulatedSource(data) if data['source'] == 'simulated' else prepare.FileSource(data, folder)
     covered = (
         manifest
         and manifest['fingerprint'] == source.fingerprint()

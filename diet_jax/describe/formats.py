@@ -34,9 +34,9 @@ def recognised(root: files.Root, file: files.LogFile) -> Format | None:
     if file.name.endswith(NO_TABLE):
         return None
     try:
-        with root.system.open_input_stream(file.path) as stream:  # decompresses by the name's ending
+        with root.system.open_input_stream(file.path, compression=file.packed) as stream:
             head = stream.read(HEAD)
-        if head[:4] == b'PAR1':
+        if not file.is_csv:
             with root.system.open_input_file(file.path) as source:
                 return Format('parquet', tuple(pq.read_schema(source).names))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError):

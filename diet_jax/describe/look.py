@@ -37,8 +37,8 @@ def groups(root: files.Root) -> tuple[list[Group], list[str]]:
     Raises:
       UserError: there is no file, or no table among them.
     """
-    there = _listing(root)
-    tables, odd = {}, []
+    there, odd = _listing(root)
+    tables: dict = {}
     for pattern, named in _by(there, lambda file: normal(file.name)).items():
         shown = named if len(named) <= LOOKED_AT else [named[round(i)] for i in _evenly(len(named), LOOKED_AT)]
         formats = {file: recognised(root, file) for file in shown}
@@ -59,16 +59,20 @@ def groups(root: files.Root) -> tuple[list[Group], list[str]]:
     return found, sorted([*odd, *copies])
 
 
-def _listing(root: files.Root) -> list[files.LogFile]:
-    found = []
+def _listing(root: files.Root) -> tuple[list[files.LogFile], list[str]]:
+    """The files of a folder, and the names of those of a format that is not read."""
+    found, odd = [], []
     for info in root.system.get_file_info(pa.fs.FileSelector(root.folder, recursive=True)):
         name = posixpath.relpath(info.path, root.folder)
         hidden = any(part.startswith(('.', '_')) for part in name.split('/'))
         if info.type == pa.fs.FileType.File and not hidden and info.size:
-            found.append(files.LogFile(name, info.path, info.size, info.mtime_ns or 0))
-    if not found:
+            try:
+                found.append(files.known(root, name, info))
+            except UserError:
+                odd.append(name)
+    if not found and not odd:
         raise UserError(f'{root.shown} holds no file: name the folder of the log files in --root')
-    return sorted(found)
+    return sorted(found, key=lambda file: file.name), odd
 
 
 def normal(name: str) -> str:

@@ -108,14 +108,14 @@ def _joined(parts: list[pa.ChunkedArray]) -> pa.Array:
 
 
 def _text(root: files.Root, group: Group, size: int) -> Sample:
-    packed = [file for file in group.files if file.name.endswith(('.gz', '.bz2', '.zst', '.lz4'))]
+    packed = [file for file in group.files if file.packed]
     total = sum(file.size for file in group.files) + 3 * sum(file.size for file in packed)
     whole = total <= size
     taken = list(group.files) if whole else _evenly(group.files, PIECES)
     parts, had, read_bytes = [], 0, 0
     for file in taken:
         form = recognised(root, file) or group.format  # columns may stand in another order than in the first
-        for piece, at_start in _pieces(root, file, None if whole else size // len(taken), file in packed):
+        for piece, at_start in _pieces(root, file, None if whole else size // len(taken)):
             table = _parsed(piece, at_start, form)
             parts.append(table)
             had, read_bytes = had + len(table), read_bytes + len(piece)
@@ -135,11 +135,11 @@ def _of_all(parts: list[pa.Table], group: Group) -> list[tuple[str, list[pa.Chun
     return [(name, [part.column(name) for part in parts]) for name in names]
 
 
-def _pieces(root: files.Root, file: files.LogFile, size: int | None, packed: bool) -> Iterator[tuple[bytes, bool]]:
+def _pieces(root: files.Root, file: files.LogFile, size: int | None) -> Iterator[tuple[bytes, bool]]:
     """(bytes of whole lines, whether they begin the file)."""
-    if size is None or size >= file.size or packed:
-        with root.system.open_input_stream(file.path) as stream:
-            text = stream.read(size) if packed and size else stream.read()
+    if size is None or size >= file.size or file.packed:
+        with root.system.open_input_stream(file.path, compression=file.packed) as stream:
+            text = stream.read(size) if file.packed and size else stream.read()
         yield (text if size is None or len(text) < size else text[: text.rfind(b'\n') + 1]), True
         return
     with root.system.open_input_file(file.path) as source:
