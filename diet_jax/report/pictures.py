@@ -153,11 +153,15 @@ def costs(ways: Sequence, counts: Sequence[int]) -> bytes:
         for ax, name in zip(np.atleast_1d(fig.subplots(1, len(shown), sharex=True)), shown, strict=True):
             for i, way in enumerate(ways):
                 (height, sd), x = way.figures[name], np.array([way.total(n) for n in counts])
-                colour, marker = figures.CYCLE[i % len(figures.CYCLE)], figures.MARKERS[i % len(figures.MARKERS)]
+                again = i // len(figures.CYCLE)  # colours come again: dashed then, with another marker, hollow
+                colour = figures.CYCLE[i % len(figures.CYCLE)]
+                marker = figures.MARKERS[(i + 3 * again) % len(figures.MARKERS)]
+                again = {'linestyle': '--', 'markerfacecolor': 'white'} if again else {}
                 thick = 2.4 if way.name.endswith(('memory', 'together')) else 1.4
                 if np.isfinite(height):
                     y = np.full(len(x), height)
-                    ax.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=thick, label=way.name, zorder=3)
+                    look = dict(color=colour, marker=marker, markersize=4, linewidth=thick, zorder=3, **again)
+                    ax.plot(x, y, label=way.name, **look)
                     ax.fill_between(
                         x, y - np.nan_to_num(sd), y + np.nan_to_num(sd), color=colour, alpha=0.12, linewidth=0
                     )
