@@ -263,6 +263,20 @@ def test_a_key_of_another_name_is_said_and_not_joined(tmp_path):
     )
 
 
+def test_a_table_of_users_with_their_dates_is_no_log(tmp_path):
+    """It has as many rows as the log and a time, but a row a user; a log may number its rows."""
+    log = rows()
+    n = len(log['ts'])
+    log['user_id'] = np.arange(n) % 1000
+    write_csv(tmp_path / 'log.csv', {'id': np.arange(n), **log})
+    write_csv(
+        tmp_path / 'users.csv', {'user_id': range(1000), 'created_at': START - np.arange(1000), 'x': [1, 2] * 500}
+    )
+    found = survey(str(tmp_path))
+    assert found.log.name == 'log.csv' and [side.group.name for side in found.sides] == ['users.csv']
+    assert (taken(found)['created_at'], taken(found)['x'], taken(found)['id']) == ('time', 'field', 'unique')
+
+
 def test_a_large_table_is_sampled_all_over(tmp_path):
     log = rows(days=14, each=3000)
     write_csv(tmp_path / 'text' / 'log.csv', log)

@@ -136,7 +136,7 @@ REFUSED = [
     (_no_time, "log.csv has no column that tells when a row was: 'ts' goes from 1709 to 1710; a time is whole s, ms"),
     (
         _two_logs,
-        'holds two logs, views.csv and orders.csv, each with a time and columns of its own: say which with --log',
+        'holds two logs, orders.csv and views.csv, each with a time and columns of its own: say which with --log',
     ),
     (
         _one_day,
