@@ -294,6 +294,21 @@ def test_a_large_table_is_sampled_all_over(tmp_path):
         assert set(times) <= set(log['ts'])
 
 
+def test_a_sample_of_a_sorted_text_cuts_it_as_the_whole_does(tmp_path, monkeypatch):
+    """A tenth of it is read: at so many places that no day is missed."""
+    write_csv(tmp_path / 'log.csv', rows(days=30, each=2000))
+    whole = survey(str(tmp_path))
+    limit = (tmp_path / 'log.csv').stat().st_size // 10
+    read = sample.read
+    monkeypatch.setattr(
+        sample, 'read', lambda root, group, cells=0, size=limit: read(root, group, size=min(size, limit))
+    )
+    part = survey(str(tmp_path))
+    assert whole.whole and not part.whole and len(part.clock.seconds) < 0.12 * whole.rows
+    assert part.blocks[:5] == whole.blocks[:5] == ('period', 24, 0, '', '') and part.blocks.count == 30
+    assert taken(part) == taken(whole) and part.roles[:4] == whole.roles[:4]
+
+
 def test_the_auc_of_a_column_alone_is_that_of_its_means():
     rng = np.random.default_rng(0)
     column, y = rng.integers(0, 5, 4000), rng.random(4000)

@@ -86,7 +86,8 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     guesses = _guesses(measures, found, target, (user, item), joined, header)
     fresh = {role: _fresh(columns[name], days) for role, name in (('users', user), ('items', item)) if name}
     drift = _drift(columns, item, days, fresh)
-    cut = cutting.blocks(found, days, taken.rows, label=target.values, fresh=drift, hours=hours)
+    asked = dict(hours=hours, whole=taken.whole)
+    cut = cutting.blocks(found, days, taken.rows, label=target.values, fresh=drift, **asked)
     of_item = [name for side in joined if side.key == item for name in side.names]
     known = tuple(zip(measures, guesses, strict=True))
     odd_ids = {names[name] for name in taken.strings}
