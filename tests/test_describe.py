@@ -263,6 +263,20 @@ def test_a_key_of_another_name_is_said_and_not_joined(tmp_path):
     )
 
 
+def test_a_table_of_users_with_their_dates_is_no_log(tmp_path):
+    """It has as many rows as the log and a time, but a row a user; a log may number its rows."""
+    log = rows()
+    n = len(log['ts'])
+    log['user_id'] = np.arange(n) % 1000
+    write_csv(tmp_path / 'log.csv', {'id': np.arange(n), **log})
+    write_csv(
+        tmp_path / 'users.csv', {'user_id': range(1000), 'created_at': START - np.arange(1000), 'x': [1, 2] * 500}
+    )
+    found = survey(str(tmp_path))
+    assert found.log.name == 'log.csv' and [side.group.name for side in found.sides] == ['users.csv']
+    assert (taken(found)['created_at'], taken(found)['x'], taken(found)['id']) == ('time', 'field', 'unique')
+
+
 def test_a_large_table_is_sampled_all_over(tmp_path):
     log = rows(days=14, each=3000)
     write_csv(tmp_path / 'text' / 'log.csv', log)
@@ -278,6 +292,21 @@ def test_a_large_table_is_sampled_all_over(tmp_path):
         assert part.rows == pytest.approx(len(log['ts']), rel=0.02)
         assert times[0] == log['ts'][0] and (times[-1] - START) // DAY == 13
         assert set(times) <= set(log['ts'])
+
+
+def test_a_sample_of_a_sorted_text_cuts_it_as_the_whole_does(tmp_path, monkeypatch):
+    """A tenth of it is read: at so many places that no day is missed."""
+    write_csv(tmp_path / 'log.csv', rows(days=30, each=2000))
+    whole = survey(str(tmp_path))
+    limit = (tmp_path / 'log.csv').stat().st_size // 10
+    read = sample.read
+    monkeypatch.setattr(
+        sample, 'read', lambda root, group, cells=0, size=limit: read(root, group, size=min(size, limit))
+    )
+    part = survey(str(tmp_path))
+    assert whole.whole and not part.whole and len(part.clock.seconds) < 0.12 * whole.rows
+    assert part.blocks[:5] == whole.blocks[:5] == ('period', 24, 0, '', '') and part.blocks.count == 30
+    assert taken(part) == taken(whole) and part.roles[:4] == whole.roles[:4]
 
 
 def test_the_auc_of_a_column_alone_is_that_of_its_means():

@@ -16,6 +16,7 @@ from diet_jax.commands import doors
 from diet_jax.data.stream import open_stream
 from diet_jax.describe import config_text, summary, survey
 from diet_jax.report import describe_table
+from diet_jax.report.describe import bars
 
 REPO = pathlib.Path(__file__).resolve().parent.parent
 
@@ -107,6 +108,21 @@ def test_guesses_are_marked_and_reasons_given(tmp_path):
     assert 'rows' in table and 'click rate' in table and 'new users' in table
 
 
+@pytest.mark.parametrize(('count', 'small'), [(100_000, True), (400_000, False)])
+def test_a_small_log_is_told_so(tmp_path, count, small):
+    """12 candidates, 6 rates, 3 seeds: 216 passes at 400,000 rows a second, against 96 s of compiling."""
+    write_csv(tmp_path / 'log.csv', rows())
+    found = survey(str(tmp_path))._replace(rows=count)
+    said = summary(found)['said'][-1]
+    assert f'would take about {216 * count / 400_000:.0f} s' in said
+    assert said.endswith('Train on the log.') == small
+
+
+def test_many_days_are_the_means_of_neighbours():
+    assert bars([0.0] * 60 + [1.0] * 60) == '▁' * 30 + '█' * 30
+    assert bars([2.0, 2.0]) == '▁▁' and bars([float('nan')]) == ' '
+
+
 def _two_logs(folder):
     write_csv(folder / 'views.csv', rows())
     other = rows(seed=1)
@@ -136,7 +152,7 @@ REFUSED = [
     (_no_time, "log.csv has no column that tells when a row was: 'ts' goes from 1709 to 1710; a time is whole s, ms"),
     (
         _two_logs,
-        'holds two logs, views.csv and orders.csv, each with a time and columns of its own: say which with --log',
+        'holds two logs, orders.csv and views.csv, each with a time and columns of its own: say which with --log',
     ),
     (
         _one_day,

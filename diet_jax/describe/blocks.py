@@ -57,7 +57,14 @@ def days(clock: Clock) -> Days:
 
 
 def blocks(
-    clock: Clock, found: Days, rows: int, *, label: np.ndarray | None, fresh: float, hours: float = 0.0
+    clock: Clock,
+    found: Days,
+    rows: int,
+    *,
+    label: np.ndarray | None,
+    fresh: float,
+    hours: float = 0.0,
+    whole: bool = True,
 ) -> Blocks:
     """Blocks for a log.
 
@@ -66,14 +73,16 @@ def blocks(
       label: float32 [N] of the sampled rows, nan where it is null; None for clicks only.
       fresh: share of a day's rows whose item was in no earlier day, nan where unknown.
       hours: a period that was asked for, 0 for none.
+      whole: all rows are there; a sample may have none of a day that has some.
     Raises:
       UserError: all rows are of one day, and no period was asked for.
     """
     inside = found.rows[found.begin : found.last + 1]
     typical = float((inside.astype(np.float64) ** 2).sum() / inside.sum())
-    span = int(np.count_nonzero(inside))
+    span = int(np.count_nonzero(inside)) if whole else len(inside)
+    inside = inside if whole else inside[inside > 0]
     if hours:
-        return _periods(hours, clock, label, 'as asked')[0]
+        return _periods(hours, clock, label, whole, 'as asked')[0]
     if span == 1:
         raise UserError(
             f"column '{clock.column}': all rows but strays are of one day, {found.name(found.begin)}, and a block is a "
@@ -89,13 +98,13 @@ def blocks(
     for length in lengths:
         why = 'a day' if length == 24 else f'{span} days are few'
         why = f'{fresh:.0%} of a day is on items never met' if span >= LEAST and length < 24 else why
-        cut, good = _periods(length, clock, label, why)
+        cut, good = _periods(length, clock, label, whole, why)
         if cut.count >= LEAST and good:
             return cut
     return _equal(rows, 'hours are too short or uneven: blocks of equal rows')
 
 
-def _periods(hours: float, clock: Clock, label: np.ndarray | None, why: str) -> tuple[Blocks, bool]:
+def _periods(hours: float, clock: Clock, label: np.ndarray | None, whole: bool, why: str) -> tuple[Blocks, bool]:
     """Blocks of a period without the thin ones at both ends, and whether each has clicks and rows without one."""
     length = round(hours * 3600)
     period = (clock.seconds + round(clock.offset * 3600)) // length
@@ -121,7 +130,8 @@ def _periods(hours: float, clock: Clock, label: np.ndarray | None, why: str) -> 
     until = _local((first + last) * length) if last < len(rows) - 1 else ''
     kept = rows[start : last + 1] > 0
     good = bool(both[start : last + 1][kept].all())
-    return Blocks('period', float(hours), 0, since, until, int(kept.sum()), why), good
+    count = int(kept.sum()) if whole else len(kept)
+    return Blocks('period', float(hours), 0, since, until, count, why), good
 
 
 def _local(seconds: int) -> str:

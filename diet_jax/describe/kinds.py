@@ -41,12 +41,9 @@ def guess(column: Measured, names: tuple[str, ...], header: bool = True, identit
     empty = _nothing(column)
     if empty:
         return empty
-    if header:
-        for rule in (_outcome, _calendar, _session):
-            if found := rule(column):
-                return found
-    if found := _unique(column):
-        return found
+    for rule, by_name in ((_outcome, True), (_calendar, True), (_unique, False), (_session, True)):
+        if (header or not by_name) and (found := rule(column)):
+            return found
     if column.auc > LEAK:
         return Guess('leak', False, f'alone it has an AUC of {column.auc:.3f}: does it know the label?')
     if column.kind in ('int', 'float'):

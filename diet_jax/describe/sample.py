@@ -20,7 +20,8 @@ from diet_jax.describe.look import Group
 
 CELLS = 40_000_000  # values that are read of a Parquet table
 BYTES = 64 << 20  # that are read of a text
-PIECES = 16  # places at which a large text is read
+PIECES = 256  # places at which a large text is read: a sorted log's days are all met
+TEXTS = 16  # files of a large text that are read
 OPENED = 400  # Parquet files whose row counts are read
 SEPARATOR = '\x1f'
 NULLS = ['', 'NULL', 'null', '\\N', 'NA', 'N/A', 'n/a', 'nan', 'NaN', 'None']
@@ -111,11 +112,12 @@ def _text(root: files.Root, group: Group, size: int) -> Sample:
     packed = [file for file in group.files if file.packed]
     total = sum(file.size for file in group.files) + 3 * sum(file.size for file in packed)
     whole = total <= size
-    taken = list(group.files) if whole else _evenly(group.files, PIECES)
+    taken = list(group.files) if whole else _evenly(group.files, TEXTS)
     parts, had, read_bytes = [], 0, 0
     for file in taken:
         form = recognised(root, file) or group.format  # columns may stand in another order than in the first
-        for piece, at_start in _pieces(root, file, None if whole else size // len(taken)):
+        each = None if whole else size // len(taken)
+        for piece, at_start in _pieces(root, file, each, max(PIECES // len(taken), 1)):
             table = _parsed(piece, at_start, form)
             parts.append(table)
             had, read_bytes = had + len(table), read_bytes + len(piece)
@@ -135,7 +137,7 @@ def _of_all(parts: list[pa.Table], group: Group) -> list[tuple[str, list[pa.Chun
     return [(name, [part.column(name) for part in parts]) for name in names]
 
 
-def _pieces(root: files.Root, file: files.LogFile, size: int | None) -> Iterator[tuple[bytes, bool]]:
+def _pieces(root: files.Root, file: files.LogFile, size: int | None, pieces: int) -> Iterator[tuple[bytes, bool]]:
     """(bytes of whole lines, whether they begin the file)."""
     if size is None or size >= file.size or file.packed:
         with root.system.open_input_stream(file.path, compression=file.packed) as stream:
@@ -143,9 +145,10 @@ def _pieces(root: files.Root, file: files.LogFile, size: int | None) -> Iterator
         yield (text if size is None or len(text) < size else text[: text.rfind(b'\n') + 1]), True
         return
     with root.system.open_input_file(file.path) as source:
-        for start in np.linspace(0, file.size - size // 4, 4).astype(int):
+        length = size // pieces
+        for start in np.linspace(0, file.size - length, pieces).astype(int):
             source.seek(int(start))
-            text = source.read(size // 4)
+            text = source.read(length)
             yield text[text.find(b'\n') + 1 if start else 0 : text.rfind(b'\n') + 1], start == 0
 
 

@@ -17,7 +17,7 @@ from diet_jax.describe.look import Group, stem
 from diet_jax.describe.sample import Sample, read
 
 MOST = 0.5  # share of the log's values that a key must hold
-LARGE = 512 << 20  # bytes from which on a table is not read to see whether it is a side table
+LARGE = 128 << 20  # bytes from which on a table is not read to see whether it is a side table
 
 
 class Side(NamedTuple):
@@ -44,7 +44,7 @@ def sides(root: files.Root, tables: Sequence[Group], log: Mapping[str, pa.Array]
             notes.append(f'{group.name}: {len(group.files)} files are no side table, which is one file')
             continue
         if group.files[0].size > LARGE:
-            notes.append(f'{group.name}: too large to be looked at as a side table')
+            notes.append(f'{group.name}: too large to be looked at as a side table: join it by hand')
             continue
         try:
             sample = read(root, group, cells=1 << 62, size=1 << 62)

@@ -12,13 +12,12 @@ import pyarrow.compute as pc
 from diet_jax.base.errors import UserError
 from diet_jax.data import files
 from diet_jax.describe import blocks as cutting
-from diet_jax.describe import kinds, look, measure, roles, sample, sides, words
-from diet_jax.describe.clock import Clock, clock, times
+from diet_jax.describe import kinds, look, measure, roles, sample, sides, which
+from diet_jax.describe.clock import Clock, clock
 from diet_jax.describe.kinds import Guess
 from diet_jax.describe.label import Label, label
 from diet_jax.describe.measure import Measured
 
-LIKE_SIZE = 4.0  # two tables with a time are two logs where neither has so many times the other's bytes
 GOES_WITH = 0.99  # share of the rows of items with several rows in which a column has one value an item
 
 
@@ -64,12 +63,12 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     except UserError as error:
         raise UserError(str(error).replace('data.root', '--root')) from error
     tables, odd = look.groups(root)
-    log, others = _the_log(root, tables, tuple(patterns))
+    log, others = which.the_log(root, tables, tuple(patterns))
     taken, header = sample.read(root, log), log.format.header
     text = log.format.kind == 'csv'
     found = clock(taken.columns, header, text)
     if not found:
-        raise _no_time(log, taken.columns)
+        raise which.no_time(log, taken.columns)
     target = label(taken.columns, header, [found.column])
     names = {name: name for name in taken.columns}
     if not header:
@@ -78,13 +77,7 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     found = found._replace(column=names[found.column])
     target = target._replace(column=names.get(target.column, ''))
     joined, notes = sides.sides(root, others, columns, header)
-    if odd:
-        shown = ', '.join(odd[:3]) + (f' and {len(odd) - 3} more' if len(odd) > 3 else '')
-        notes.append(f'not read: {shown}')
-    if folders := sorted({part.partition('=')[0] for f in log.files for part in f.name.split('/')[:-1] if '=' in part}):
-        notes.append(f'names of folders are not looked at: {", ".join(folders)}')
-    if log.partly:
-        notes.append(f'only some of the log files have {", ".join(log.partly)}: no fields')
+    notes += _not_read(log, odd)
     days = cutting.days(found)
     measures = _measured(columns, joined, target, found)
     user, item, unsure = roles.user_and_item(
@@ -93,7 +86,8 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     guesses = _guesses(measures, found, target, (user, item), joined, header)
     fresh = {role: _fresh(columns[name], days) for role, name in (('users', user), ('items', item)) if name}
     drift = _drift(columns, item, days, fresh)
-    cut = cutting.blocks(found, days, taken.rows, label=target.values, fresh=drift, hours=hours)
+    asked = dict(hours=hours, whole=taken.whole)
+    cut = cutting.blocks(found, days, taken.rows, label=target.values, fresh=drift, **asked)
     of_item = [name for side in joined if side.key == item for name in side.names]
     known = tuple(zip(measures, guesses, strict=True))
     odd_ids = {names[name] for name in taken.strings}
@@ -119,88 +113,22 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     return whole._replace(item_columns=_with_item(whole, columns))
 
 
+def _not_read(log: look.Group, odd: list[str]) -> list[str]:
+    """What of a folder is not in the config, in lines."""
+    more = f' and {len(odd) - 3} more' if len(odd) > 3 else ''
+    lines = [f'not read: {", ".join(odd[:3])}{more}'] if odd else []
+    parts = {part.partition('=')[0] for file in log.files for part in file.name.split('/')[:-1] if '=' in part}
+    if parts:
+        lines.append(f'names of folders are not looked at: {", ".join(sorted(parts))}')
+    if log.partly:
+        lines.append(f'only some of the log files have {", ".join(log.partly)}: no fields')
+    return lines
+
+
 def _strings(known, target: Label, odd_ids: set[str], text: bool) -> tuple[str, ...]:
     """Columns of text files to be read as strings: odd ids, and a label in words, which is true in one file only."""
     fields = [column.name for column, guess in known if guess.taken == 'field' and column.name in odd_ids]
     return (*fields, *([target.column] if text and target.positive else []))
-
-
-def _the_log(root: files.Root, tables: list[look.Group], patterns: tuple[str, ...]) -> tuple[look.Group, list]:
-    """The table that is the log, and the others."""
-    if patterns:
-        wanted = {file.name for file in files.find_files(root, patterns, '--log')}
-        chosen = [group for group in tables if wanted & {file.name for file in group.files}]
-        if not chosen:
-            raise UserError(
-                f'{root.shown}: what --log={",".join(patterns)} names is no table: name Parquet or CSV files'
-            )
-        if len(chosen) > 1:
-            raise UserError(
-                f'{root.shown}: --log={",".join(patterns)} names tables of different columns, {chosen[0].name} and '
-                f'{chosen[1].name}: name one of them'
-            )
-        (log,) = chosen
-        kept = tuple(file for file in log.files if file.name in wanted)
-        log = log._replace(patterns=patterns, files=kept)
-        return log, [group for group in tables if group is not chosen[0]]
-    timed = [group for group in tables if _has_time(root, group)]
-    if not timed:
-        biggest = max(tables, key=_size)
-        raise _no_time(biggest, sample.read(root, biggest, cells=100_000, size=1 << 20).columns)
-    ranked = sorted(timed, key=_size, reverse=True)
-    if len(ranked) > 1 and _size(ranked[0]) < LIKE_SIZE * _size(ranked[1]):
-        one, other = (group.patterns[0] for group in ranked[:2])
-        raise UserError(
-            f'{root.shown} holds two logs, {one} and {other}, each with a time and columns of its own: '
-            f"say which with --log='{one}' or --log='{other}'"
-        )
-    return ranked[0], [group for group in tables if group is not ranked[0]]
-
-
-def _has_time(root: files.Root, group: look.Group) -> bool:
-    """Whether a table has a column of times that differ, and is none of users or items with their dates."""
-    columns = sample.read(root, group, cells=200_000, size=1 << 20).columns
-    if not columns:
-        return False
-    first = next(iter(columns.values()))
-    if len(pc.unique(first)) == len(first) > 100 and not pa.types.is_temporal(first.type) and len(columns) > 2:
-        if not times({next(iter(columns)): first}, group.format.header) and not first.null_count:
-            others = [name for name in columns if measure.kind_of(columns[name]) != 'nested'][1:]
-            return bool(times(columns, group.format.header)) and _events(columns, others)
-    return bool(times(columns, group.format.header))
-
-
-def _events(columns: dict[str, pa.Array], others: list[str]) -> bool:
-    """Whether a table whose first column is unique has ids that come again, as a log with numbered rows."""
-    for name in others:
-        values, count = columns[name], len(pc.unique(columns[name]))
-        if words.has(name, words.USER) and kinds.FEW < count < 0.9 * len(values):
-            return True
-    return False
-
-
-def _size(group: look.Group) -> int:
-    return sum(
-        file.size * (4 if file.name.endswith(('.gz', '.bz2', '.zst', '.parquet', '.pq')) else 1) for file in group.files
-    )
-
-
-def _no_time(group: look.Group, columns: dict[str, pa.Array]) -> UserError:
-    near = [name for name in columns if words.has(name, words.TIME | words.CALENDAR)]
-    return UserError(
-        f'{group.name} has no column that tells when a row was{_near(near[0], columns[near[0]]) if near else ""}; a '
-        'time is whole s, ms, us or ns since 1970, in one unit, or 2022-04-25 13:05:00, in every row: write one'
-    )
-
-
-def _near(name: str, values: pa.Array) -> str:
-    """Why a column with the name of a time is none."""
-    if values.null_count:
-        return f": '{name}' is null in {values.null_count} of {len(values)} rows"
-    if measure.kind_of(values) == 'int':
-        low, high = (pc.min_max(values)[end].as_py() for end in ('min', 'max'))
-        return f": '{name}' goes from {low} to {high}"
-    return f": '{name}' holds {values[0].as_py()!r}" if len(values) else ''
 
 
 def _apart(found: Clock, target: Label) -> tuple[str, str]:
@@ -216,7 +144,7 @@ def _measured(columns, joined, target: Label, found: Clock) -> list[Measured]:
         rows = np.sort(rng.choice(known, min(len(known), measure.ROWS), replace=False))
         held_out = rng.random(len(rows)) < 0.3
         y = target.values[rows]
-        if min(y[held_out].min(initial=1), y[~held_out].min(initial=1)) == max(y[held_out].max(), y[~held_out].max()):
+        if any(len(np.unique(y[part])) < 2 for part in (held_out, ~held_out)):
             rows = None
 
     def alone(values: pa.Array) -> float:
