@@ -12,6 +12,8 @@ import pytest
 import tiny
 from ml_collections import ConfigDict
 
+from diet_jax.artifact.encode import encode
+from diet_jax.artifact.format import CodedField
 from diet_jax.artifact.read import load_memory
 from diet_jax.base.errors import UserError
 from diet_jax.config import default_data
@@ -337,3 +339,10 @@ def test_a_memory_of_an_earlier_version_is_read_but_encodes_nothing(run, tmp_pat
     assert len(memory.label()) == len(memory.ids) == manifest['rows']
     with pytest.raises(UserError, match='the memory of stage 4 was written by an earlier version, .*: distill again'):
         memory.encode(a_day(0))
+
+
+def test_a_table_with_the_names_of_the_log_is_renamed_as_the_log_is():
+    field = CodedField('os', 'categorical', 3, (), 2, 0)
+    book, data = {'os': (pa.array(['a', 'b']), np.array([1, 1]))}, {'side_tables': [], 'rename': {'device/os': 'os'}}
+    for name in ('device/os', 'os'):
+        assert encode({name: ['b', 'z', None]}, [field], book, data).ids.tolist() == [[1], [3], [2]]

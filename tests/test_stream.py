@@ -422,3 +422,22 @@ def test_unknown_and_missing_keys(tmp_path):
     with pytest.raises(UserError, match="config lacks 'refine': begin with"):
         distill(tmp_path / 'run', config)
     assert not list(tmp_path.iterdir())
+
+
+def test_roles_that_no_twin_depends_on_may_be_corrected_later(distilled, tmp_path):
+    """Nothing is distilled again; config and manifests say the new ones. A role that a twin drops may not change."""
+    run = tmp_path / 'run'
+    shutil.copytree(distilled, run)
+    rows, config = (run / 'memory' / 'rows.parquet').read_bytes(), tiny.get_config()
+    config.roles.creator = 'tab'
+    said = []
+    tiny.distill(run, config, said.append)
+    assert json.loads((run / 'config.json').read_text())['roles']['creator'] == 'tab'
+    for manifest in (run / 'memory' / 'manifest.json', *run.glob('history/*/manifest.json')):
+        assert json.loads(manifest.read_text())['roles']['creator'] == 'tab'
+    assert (run / 'memory' / 'rows.parquet').read_bytes() == rows
+    assert any("creator 'tab'" in line for line in said)
+    config.roles.context = 'item'
+    config.twins.models = (dict(name='lr-no-context', model='lr', drop=('context',), learning_rate=0.01),)
+    with pytest.raises(UserError, match='roles.context was .* when this memory was begun|twins.models was'):
+        tiny.distill(run, config)

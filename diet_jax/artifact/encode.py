@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,11 +67,17 @@ def encode(table: Any, fields: Iterable[CodedField], codebook: dict[str, Known],
     >>> rows.ids.tolist(), rows.codes.tolist()
     ([[1], [3], [2]], [[1], [0], [2]])
     """
-    given, fields = as_table(table), tuple(fields)
+    given, fields = _renamed(as_table(table), data.get('rename', {})), tuple(fields)
     columns = {**_columns(given, fields, codebook, data), **_time_fields(given, fields, data)}
     ids = [number(columns[field.name], codebook[field.name][0]) for field in fields]
     codes = [codes_of_ids(field, codebook[field.name])[column] for field, column in zip(fields, ids)]
     return Encoded(ids=np.stack(ids, axis=1), codes=np.stack(codes, axis=1))
+
+
+def _renamed(given: pa.Table, rename: Mapping[str, str]) -> pa.Table:
+    """With the names of `data.rename`, where the table has the log's own."""
+    names = given.column_names
+    return given.rename_columns([n if rename.get(n, n) in names else rename[n] for n in names])
 
 
 def number(column: pa.Array, known: pa.Array) -> np.ndarray:

@@ -70,7 +70,8 @@ def check_same_config(config: ConfigDict, path: Path) -> None:
         raise UserError(f'{path} does not parse ({error}): restore it from a copy, or use another --workdir') from error
     new, usual = (_flat(json.loads(json.dumps(plain(c)))) for c in (config, default_config()))
     free = {name for name, key in flat(KEYS) if key.free}
-    dropped = {field for twin in new['twins.models'] for field in twin.get('drop', ())}
+    twins = [twin for twin in new['twins.models'] if isinstance(twin, dict)]
+    dropped = {field for twin in twins for field in twin.get('drop', ())}
     free |= {f'roles.{role}' for role in config.roles if role not in dropped}  # no twin depends on them
     for key in sorted(old.keys() | new.keys()):
         was = old.get(key, BEFORE.get(key, usual.get(key)))  # a key that is newer than the memory had its default

@@ -26,6 +26,7 @@ MEMORY_COLUMNS = (
     'influence',
     'stage',
 )  # of a memory's rows
+NEWER = ('null_words', 'rename', 'time.format', 'csv.quote', 'csv.escape', 'csv.decimal_point', 'csv.thousands')
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
 SIMULATED: Section = dict(
     seed=Key(0, 'of the simulated stream', least=0),
@@ -226,9 +227,9 @@ def check_data(data: Mapping | ConfigDict) -> dict:
 def _check_name(name: str) -> None:
     """Raises UserError for a field's name that files of the memory cannot have beside their own columns."""
     odd = 'holds a character that no file name can have' if re.search(r'[/\\\x00-\x1f]', name) else ''
-    if name in MEMORY_COLUMNS or name.startswith('__') or name.endswith('__code'):
+    if name in (*MEMORY_COLUMNS, '__label', '__time', '__bayes') or name.endswith('__code'):
         odd = 'is the name of a column that a memory has beside its fields'
-    if not name or name.startswith('.') or len(name) > 200:
+    if name in ('', '.', '..') or len(name) > 200:
         odd = 'is no name for a file'
     if odd:
         raise UserError(
@@ -321,6 +322,13 @@ def data_digest(data: dict) -> str:
     kept = plain(data)
     for key in ('root', 'until'):
         kept.pop(key, None)
+    for path in NEWER:  # a log described as before has the cache of before
+        *sections, key = path.split('.')
+        section, usual = kept, plain(default_data())
+        for name in sections:
+            section, usual = section[name], usual[name]
+        if section[key] in (usual[key], {}):
+            section.pop(key)
     if not kept['negatives']['per_click']:
         kept.pop('negatives')
     if not kept['since']:

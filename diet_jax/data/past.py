@@ -36,6 +36,8 @@ def check(old: dict[int, np.ndarray], cached: list[dict], raw, vocabulary: Vocab
         columns = raw_log.take_columns(raw.columns, rows)
         hashes = row_hashes(vocabulary, columns, raw.time[rows], raw.label[rows], t + 1)
         if i == 0 and len(rows) < read:
+            if not hash_path(folder, t).exists():  # of a cache of format 1
+                continue
             if others := _others(hashes, pq.read_table(hash_path(folder, t))['hash'].to_numpy()):
                 raise UserError(
                     f'the log goes back in time: of block {block["key"]}, of {read} rows when prepared, {len(rows)} '

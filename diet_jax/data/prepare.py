@@ -20,7 +20,7 @@ from diet_jax.data.vocabulary import Vocabulary
 FORMAT = 2  # of the cache
 
 
-def read_manifest(folder: Path) -> dict | None:
+def read_manifest(folder: Path, data: dict) -> dict | None:
     """The manifest of a cache, or None where nothing was prepared yet."""
     path = folder / 'manifest.json'
     if not path.exists():
@@ -29,8 +29,11 @@ def read_manifest(folder: Path) -> dict | None:
         manifest = json.loads(path.read_text())
     except ValueError as error:
         raise UserError(f'{path} does not parse ({error}): delete {folder} to prepare the log again') from error
-    if manifest.get('format') != FORMAT:
+    if manifest.get('format') not in (1, FORMAT):
         raise UserError(f'{path} is of format {manifest.get("format")}, not {FORMAT}: delete {folder}')
+    for block in manifest['blocks']:  # format 1 did not say when the middle of a block is
+        middle = block.setdefault('middle_time', (block['first_time'] + block['last_time']) // 2)
+        block.setdefault('start', _start(block['key'], middle, data))
     return manifest
 
 

@@ -36,7 +36,7 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
         Path(workdir).mkdir(parents=True, exist_ok=True)  # as preparing would
         return generated.GeneratedStream(data)
     folder = Path(workdir) / 'blocks' / data_digest(data)
-    manifest = prepare.read_manifest(folder)
+    manifest = prepare.read_manifest(folder, data)
     source = prepare.SimulatedSource(data) if data['source'] == 'simulated' else prepare.FileSource(data, folder)
     covered = (
         manifest

@@ -133,7 +133,8 @@ class Vocabulary:
         offset = 0
         for f, total in enumerate(counts.sum(axis=0).tolist()):
             rows = table.slice(offset, total)
-            column = next((c for c in COLUMNS if total and rows[c].null_count == 0), 'integer')
+            there = [c for c in COLUMNS if c in table.column_names]  # a cache of format 1 has no booleans
+            column = next((c for c in there if total and rows[c].null_count == 0), 'integer')
             values = rows[column].combine_chunks()
             vocabulary._values[f] = pa.concat_arrays(values.chunks) if isinstance(values, pa.ChunkedArray) else values
             ranges = [np.arange(s, s + n) for s, n in zip(starts[:, f], counts[:, f], strict=True)]

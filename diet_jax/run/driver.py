@@ -7,6 +7,7 @@ younger than the last checkpoint is written again, with the same bytes.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -18,8 +19,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diet_jax.artifact.format import read_manifest
-from diet_jax.base.atomic import recover_folder, write_json, write_json_lines, write_text
+from diet_jax.base.atomic import read_json, recover_folder, write_json, write_json_lines, write_text
 from diet_jax.base.errors import UserError
+from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
 from diet_jax.config.checks import remembered
 from diet_jax.device.programs import Timed
@@ -52,6 +54,7 @@ def distill(
     total = len(run.stream.blocks)
     if processes.first():
         _recover(run)
+        _correct_roles(run)
     if run.done > total:
         emit(
             f'nothing left to do: {workdir / "memory"} has seen {run.done} blocks, more than the {total} up to '
@@ -130,3 +133,16 @@ def _recover(run: Run) -> None:
     if saved.exists() and not (lines.exists() and lines.read_bytes() == saved.read_bytes()):
         run.emit(f'{lines} is not that of stage {run.done}: written again')
         write_text(lines, saved.read_text())
+
+
+def _correct_roles(run: Run) -> None:
+    """Writes roles that were added or corrected since into what the run has written: `compare` reads them there."""
+    path, roles = run.workdir / 'config.json', plain(run.source_config.roles)
+    config = read_json(path)
+    if not run.done or not config or config.get('roles') == roles:
+        return
+    for manifest in (run.workdir / 'memory' / 'manifest.json', *run.workdir.glob('history/*/manifest.json')):
+        if 'roles' in (said := read_json(manifest) or {}):
+            write_text(manifest, json.dumps({**said, 'roles': roles}, indent=1))
+    write_json(path, {**config, 'roles': roles})  # last: until it is written, the next run does it again
+    run.emit(f'roles are now {", ".join(f"{role} {field!r}" for role, field in roles.items())}')
