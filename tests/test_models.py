@@ -393,9 +393,9 @@ class Towers(nnx.Module):
 
 
 def test_an_nnx_module_is_a_model_as_a_linen_one_is():
-    models.register('nnx_tower')(Towers)
-    ours, linen = models.build('nnx_tower', dim=4, hidden=16), models.build('mlp', dim=4, hidden=(16,))
-    assert ours is models.build('nnx_tower', dim=4, hidden=16)
+    models.register('nnx_towers')(Towers)
+    ours, linen = models.build('nnx_towers', dim=4, hidden=16), models.build('mlp', dim=4, hidden=(16,))
+    assert ours is models.build('nnx_towers', dim=4, hidden=16)
     params, ids = ours.init(jax.random.key(0), 30, 3), np.arange(12).reshape(4, 3)
     (dense, readout) = params['head']['first'], params['head']['last']
     same = {'MLP_0': {'Dense_0': dense}, 'Readout_0': {'Dense_0': readout}}
@@ -405,9 +405,9 @@ def test_an_nnx_module_is_a_model_as_a_linen_one_is():
     )
     grads = jax.jit(jax.grad(lambda p: ours.apply(p, ids).sum()))(params)
     assert float(jnp.abs(grads['head']['first']['kernel']).max()) > 0
-    noisy = models.build('nnx_tower', dim=4, hidden=16, dropout=0.5)
+    noisy = models.build('nnx_towers', dim=4, hidden=16, dropout=0.5)
     once, twice, other = (noisy.apply(params, ids, dropout_key=jax.random.key(k)) for k in (1, 1, 2))
     np.testing.assert_array_equal(once, twice)
     assert np.abs(once - other).max() > 0
-    with pytest.raises(UserError, match="'nnx_tower' has no option 'wide'.*it takes: dropout, hidden"):
-        models.build('nnx_tower', wide=3)
+    with pytest.raises(UserError, match="'nnx_towers' has no option 'wide'.*it takes: dropout, hidden"):
+        models.build('nnx_towers', wide=3)

@@ -192,7 +192,9 @@ def test_predictions_give_the_raw_scores_in_the_order_that_is_said(workdir, resu
             # Rounding keeps the order, and makes ties: a score lies between all of them lost and all of them won.
             clicked, not_clicked = z[label == 1][:, None], z[label == 0][None]
             won, tied = (clicked > not_clicked).mean(), (clicked == not_clicked).mean()
-            assert won - 1e-6 <= auc[run['seed']] <= won + tied + 1e-6 and tied < 0.2  # after few steps float16 ties
+            assert won - 1e-6 <= auc[run['seed']] <= won + tied + 1e-6
+            # After few steps float16 ties; on the codes of one day's memory many rows are the same row.
+            assert tied < (0.25 if run['side'] == 'static' else 0.2)
 
 
 def test_the_memories_and_the_static_ones_are_asked_for_as_the_protocol_says(workdir, asked):

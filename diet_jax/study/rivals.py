@@ -166,7 +166,7 @@ def corrected(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     ProSelfLC (Wang et al. 2021, arXiv:2005.03788) at the end of training: trust e = 1 - entropy / log 2, the label
     (1 - e) y + e p.
 
-    >>> corrected(np.array([1.0, 1.0]), np.array([0.5, 0.0])).tolist()
+    >>> corrected(np.array([1.0, 1.0]), np.array([0.5, 0.0])).round(6).tolist()
     [1.0, 0.0]
     """
     p = np.clip(probability, 1e-12, 1 - 1e-12)
