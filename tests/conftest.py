@@ -42,3 +42,22 @@ def quick_compilation():
     jax.config.update('jax_disable_most_optimizations', True)
     yield
     jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.fixture(scope='module')
+def healthy(tmp_path_factory):
+    """What is true of the little log of `quirky`, plainly written."""
+    import quirky
+
+    root = tmp_path_factory.mktemp('healthy')
+    for d, columns in enumerate(quirky.days()):
+        quirky.csv(root / 'log', d, columns)
+    found = quirky.facts(quirky.data_of(root / 'log'), root / 'w')
+    assert found.rows == [quirky.ROWS] * quirky.DAYS and found.values == {
+        'user': quirky.USERS,
+        'item': quirky.ITEMS,
+        'city': 3,
+        'x': 4,
+    }
+    assert 'read as whole numbers: item, user' in found.said and 'read as text: city' in found.said
+    return found
