@@ -70,7 +70,9 @@ def test_duplicates_are_known_by_value_and_name(tmp_path, healthy, how):
 def test_lists_and_structs_beside_the_fields_do_no_harm(tmp_path, healthy):
     def change(d, columns):
         seen = pa.array([[1, 2, k] for k in range(ROWS)], pa.list_(pa.int32()))
-        return {**columns, 'seen': seen, 'meta': pa.array([{'a': k} for k in range(ROWS)])}
+        blob, wait = pa.array([b'\xff%d' % k for k in range(ROWS)]), pa.array(range(ROWS), pa.duration('s'))
+        meta = pa.array([{'a': k} for k in range(ROWS)])
+        return {**columns, 'seen': seen, 'meta': meta, 'blob': blob, 'wait': wait}
 
     data = written(tmp_path, change, parquet)
     data.duplicates = 'drop'

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pyarrow as pa
 
+from diet_jax.base.errors import UserError
 from diet_jax.data import values
 
 
@@ -50,7 +51,10 @@ def hash_values(column: pa.Array, nulls: Iterable[str] = ()) -> np.ndarray:
     elif pa.types.is_boolean(words.type):
         words = words.cast(pa.string())
     else:
-        words = values.category(words, '', nulls).cast(pa.string())
+        try:
+            words = values.category(words, '', nulls).cast(pa.string())
+        except UserError:  # no category, and no field: any column is compared
+            words = pa.array([None if x is None else repr(x) for x in words.to_pylist()], pa.string())
         words = pa.array([_plain(word) for word in words.to_pylist()], pa.string())
     table = np.append(_hashed(words.to_pylist()), np.uint64(0))
     return table[coded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False)]
