@@ -74,7 +74,8 @@ def config_page() -> str:
             shown = f'`{known.default!r}`'.replace('|', '\\|')
             if len(shown) > 60:
                 shown = f'{len(known.default)} of them'
-            text += f'| `{key}`{"*" if known.free else ""} | {shown} | {known.range()} | {known.text} |\n'
+            said = known.text.replace('|', '\\|')
+            text += f'| `{key}`{"*" if known.free else ""} | {shown} | {known.range()} | {said} |\n'
     return text
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
+from diet_jax.config.impressions import IMPRESSIONS, check_first_value, check_impressions, check_side_table
 from diet_jax.config.keys import Key, Section, defaults, flat
 
 UNITS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}  # ticks in a second
@@ -26,7 +27,18 @@ MEMORY_COLUMNS = (
     'influence',
     'stage',
 )  # of a memory's rows
-NEWER = ('null_words', 'rename', 'time.format', 'csv.quote', 'csv.escape', 'csv.decimal_point', 'csv.thousands')
+NEWER = (
+    'null_words',
+    'rename',
+    'time.format',
+    'csv.quote',
+    'csv.escape',
+    'csv.decimal_point',
+    'csv.thousands',
+    'impressions',
+    'first_value',
+)
+OPEN = ('data.numeric', 'data.first_value')  # dicts whose keys are columns
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
 SIMULATED: Section = dict(
     seed=Key(0, 'of the simulated stream', least=0),
@@ -90,6 +102,8 @@ DATA: Section = dict(
         threshold=Key(None, 'a number: label = value >= threshold'),
         positive=Key((), 'values: label = value is one of them; with neither: 0 and 1', empty=True),
     ),
+    # For a log whose row is a list of items: the label and the columns 'position' and 'list_length' are made.
+    impressions=IMPRESSIONS,
     # For a log of clicks only: every click is followed by copies of itself with another item, label 0.
     # label.column may then be '' (every row is a click); of a labelled log the positive rows are the clicks.
     negatives=dict(
@@ -103,8 +117,13 @@ DATA: Section = dict(
     ),
     fields=Key((), 'categorical columns, of the log or of a side table', empty=True),
     numeric=Key({}, 'column -> number of bins: quantiles of the first block that can teach them, heavy values apart'),
+    first_value=Key(
+        {}, "column -> separator: of several values in a cell ('Comedy|War') the first is taken; '' for list columns"
+    ),
     time_fields=Key((), "of 'hour' and 'weekday' (Monday is 0), from the time column", empty=True),
-    side_tables=Key((), 'dicts: path, key, and optionally columns=(...), csv=dict(...)', empty=True),
+    side_tables=Key(
+        (), "dicts: path, key, and optionally on (the log's name of the key), columns=(...), csv=dict(...)", empty=True
+    ),
     duplicates=Key('keep', 'rows that repeat an earlier one in every column', choices=('keep', 'drop')),
     group=Key('', "the field that GAUC groups by; '' = the first field"),
     since=Key('', "first block to read, '' = all: leaves stray rows out"),
@@ -140,7 +159,7 @@ def _merge(known: dict, given: dict, where: str) -> dict:
     for key, value in given.items():
         if key not in known:
             raise UserError(f"{where} has no key '{key}'{closest(key, known)}")
-        if isinstance(known[key], dict) and f'{where}.{key}' != 'data.numeric':
+        if isinstance(known[key], dict) and f'{where}.{key}' not in OPEN:
             if not isinstance(value, dict):
                 raise UserError(f'{where}.{key} is {value!r}: it must be a dict of {", ".join(known[key])}')
             value = _merge(known[key], value, f'{where}.{key}')
@@ -168,6 +187,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     tuples = {key: full[key] for key in ('fields', 'time_fields', 'log', 'side_tables')}
     tuples |= {f'csv.{key}': full['csv'][key] for key in ('column_names', 'strings')}
     tuples['label.positive'] = full['label']['positive']
+    tuples['impressions.parallel'] = full['impressions']['parallel']
     tuples['negatives.item_columns'] = full['negatives']['item_columns']
     for key, value in tuples.items():
         if not isinstance(value, list):
@@ -191,6 +211,8 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     for name in names:
         if names.count(name) > 1:
             raise UserError(f"field '{name}' is named twice in data.fields, data.numeric and data.time_fields")
+    check_impressions(full, names)
+    check_first_value(full)
     for path in ('time', 'label'):
         column = full[path]['column']
         if not column and (path == 'time' or not full['negatives']['per_click']):
@@ -298,14 +320,7 @@ def _check_files(full: dict) -> None:
     if block['by'] == 'period' and block['hours'] <= 0:
         raise UserError(f'data.block.hours is {block["hours"]}: a period must be longer than 0')
     for i, table in enumerate(full['side_tables']):
-        where = f'data.side_tables[{i}]'
-        allowed = ('path', 'key', 'columns', 'csv')
-        for key in table:
-            if key not in allowed:
-                raise UserError(f"{where} has no key '{key}'{closest(key, allowed)}")
-        for key in ('path', 'key'):
-            if not table.get(key):
-                raise UserError(f'{where}.{key} is missing: a side table needs a path and a key column')
+        check_side_table(table, f'data.side_tables[{i}]')
 
 
 def _check_local_time(since: str) -> None:
