@@ -98,8 +98,9 @@ def test_manifest_says_how_a_log_is_encoded_and_a_student_trained(manifest):
     config = tiny.get_config()
     data = check_data(config.data)
     said = {**manifest['data'], 'root': data['root']}
+    data['time']['utc_offset_hours'] = 0.0  # of the stream's times
     assert said == {key: data[key] for key in said} and list(said['numeric']) == list(config.data.numeric)
-    left_out = {'log', 'duplicates', 'since', 'until', 'simulated'}  # they choose rows, and change none
+    left_out = {'log', 'duplicates', 'since', 'until', 'simulated', 'impressions', 'first_value'}  # choose, change none
     assert said.keys() == data.keys() - left_out and manifest['weekday'] == 'Monday is 0'
     assert manifest['roles'] == config.roles.to_dict()
     built = inspect.signature(models.build).parameters
@@ -120,7 +121,7 @@ def test_the_root_of_the_log_is_found_from_any_folder(tmp_path, monkeypatch):
     config = tiny.get_config()
     for root, kept in (('logs', str(tmp_path / 'logs')), ('s3://bucket/logs', 's3://bucket/logs')):
         config.data.update(source='files', root=root, log=('a.parquet',))
-        assert _meant(config)['data']['root'] == kept
+        assert _meant(config, 0.0)['data']['root'] == kept
 
 
 def test_what_the_reader_gives(memory, rows, manifest):

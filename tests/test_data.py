@@ -10,7 +10,7 @@ import pytest
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import default_data
-from diet_jax.data import raw_log, values
+from diet_jax.data import scan, values
 from diet_jax.data.stream import open_stream
 
 DAY = 86_400_000
@@ -201,7 +201,7 @@ def test_a_new_snapshot_of_a_side_table_changes_new_blocks_only(tmp_path):
 def test_a_prepared_log_is_opened_without_reading_it(tmp_path, monkeypatch):
     data = config(write(tmp_path, make_log()))
     first = opened(data, tmp_path / 'w')
-    monkeypatch.setattr(raw_log, 'read_log', lambda *args: pytest.fail('the log was read again'))
+    monkeypatch.setattr(scan, 'scan', lambda *args: pytest.fail('the log was read again'))
     assert opened(data, tmp_path / 'w').blocks == first.blocks
 
 

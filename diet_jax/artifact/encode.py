@@ -14,7 +14,9 @@ from diet_jax.artifact.format import CodedField
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.config.data import NULL_WORDS, default_data
-from diet_jax.data import bins, files, prepare, raw_log, tables, values
+from diet_jax.data import bins, files, prepare, sides, tables, values
+from diet_jax.data.coded import plain_array
+from diet_jax.data.impressions import first_value
 
 Known = tuple[pa.Array, np.ndarray]  # a field's n values, and i32[n] their codes
 
@@ -128,16 +130,19 @@ def _joined(given: pa.Table, absent: list[str], kinds: dict[str, pa.DataType], d
     known = {name: 'string' for name, kind in kinds.items() if pa.types.is_string(kind)}
     csv = {**plain(default_data().csv), **data.get('csv', {})}  # a memory of before has fewer keys
     of_table = {**data, 'csv': csv, 'null_words': _nulls(data), 'log': ['the table'], 'side_tables': used}
-    keys, sides = {}, []
-    for side in raw_log.read_side_tables(of_table, root, given.column_names, known):
+    keys, found = {}, []
+    for side in sides.read(of_table, root, given.column_names, known):
         if side.key in given.column_names:
             here, there = _place(side.key), f"{side.name}: column '{side.key}'"
             column = _categories(_column(given, side.key), here, data)
-            kind = values.kind_of({here: column, there: side.keys}, None, side.key)
+            seen: values.Seen = {}
+            values.seen_in(column, here, seen)
+            values.seen_in(side.keys, there, seen)
+            kind = values.kind_of(seen, None, side.key)
             keys[side.key], side = values.as_kind(column, kind), side._replace(keys=values.as_kind(side.keys, kind))
-        sides.append(side)
-    joined = raw_log.join(keys, tuple(sides))
-    return {name: joined[name] for name in absent}
+        found.append(side)
+    joined = sides.join(keys, found)
+    return {name: plain_array(joined[name]) for name in absent}
 
 
 def _side_tables(given: pa.Table, absent: list[str], data: dict, root) -> list[dict]:
@@ -156,7 +161,8 @@ def _side_tables(given: pa.Table, absent: list[str], data: dict, root) -> list[d
     for i in reversed(range(len(brings))):
         file, columns = brings[i]
         earlier = set().union(*(names for _, names in brings[:i]))  # the first table that has a column brings it
-        key, mine = data['side_tables'][i]['key'], (wanted & columns) - earlier
+        key = data['side_tables'][i].get('on') or data['side_tables'][i]['key']
+        mine = (wanted & columns) - earlier
         if not mine:
             continue
         used.insert(0, data['side_tables'][i])
@@ -212,6 +218,8 @@ def _nulls(data: dict) -> list[str]:
 def _categories(column: pa.Array, place: str, data: dict) -> pa.Array:
     """int64, bool or string [N]; null words are null."""
     name = place.split("'")[1]
+    if name in data.get('first_value', {}):
+        column = _read(first_value, column, data['first_value'][name], place, _nulls(data))
     if name in data.get('csv', {}).get('strings', ()):
         return _read(values.category, column, place, _nulls(data), True)
     return _read(values.categories, column, place, _nulls(data))

@@ -47,7 +47,7 @@ def write_artifact(
     Raises:
       UserError: a `source.data` that does not check.
     """
-    folder, meant = Path(folder), _meant(source)
+    folder, meant = Path(folder), _meant(source, stream.utc_offset_hours)
     part = folder.with_name(folder.name + '.part')
     shutil.rmtree(part, ignore_errors=True)
     (part / 'codebook').mkdir(parents=True)
@@ -128,10 +128,12 @@ def write_artifact(
     return manifest
 
 
-def _meant(config: ConfigDict) -> dict:
+def _meant(config: ConfigDict, utc_offset_hours: float) -> dict:
     """What a reader of the files alone must know: how a log becomes codes, and how students are meant to be trained."""
     data, evaluate = check_data(config.data), config.evaluate
     data['root'] = absolute(data['root'])
+    if data['time']['utc_offset_hours'] is None:  # the log's own
+        data['time']['utc_offset_hours'] = utc_offset_hours
     students = {
         'batch': evaluate.student_batch,
         'epochs': evaluate.epochs,
@@ -143,6 +145,8 @@ def _meant(config: ConfigDict) -> dict:
         'label': DEFAULT_VIEW,
     }
     kept = {key: data[key] for key in ENCODING}
+    if data['first_value']:
+        kept['first_value'] = data['first_value']
     return plain({'data': kept, 'roles': config.roles, 'weekday': WEEKDAY, 'students': students})
 
 

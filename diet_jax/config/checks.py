@@ -75,6 +75,8 @@ def check_same_config(config: ConfigDict, path: Path) -> None:
     free |= {f'roles.{role}' for role in config.roles if role not in dropped}  # no twin depends on them
     for key in sorted(old.keys() | new.keys()):
         was = old.get(key, BEFORE.get(key, usual.get(key)))  # a key that is newer than the memory had its default
+        if key == 'data.time.utc_offset_hours' and not (was or new.get(key)):
+            continue  # the default of before was 0, and is what the blocks say
         if was != new.get(key) and key not in free:
             raise UserError(
                 f'{path}: {key} was {was!r} when this memory was begun and is {new.get(key)!r} now: '

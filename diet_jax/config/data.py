@@ -87,7 +87,7 @@ DATA: Section = dict(
         column=Key('', 'when a row was'),
         unit=Key('ms', "of the time column, since 1970 UTC; 'iso' for dates in words", choices=(*UNITS, 'iso')),
         format=Key('', "how a date in words is written, as '%d/%m/%Y %H:%M:%S'; '' is ISO 8601", empty=True),
-        utc_offset_hours=Key(0.0, "local time, for days and hours; 'iso' without a zone is local"),
+        utc_offset_hours=Key(None, 'a number: of local time, for days and hours; None is that of the times themselves'),
     ),
     block=dict(
         by=Key(
@@ -220,6 +220,9 @@ def check_data(data: Mapping | ConfigDict) -> dict:
             raise UserError(f"data.{path}.column is empty: name the log's {path} column{hint}")
         if column in names:
             raise UserError(f"data.{path}.column '{column}' is also a field: take it out of data.fields")
+    offset = full['time']['utc_offset_hours']
+    if offset is not None and (isinstance(offset, (bool, str)) or not -24 <= offset <= 24):
+        raise UserError(f'data.time.utc_offset_hours is {offset!r}: it must be a number of hours, or None')
     full['group'] = full['group'] or names[0]
     if full['group'] not in names:
         raise UserError(f"data.group '{full['group']}' is no field{closest(full['group'], names)}")
@@ -344,6 +347,8 @@ def data_digest(data: dict) -> str:
             section, usual = section[name], usual[name]
         if section[key] in (usual[key], {}):
             section.pop(key)
+    if kept['time']['utc_offset_hours'] is None:
+        kept['time']['utc_offset_hours'] = 0.0
     if not kept['negatives']['per_click']:
         kept.pop('negatives')
     if not kept['since']:

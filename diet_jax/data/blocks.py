@@ -7,60 +7,91 @@ their rows' times.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from diet_jax.base.errors import UserError
 from diet_jax.data import values
-from diet_jax.data.raw_log import RawLog, take
+from diet_jax.data.log import Log, Rows, period_ticks
 
+ROWS = 1 << 18  # whose times are looked at together
 OLD = 0.1  # share of a block's rows that may be older than half of the block before
 LOCAL_TIME = r'\d{4}-\d\d-\d\d(T\d\d(:\d\d(:\d\d)?)?)?'
 
 
 class Cut(NamedTuple):
-    """One block of the log, not yet joined."""
+    """One block of the log, not read yet."""
 
     key: str
-    rows: np.ndarray  # int64 [N]: positions in the log, in time order
+    units: tuple[int, ...]  # that its rows lie in
+    begin: int | None  # its first and last time, where it is not all of its units
+    end: int | None
+    rows: int
     raw_bytes: int  # its share of the log files
     middle: int  # the median of its rows' times
 
+    def read(self, log: Log, columns: Sequence[str] = ()) -> Rows:
+        return log.rows(self.units, columns, self.begin, self.end)
 
-def since(log: RawLog, data: dict, cached: Sequence[dict] = ()) -> tuple[RawLog, RawLog]:
-    """The log from block `data.since` on, and its rows before, which are in no block.
 
-    Args: cached: blocks that are prepared; their files may have gone.
+class Blocks(NamedTuple):
+    """What a scanned log is cut into."""
+
+    new: list[Cut]
+    old: dict[int, Cut]  # what it still has of blocks that are prepared
+    early: list[Cut]  # before `data.since`
+    held_back: str  # a sentence about rows of the last part of a block of N rows, or ''
+    notes: list[str]
+
+
+def cut(log: Log, data: dict, cached: Sequence[dict]) -> Blocks:
+    """Cuts a log into blocks: those before `data.since`, those that are prepared, and those that are new.
+
+    Raises:
+      UserError: no block is left, blocks of a column overlap in time, or rows lie before or between prepared blocks.
     """
-    gone = data['since'] in [block['key'] for block in cached]
-    if gone and data['block']['by'] == 'column':
-        early = log.time < cached[[block['key'] for block in cached].index(data['since'])]['first_time']
-    elif not data['since']:
-        early = np.zeros(len(log.time), bool)
-    elif data['block']['by'] == 'column':
-        found = _cut_by_column(log, data)
-        places = [(block.key, local_key(block.middle, data)) for block in found]
-        early = np.zeros(len(log.time), bool)
-        for block in found[: _place(places, data['since'], 'data.since')]:
-            early[block.rows] = True
+    notes, held_back = [], ''
+    if data['block']['by'] == 'rows':
+        early, old, new, held_back = _by_rows(log, data, cached)
     else:
-        ticks = values.time_ticks(data['time'])
-        offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
-        local = log.time + offset
-        if data['block']['by'] == 'period':
-            local -= local % period_ticks(data)
-        seconds = np.datetime64(data['since'], 's').astype(np.int64)
-        early = local < seconds * ticks
-    if early.all():
-        last = local_key(int(log.time.max()), data)
+        found = _by_column(log, data) if data['block']['by'] == 'column' else _by_period(log, data)
+        found = [block for block in found if block.rows]
+        early, found = _since(found, data, cached)
+        if data['block']['by'] == 'column':
+            notes += _overlaps(log, data, found)
+        index = {block['key']: t for t, block in enumerate(cached)}
+        old = {index[block.key]: block for block in found if block.key in index}
+        new = [block for block in found if block.key not in index]
+        for block in new:
+            if cached and block.middle < cached[-1]['middle_time']:
+                raise _back_in_time(block.key, cached, data)
+    if early:
+        notes.append(f'{sum(block.rows for block in early)} rows before data.since {data["since"]} left out')
+    if early and not new and not old and not cached and not held_back:
+        last = local_key(max(int(block.read(log).time[-1]) for block in early), data)
         raise UserError(f"data.since '{data['since']}' is after the last row ({last}): no block is left")
-    if not early.any():
-        return log, take(log, np.flatnonzero(early))
-    kept = take(log, np.flatnonzero(~early))
-    note = f'{int(early.sum())} rows before data.since {data["since"]} left out'
-    return kept._replace(notes=(*log.notes, note)), take(log, np.flatnonzero(early))
+    return Blocks(new, old, early, held_back, notes)
+
+
+def _since(found: list[Cut], data: dict, cached: Sequence[dict]) -> tuple[list[Cut], list[Cut]]:
+    """Blocks before `data.since`, which are nobody's, and the others. cached: their files may have gone."""
+    since = data['since']
+    if not since:
+        return [], found
+    if data['block']['by'] == 'period':
+        seconds = int(np.datetime64(since, 's').astype(np.int64))
+        length, ticks = period_ticks(data), values.time_ticks(data['time'])
+        early = [block for block in found if block.units[0] * length < seconds * ticks]
+        return early, found[len(early) :]
+    keys = [block['key'] for block in cached]
+    if since in keys:
+        first = cached[keys.index(since)]['middle_time']
+        early = [block for block in found if block.key not in keys and block.middle < first]
+        return early, [block for block in found if block not in early]
+    place = _place([(block.key, local_key(block.middle, data)) for block in found], since, 'data.since')
+    return found[:place], found[place:]
 
 
 def until(places: Sequence[tuple[str, str]], last: str) -> int:
@@ -90,63 +121,33 @@ def _place(places: Sequence[tuple[str, str]], wanted: str, name: str, behind: bo
     )
 
 
-def local_key(time: int, data: dict) -> str:
+def local_key(time: int, data: Mapping) -> str:
     """A time stamp in local time, as 2022-04-25, 2022-04-25T13, ...: no longer than it needs to be exact."""
-    ticks = values.time_ticks(data['time'])
-    local = int(time) + round(data['time']['utc_offset_hours'] * 3600 * ticks)
-    unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[ticks]
+    local = int(time) + values.offset_ticks(data['time'])
+    unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[values.time_ticks(data['time'])]
     text = str(np.datetime64(local, unit))
     for tail in ('.000000000', '.000000', '.000', ':00', ':00', 'T00'):
         text = text.removesuffix(tail)
     return text
 
 
-def cut(log: RawLog, data: dict, first_new_time: int | None = None) -> tuple[list[Cut], str | None]:
-    """Sorts the log stably by time and cuts it into blocks.
-
-    Args:
-      first_new_time: for blocks of N rows, when earlier blocks are cached: cut only rows from here on.
-    Returns:
-      The blocks in order, and a sentence about rows held back (the last part of a block of N rows) or None.
-    """
-    by = data['block']['by']
-    if by == 'column':
-        return _cut_by_column(log, data), None
-    order = np.argsort(log.time, kind='stable')
-    if by == 'rows':
-        if first_new_time is not None:
-            order = order[np.searchsorted(log.time[order], first_new_time) :]
-        return _cut_by_rows(log, data, order)
-    ticks = values.time_ticks(data['time'])
-    offset = round(data['time']['utc_offset_hours'] * 3600 * ticks)
-    length = period_ticks(data)
-    period = (log.time[order] + offset) // length
-    edges = np.flatnonzero(np.diff(period, prepend=period[0] - 1, append=period[-1] + 1))
-    pieces = [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
-    keys = [local_key(int(period[a]) * length - offset, data) for a in edges[:-1]]
-    return [_cut(log, key, rows) for key, rows in zip(keys, pieces, strict=True)], None
+def _whole(log: Log, key: str, unit: int) -> Cut:
+    """A unit that is a block."""
+    rows = log.rows([unit])
+    log.count(rows)
+    middle = int(np.median(rows.time)) if len(rows.time) else 0
+    return Cut(key, (unit,), None, None, len(rows.time), round(rows.raw_bytes), middle)
 
 
-def period_ticks(data: dict) -> int:
-    """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
-    ticks = round(data['block']['hours'] * 3600 * values.time_ticks(data['time']))
-    if ticks < 1:
-        raise UserError(f'data.block.hours {data["block"]["hours"]} is shorter than data.time.unit: make it longer')
-    return ticks
+def _by_period(log: Log, data: dict) -> list[Cut]:
+    length, offset = period_ticks(data), values.offset_ticks(data['time'])
+    return [_whole(log, local_key(unit * length - offset, data), unit) for unit in sorted(log.units)]
 
 
-def _cut(log: RawLog, key: str, rows: np.ndarray) -> Cut:
-    return Cut(key, rows, round(log.bytes_per_row[rows].sum()), int(np.median(log.time[rows])))
-
-
-def _cut_by_column(log: RawLog, data: dict) -> list[Cut]:
+def _by_column(log: Log, data: dict) -> list[Cut]:
     """A block a value, in order of the middle of their times; of equals, by their keys, numbers in them by size."""
-    coded = log.columns[data['block']['column']].dictionary_encode()
-    keys = [str(value) for value in coded.dictionary.to_pylist()]
-    code = coded.indices.to_numpy(zero_copy_only=False)
-    order = np.lexsort((log.time, code))
-    edges = np.searchsorted(code[order], np.arange(len(keys) + 1))
-    found = [_cut(log, key, order[edges[k] : edges[k + 1]]) for k, key in enumerate(keys)]
+    of = log.values[data['block']['column']]
+    found = [_whole(log, str(of[unit].as_py()), unit) for unit in log.units]
     return sorted(found, key=lambda b: (b.middle, _natural(b.key)))
 
 
@@ -155,7 +156,7 @@ def _natural(key: str) -> list:
     return [(0, int(part), '') if part.isdigit() else (1, 0, part) for part in re.split(r'(\d+)', key) if part]
 
 
-def overlaps(log: RawLog, data: dict, found: Sequence[Cut]) -> list[str]:
+def _overlaps(log: Log, data: dict, found: Sequence[Cut]) -> list[str]:
     """What is said of blocks of a column that overlap in time.
 
     Raises:
@@ -163,10 +164,10 @@ def overlaps(log: RawLog, data: dict, found: Sequence[Cut]) -> list[str]:
     """
     notes, column = [], data['block']['column']
     for before, block in zip(found, found[1:]):
-        old = int((log.time[block.rows] < before.middle).sum())
-        if old > OLD * len(block.rows):
+        old = int(np.searchsorted(block.read(log).time, before.middle))
+        if old > OLD * block.rows:
             raise UserError(
-                f"column '{column}': {old} of {len(block.rows)} rows of block {block.key} are older than half of block "
+                f"column '{column}': {old} of {block.rows} rows of block {block.key} are older than half of block "
                 f"{before.key}, so blocks do not follow each other in time: cut by time (data.block.by='period')"
             )
         if old:
@@ -174,40 +175,82 @@ def overlaps(log: RawLog, data: dict, found: Sequence[Cut]) -> list[str]:
     return notes
 
 
-def _cut_by_rows(log: RawLog, data: dict, order: np.ndarray) -> tuple[list[Cut], str | None]:
-    size, time, start, blocks = data['block']['rows'], log.time[order], 0, []
-    while start + size <= len(order):
-        end = int(np.searchsorted(time, time[start + size - 1], side='right'))  # never split a timestamp
-        blocks.append(_cut(log, local_key(int(time[start]), data), order[start:end]))
-        start = end
-    rest = len(order) - start
-    return blocks, f'{rest} rows held back until a block of {size} is full' if rest else None
+def _by_rows(log: Log, data: dict, cached: Sequence[dict]) -> tuple[list[Cut], dict[int, Cut], list[Cut], str]:
+    """(rows before `data.since`, prepared blocks, new ones, what is held back)."""
+    size, since = data['block']['rows'], None
+    if data['since']:
+        seconds = int(np.datetime64(data['since'], 's').astype(np.int64))
+        since = seconds * values.time_ticks(data['time']) - values.offset_ticks(data['time'])
+    starts = [block['first_time'] for block in cached]
+    starts += [cached[-1]['last_time'] + 1] if cached else []
+    early, old, new, held = _Times(log, data), [_Times(log, data) for _ in cached], [], _Times(log, data)
+    for units in _together(log):
+        rows = log.rows(units)
+        log.count(rows)
+        weight, time = rows.raw_bytes / max(len(rows.time), 1), rows.time
+        if since is not None:
+            early.add(time[time < since], weight)
+            time = time[time >= since]
+        if cached and len(time):
+            owner = np.searchsorted(starts, time, side='right') - 1
+            if owner[0] < 0:
+                raise _back_in_time(local_key(int(time[0]), data), cached, data)
+            for t in np.unique(owner[owner < len(cached)]):
+                old[t].add(time[owner == t], weight)
+            time = time[owner == len(cached)]
+        held.add(time, weight)  # a unit is an hour: no time lies in two of them
+        new += held.split(size)
+    rest = f'{len(held.time)} rows held back until a block of {size} is full' if len(held.time) else ''
+    return early.whole(), {t: times.whole()[0] for t, times in enumerate(old) if len(times.time)}, new, rest
 
 
-def cut_as_cached(log: RawLog, data: dict, cached: list[dict]) -> dict[int, np.ndarray]:
-    """Rows of the log that belong to blocks which are in the cache: {block index: positions of its rows}.
-
-    Raises:
-      UserError: rows that lie before or between the cached blocks.
-    """
-    if data['block']['by'] == 'rows':
-        starts = np.array([block['first_time'] for block in cached])
-        old = np.flatnonzero(log.time <= cached[-1]['last_time'])
-        owner = np.searchsorted(starts, log.time[old], side='right') - 1
-        if (owner < 0).any():
-            raise _back_in_time(local_key(int(log.time[old].min()), data), cached, data)
-        return {int(t): old[owner == t] for t in np.unique(owner)}
-    index = {block['key']: t for t, block in enumerate(cached)}
-    found = {}
-    for block in cut(log, data)[0]:
-        if block.key in index:
-            found[index[block.key]] = block.rows
-        elif block.middle < cached[-1]['middle_time']:
-            raise _back_in_time(block.key, cached, data)
-    return found
+def _together(log: Log) -> Iterator[list[int]]:
+    """Units in order, as many at once as have some rows."""
+    held, rows = [], 0
+    for unit in sorted(log.units):
+        held.append(unit)
+        rows += sum(piece.end - piece.begin for piece in log.units[unit])
+        if rows >= ROWS:
+            yield held
+            held, rows = [], 0
+    if held:
+        yield held
 
 
-def _back_in_time(key: str, cached: list[dict], data: dict) -> UserError:
+class _Times:
+    """Times of rows in order, with the bytes of each, until there are enough for a block."""
+
+    def __init__(self, log: Log, data: dict):
+        self.log, self.data = log, data
+        self.time, self.bytes = np.zeros(0, np.int64), np.zeros(0)
+
+    def add(self, time: np.ndarray, weight: float) -> None:
+        self.time = np.append(self.time, time)
+        self.bytes = np.append(self.bytes, np.full(len(time), weight))
+
+    def split(self, size: int) -> list[Cut]:
+        """Takes blocks of `size` rows from the beginning; one never splits a time."""
+        found, start = [], 0
+        while start + size <= len(self.time):
+            end = int(np.searchsorted(self.time, self.time[start + size - 1], side='right'))
+            found.append(self._cut(start, end))
+            start = end
+        self.time, self.bytes = self.time[start:], self.bytes[start:]
+        return found
+
+    def whole(self) -> list[Cut]:
+        """All of it as one block, if it has rows."""
+        return [self._cut(0, len(self.time))] if len(self.time) else []
+
+    def _cut(self, start: int, end: int) -> Cut:
+        time = self.time[start:end]
+        first, last = (int(self.log.unit_of(time[i])) for i in (0, -1))
+        units = tuple(unit for unit in range(first, last + 1) if unit in self.log.units)
+        raw, middle = round(self.bytes[start:end].sum()), int(np.median(time))
+        return Cut(local_key(int(time[0]), self.data), units, int(time[0]), int(time[-1]), end - start, raw, middle)
+
+
+def _back_in_time(key: str, cached: Sequence[dict], data: dict) -> UserError:
     return UserError(
         f'the log goes back in time: it now has rows of {key}, but was prepared up to {cached[-1]["key"]} '
         f'without them: take them out of {data["log"][0]}, or start a new workdir'

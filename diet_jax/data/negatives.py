@@ -77,6 +77,11 @@ def names(data: dict) -> list[str]:
     return [data['negatives']['item'], *data['negatives']['item_columns']]
 
 
+def names_of_log(data: dict) -> list[str]:
+    """Columns of the log that draws look at."""
+    return list(dict.fromkeys([*names(data), data['negatives']['user']]))
+
+
 def clicks_of(columns: dict[str, pa.Array], time: np.ndarray, label: np.ndarray, data: dict, where: str) -> Clicks:
     """The clicks among some rows of the log, in their order; UserError where one has no item."""
     rows = np.flatnonzero(label > 0)

@@ -6,6 +6,7 @@ that are left of a block are known again when others have gone with older files.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,57 +14,89 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import raw_log
+from diet_jax.data import blocks
+from diet_jax.data.coded import plain_array, recoded
+from diet_jax.data.fields import Field
 from diet_jax.data.hashing import mix
+from diet_jax.data.log import Log
 from diet_jax.data.vocabulary import Vocabulary
 
 KEPT_BITS = 40  # of a row's hash
 
 
-def check(old: dict[int, np.ndarray], cached: list[dict], raw, vocabulary: Vocabulary, folder: Path, log: str) -> None:
+def check(
+    log: Log,
+    old: Mapping[int, blocks.Cut],
+    cached: list[dict],
+    vocabulary: Vocabulary,
+    folder: Path,
+    unread: Mapping,
+) -> None:
     """Compares the rows that the log still has of prepared blocks with those encoded then.
 
     Of the first block that is still there some rows may have gone with older files: the others must be among those
     encoded.
 
-    Args: old: {block: positions of its rows in the log}; folder: of the cache; log: its files, for messages.
+    Args:
+      old: what was read of prepared blocks; folder: of the cache.
+      unread: name -> what is known of a file that was not read again, since it is as it was (`of_files`).
     Raises:
       UserError: the rows are others.
     """
-    for i, t in enumerate(sorted(old)):
-        block, rows = cached[t], old[t]
-        read = block['rows'] - block.get('negatives', {'drawn': 0})['drawn']
-        columns = raw_log.take_columns(raw.columns, rows)
-        hashes = row_hashes(vocabulary, columns, raw.time[rows], raw.label[rows], t + 1)
-        if i == 0 and len(rows) < read:
+    name = log.data['log'][0]
+    held = {t for t, block in enumerate(cached) if any(block['key'] in file['blocks'] for file in unread.values())}
+    first = min(held | set(old), default=None)
+    for t in sorted(old):
+        block, rows = cached[t], old[t].read(log, log.columns)
+        before = block['rows'] - block.get('negatives', {'drawn': 0})['drawn']
+        slots = {
+            field.name: vocabulary.encode(f, _read(rows.columns[field.name], field), '', t + 1)
+            for f, field in enumerate(vocabulary.fields)
+            if field.name in rows.columns and field.kind != 'time'
+        }
+        hashes = row_hashes(vocabulary, slots, rows.time, rows.label)
+        others = [file['blocks'][block['key']] for file in unread.values() if block['key'] in file['blocks']]
+        count = len(hashes) + sum(number for number, _ in others)
+        total = digest(hashes, *(int(found, 16) for _, found in others))
+        if t == first and count < before:
             if not hash_path(folder, t).exists():  # of a cache of format 1
                 continue
-            if others := _others(hashes, pq.read_table(hash_path(folder, t))['hash'].to_numpy()):
+            if odd := _others(hashes, pq.read_table(hash_path(folder, t))['hash'].to_numpy()):
                 raise UserError(
-                    f'the log goes back in time: of block {block["key"]}, of {read} rows when prepared, {len(rows)} '
-                    f'are left, and {others} of these are others: restore {log}, or start a new workdir'
+                    f'the log goes back in time: of block {block["key"]}, of {before} rows when prepared, {count} '
+                    f'are left, and {odd} of these are others: restore {name}, or start a new workdir'
                 )
-        elif len(rows) != read or digest(hashes) != block['digest']:
+        elif count != before or total != block['digest']:
             raise UserError(
-                f'the log goes back in time: block {block["key"]} had {read} rows when prepared, '
-                f'now {len(rows)}, or other values: restore {log}, or start a new workdir and '
+                f'the log goes back in time: block {block["key"]} had {before} rows when prepared, '
+                f'now {count}, or other values: restore {name}, or start a new workdir and '
                 'hold incomplete days back with data.until'
             )
 
 
-def row_hashes(vocabulary: Vocabulary, columns: dict, time: np.ndarray, label: np.ndarray, blocks: int) -> np.ndarray:
-    """uint64 [N], of the log's own columns, by the numbers that were known after the first `blocks` blocks."""
+def _read(column: pa.Array, field: Field) -> pa.Array:
+    return plain_array(column) if field.kind == 'numeric' else recoded(column)
+
+
+def of_files(file: np.ndarray, hashes: np.ndarray) -> dict[int, list]:
+    """What is kept of a block for every file that has rows in it: how many, and their digest."""
+    return {int(i): [int((file == i).sum()), digest(hashes[file == i])] for i in np.unique(file)}
+
+
+def row_hashes(
+    vocabulary: Vocabulary, slots: Mapping[str, np.ndarray], time: np.ndarray, label: np.ndarray
+) -> np.ndarray:
+    """uint64 [N]. slots: of the log's own columns, by the numbers that were known after the rows' block."""
     total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
-    for f, field in enumerate(vocabulary.fields):
-        if field.name in columns and field.kind != 'time':
-            slots = vocabulary.encode(f, columns[field.name], '', blocks)
-            total = mix(total ^ slots.astype(np.uint64))
+    for field in vocabulary.fields:
+        if field.name in slots and field.kind != 'time':
+            total = mix(total ^ slots[field.name].astype(np.uint64))
     return total
 
 
-def digest(hashes: np.ndarray) -> str:
-    """Of the rows of a block, whatever their order."""
-    return f'{int(hashes.sum()):016x}'
+def digest(hashes: np.ndarray, *others: int) -> str:
+    """Of the rows of a block, whatever their order. others: digests of more rows."""
+    return f'{(int(hashes.sum()) + sum(others)) % 2**64:016x}'
 
 
 def hash_path(folder: Path, t: int) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +11,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
+from diet_jax.base.progress import Progress
 from diet_jax.config.data import Simulated
-from diet_jax.data import bins, blocks, files, negatives, past, raw_log, tables, values
+from diet_jax.data import bins, blocks, clock, files, negatives, past, scan, sides, tables, values
+from diet_jax.data.coded import plain_array, recoded
 from diet_jax.data.fields import Field
+from diet_jax.data.log import Log
 from diet_jax.data.simulated import block_key, simulate_block
 from diet_jax.data.vocabulary import Vocabulary
 
 FORMAT = 2  # of the cache
+LARGE = 64 << 20  # bytes of a log from which on reading it shows its progress
+STEP = 32 << 20  # bytes from one line to the next, at least
 
 
 def read_manifest(folder: Path, data: dict) -> dict | None:
@@ -69,12 +74,13 @@ class Piece(NamedTuple):
     """One block before it is encoded."""
 
     key: str
-    columns: dict[str, pa.Array]  # every field but the time fields
+    columns: dict[str, pa.Array]  # every field but the time fields; values, or codes of values
     time: np.ndarray  # int64 [N]
     label: np.ndarray  # float32 [N]
     bayes: np.ndarray | None  # float32 [N]
     raw_bytes: int
     of_log: tuple[str, ...]  # those of the columns that are the log's own
+    file: np.ndarray  # int32: of the log's own rows, which of the files read
     drawn: negatives.Drawn | None = None  # where the log is one of clicks; its negatives are among the rows
 
 
@@ -82,6 +88,7 @@ class SimulatedSource:
     """The simulated stream as a source of blocks."""
 
     columns: dict[str, str] = {}  # noqa: RUF012
+    read: tuple = ()  # files
 
     def __init__(self, data: dict):
         self.parameters = Simulated(**data['simulated'])
@@ -91,6 +98,13 @@ class SimulatedSource:
 
     def fingerprint(self) -> list:
         return ['simulated']
+
+    def files(self, done: list[dict]) -> list[dict]:
+        del done
+        return []
+
+    def prepared(self, piece: Piece, hashes: np.ndarray) -> None:
+        pass
 
     def new_pieces(self, cached: list[dict], vocabulary, recent, emit) -> Iterator[Piece]:
         del vocabulary, recent, emit
@@ -115,6 +129,7 @@ class SimulatedSource:
                 table['bayes_logit'].to_numpy().astype(np.float32),
                 table.nbytes,
                 tuple(columns),
+                np.zeros(len(table), np.int32),
             )
 
     def notes(self) -> list[str]:
@@ -122,73 +137,141 @@ class SimulatedSource:
 
 
 class FileSource:
-    """Log files as a source of blocks; `folder` is their cache's."""
+    """Log files as a source of blocks.
 
-    def __init__(self, data: dict, folder: Path):
+    Args:
+      data: checked `config.data`; where it says no `time.utc_offset_hours`, it does afterwards.
+      folder: of the cache; manifest: what it holds, or None.
+    """
+
+    def __init__(self, data: dict, folder: Path, manifest: dict | None):
         self.data, self.folder = data, folder
         self.root = files.open_root(data['root'])
-        self.log_files = files.find_files(self.root, data['log'])
+        quote = data['csv']['quote']
+        found = files.find_files(self.root, data['log'])
+        self.log_files = [files.looked_through(self.root, file, quote) for file in found]
         self.side_files = [
-            files.find_file(self.root, table['path'], f'data.side_tables[{i}].path')
-            for i, table in enumerate(data['side_tables'])
+            files.looked_through(self.root, files.find_file(self.root, side['path'], f'data.side_tables[{i}].path'))
+            for i, side in enumerate(data['side_tables'])
         ]
+        before = {} if data['duplicates'] == 'drop' else {f['name']: f for f in (manifest or {}).get('files', ())}
+        same = [f for f in self.log_files if before.get(f.name, {}).get('digest') == f.digest]
+        self.kept = {file.name: before[file.name] for file in same if before[file.name]['whole']}
+        self.read = tuple(file for file in self.log_files if file.name not in self.kept)
+        clock.settle(data, self.root, self.log_files, manifest)
         self._notes: list[str] = []
         self.columns: dict[str, str] = {}  # what each was read as
+        self.log: Log | None = None
+        self.left: list[int] = []  # units of blocks that a later run prepares
+        self.in_blocks: list[dict] = [{} for _ in self.read]  # of every file: block -> its rows and their digest
 
     def fingerprint(self) -> list:
-        found = (*self.log_files, *self.side_files)
-        return [[file.name, file.size, files.digest(self.root, file)] for file in found]
+        return [[f.name, f.size, f.digest] for f in (*self.log_files, *self.side_files)]
 
     def notes(self) -> list[str]:
         return self._notes
 
+    def files(self, done: list[dict]) -> list[dict]:
+        """Of every file its digest, and whether all of its rows are in blocks that are prepared."""
+        whole = self.log.settled(self.left, done[-1]['last_time']) if self.log else ()
+        found = [
+            dict(name=file.name, digest=file.digest, whole=i in whole, blocks=self.in_blocks[i])
+            for i, file in enumerate(self.read)
+        ]
+        return [*self.kept.values(), *found]
+
+    def prepared(self, piece: Piece, hashes: np.ndarray) -> None:
+        """Notes what of a block came from which file; hashes: of the log's own rows."""
+        for i, found in past.of_files(piece.file, hashes).items():
+            self.in_blocks[i][piece.key] = found
+
     def new_pieces(self, cached: list[dict], vocabulary: Vocabulary | None, recent: negatives.Clicks | None, emit):
+        if not self.read:
+            return
+        path = self.folder / 'log.part'
+        try:
+            yield from self._pieces(path, cached, vocabulary, recent, emit)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _pieces(self, path: Path, cached: list[dict], vocabulary, recent, emit) -> Iterator[Piece]:
         data, draws = self.data, self.data['negatives']['per_click'] > 0
         known = vocabulary.types() if vocabulary else {}
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
-        raw, earlier = blocks.since(raw_log.read_log(data, self.root, self.log_files, known), data, cached)
-        if draws and not cached and len(earlier.time):  # they are in no block, but in the first one's pools
-            clicks = negatives.clicks_of(earlier.columns, earlier.time, earlier.label, data, 'before data.since')
-            recent = negatives.keep_recent(clicks, negatives.window_ticks(data))
-        self._notes += raw.notes
-        self.columns = raw.kinds
-        first_new = cached[-1]['last_time'] + 1 if cached else None
-        found, held_back = blocks.cut(raw, data, first_new)
-        if data['block']['by'] == 'column':
-            self._notes += blocks.overlaps(raw, data, found)
-        if cached:
-            old = blocks.cut_as_cached(raw, data, cached)
-            past.check(old, cached, raw, vocabulary, self.folder, data['log'][0])
-            known = {block['key'] for block in cached}
-            found = [block for block in found if block.key not in known]
-        if held_back:
-            emit(f'data: {held_back}')
+        with Reading(self.read, self.folder.parent.parent / 'log.txt', emit) as reading:
+            log = scan.scan(data, self.root, list(self.read), known, path, reading)
+        self.log, self.columns = log, log.kinds
+        found = blocks.cut(log, data, cached)
+        self._notes += [*log.said(), *log.notes, *found.notes]
+        if self.kept:
+            self._notes.append(f'{len(self.kept)} files are as they were when prepared, and were not read again')
+        own = log.columns
+        if draws and not cached:  # rows before data.since are in no block, but in the first one's pools
+            for block in found.early:
+                rows = block.read(log, negatives.names_of_log(data))
+                columns = {name: plain_array(x) for name, x in rows.columns.items()}
+                clicks = negatives.clicks_of(columns, rows.time, rows.label, data, 'before data.since')
+                recent = negatives.keep_recent(negatives.join_clicks(recent, clicks), negatives.window_ticks(data))
+        past.check(log, found.old, cached, vocabulary, self.folder, self.kept)
+        if found.held_back:
+            emit(f'data: {found.held_back}')
         places = [(block['key'], block['start']) for block in cached]
-        places += [(block.key, _start(block.key, block.middle, data)) for block in found]
+        places += [(block.key, _start(block.key, block.middle, data)) for block in found.new]
         wanted = max(0, blocks.until(places, data['until']) - len(cached)) if places else 0
-        for i, block in enumerate(found):
+        for i, block in enumerate(found.new):
             if i == wanted:
-                emit(f'data: {len(found) - i} blocks after data.until {data["until"]} held back')
+                self.left = [unit for later in found.new[i:] for unit in later.units]
+                emit(f'data: {len(found.new) - i} blocks after data.until {data["until"]} held back')
                 return
-            side_bytes = 0 if cached or i else raw.side_bytes
-            columns = raw_log.take_columns(raw.columns, block.rows)
-            time, label, drawn = raw.time[block.rows], raw.label[block.rows], None
+            side_bytes = 0 if cached or i else log.side_bytes
+            rows = block.read(log, own)
+            columns, time, label, drawn = rows.columns, rows.time, rows.label, None
             if draws:
-                drawn = negatives.draw(columns, time, label, recent, data, f'block {block.key}')
-                recent = drawn.recent
-                columns = {**raw_log.take_columns(columns, drawn.rows), **drawn.columns}
+                plain = {name: plain_array(columns[name]) for name in negatives.names_of_log(data)}
+                drawn = negatives.draw(plain, time, label, recent, data, f'block {block.key}')
+                recent, index = drawn.recent, pa.array(drawn.rows)
+                columns = {**{name: column.take(index) for name, column in columns.items()}, **drawn.columns}
                 time, label = time[drawn.rows], np.where(drawn.negative, np.float32(0), label[drawn.rows])
             yield Piece(
                 block.key,
-                raw_log.join(columns, raw.sides),
+                sides.join(columns, log.sides),
                 time,
                 label,
                 None,
                 block.raw_bytes + side_bytes,
-                tuple(raw.columns),
+                tuple(own),
+                rows.file,
                 drawn,
             )
+
+
+class Reading:
+    """Progress of the pass over a large log's files, by their bytes; nothing is said of a small one."""
+
+    def __init__(self, read: Sequence[files.LogFile], path: Path, emit: Callable[[str], None]):
+        self.total = sum(file.size for file in read)
+        self.progress = Progress('reading the log', self.total, path, emit) if self.total > LARGE else None
+        self.read: dict[str, int] = {}  # bytes of every file
+        self.told = 0
+
+    def __enter__(self):
+        if self.progress:
+            self.progress.__enter__()
+        return self.advance
+
+    def advance(self, file: files.LogFile, done: int) -> None:
+        """Given a file, and how many of its bytes are read; says a line every so many."""
+        self.read[file.name] = done
+        read = sum(self.read.values())
+        if self.progress and (read - self.told >= max(STEP, self.total // 20) or read == self.total):
+            said = f'{read / 1e6:.0f} of {self.total / 1e6:.0f} MB, {file.name}'
+            self.progress.advance(read - self.told, said)
+            self.told = read
+
+    def __exit__(self, *error):
+        if self.progress:
+            self.progress.__exit__(*error)
 
 
 def _start(key: str, middle: int, data: dict) -> str:
@@ -225,7 +308,10 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         if vocabulary is None:
             vocabulary = Vocabulary(fields_of(data))
         available = {**piece.columns, **time_fields(piece.time, data)}
-        columns = [available[field.name] for field in vocabulary.fields]
+        columns = [
+            plain_array(available[field.name]) if field.kind == 'numeric' else recoded(available[field.name])
+            for field in vocabulary.fields
+        ]
         vocabulary.grow(columns, where)
         encoded = {field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)}
         encoded['__label'] = piece.label.astype(np.int8)
@@ -236,8 +322,9 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         table = pa.table(encoded)
         _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
         read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
-        log_columns = raw_log.take_columns({name: piece.columns[name] for name in piece.of_log}, read)
-        hashes = past.row_hashes(vocabulary, log_columns, piece.time[read], piece.label[read], len(done) + 1)
+        slots = {name: encoded[name][read] for name in piece.of_log if name in encoded}
+        hashes = past.row_hashes(vocabulary, slots, piece.time[read], piece.label[read])
+        source.prepared(piece, hashes)
         if piece.bayes is None:
             _replace(past.hash_path(folder, len(done)), lambda part, hashes=hashes: past.write_hashes(part, hashes))
         done.append(
@@ -286,6 +373,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         notes=notes,
         columns=source.columns,
         fingerprint=source.fingerprint(),
+        files=source.files(done),
+        utc_offset_hours=values.offset_hours(data['time']),
         until=data['until'],
         vocabulary=name,
         recent=clicks,
@@ -310,7 +399,6 @@ def fields_of(data: dict) -> tuple[Field, ...]:
 
 def time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
     """'hour' (0..23) and 'weekday' (0 is Monday) of local time."""
-    ticks = values.time_ticks(data['time'])
-    hours = (time + round(data['time']['utc_offset_hours'] * 3600 * ticks)) // (3600 * ticks)
+    hours = (time + values.offset_ticks(data['time'])) // (3600 * values.time_ticks(data['time']))
     found = {'hour': hours % 24, 'weekday': (hours // 24 + 3) % 7}  # 1970-01-01 was a Thursday
     return {name: pa.array(found[name]) for name in data['time_fields']}

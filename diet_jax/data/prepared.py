@@ -51,6 +51,7 @@ class EncodedStream:
         self.folder = folder
         self.label = manifest['label']
         self.notes = list(manifest['notes'])
+        self.utc_offset_hours = manifest['utc_offset_hours']  # of local time
         self._manifest = manifest
         self.blocks = tuple(
             BlockInfo(

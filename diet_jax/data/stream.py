@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest
-from diet_jax.data import generated, prepare
+from diet_jax.data import generated, prepare, values
 from diet_jax.data.prepared import EncodedStream
 
 
@@ -37,7 +37,10 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
         return generated.GeneratedStream(data)
     folder = Path(workdir) / 'blocks' / data_digest(data)
     manifest = prepare.read_manifest(folder, data)
-    source = prepare.SimulatedSource(data) if data['source'] == 'simulated' else prepare.FileSource(data, folder)
+    if data['source'] == 'simulated':
+        source = prepare.SimulatedSource(data)
+    else:
+        source = prepare.FileSource(data, folder, manifest)
     covered = (
         manifest
         and manifest['fingerprint'] == source.fingerprint()
@@ -56,10 +59,13 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
             manifest = prepare.append(data, folder, manifest, source, emit)
         except UserError:
             prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
+            if Path(workdir) in new:
+                (Path(workdir) / 'log.txt').unlink(missing_ok=True)
             for path in new:  # the workdir is left as it was
                 if path.exists():
                     path.rmdir()
             raise
+    manifest.setdefault('utc_offset_hours', values.offset_hours(data['time']))  # a cache of before does not say it
     stream = EncodedStream(folder, manifest, data['until'])
     if not stream.blocks:
         first = manifest['blocks'][0]['key']

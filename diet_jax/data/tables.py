@@ -5,9 +5,10 @@ No type is guessed here: `values` decides what a column is, over all files at on
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -15,8 +16,11 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
-from diet_jax.data.files import CHUNK, LogFile, Root
+from diet_jax.data.files import CHUNK, LineCounter, LogFile, Root
 
+ROWS = 1 << 19  # of a piece, about
+CSV_BLOCKS = (1 << 22, 1 << 25, 1 << 28, 1 << 30)  # bytes parsed at a time; larger where a value is longer
+PARQUET_BUFFER = 1 << 20  # bytes of a column read at a time
 SEPARATOR = '\x1f'  # stands for a delimiter of several characters; the text must not hold it
 
 # What pyarrow and codecs raise for a file that is not what the config says: each was met with a damaged or odd file.
@@ -71,30 +75,52 @@ def _own_names(root: Root, file: LogFile, csv: Mapping) -> list[str]:
         if not file.is_csv:
             with root.system.open_input_file(file.path) as source:
                 return pq.read_schema(source).names
-        if csv['column_names']:
-            return list(csv['column_names'])
-        read, parse = _options(csv)
-        with pa.csv.open_csv(_open_csv(root, file, csv), read_options=read, parse_options=parse) as reader:
-            return reader.schema.names
+        return list(csv['column_names']) or _first_line(root, file, csv)
     except PARSE_ERRORS as error:
-        if file.is_csv and csv['quote'] and 'out of sync' in str(error):  # a line break inside the first values
-            return _first_line(root, file, csv)
         raise _cannot_read(file, error) from error
 
 
 def _first_line(root: Root, file: LogFile, csv: Mapping) -> list[str]:
-    read, parse = _options(csv, newlines=True)
-    read.block_size = 1 << 28
-    with pa.csv.open_csv(_open_csv(root, file, csv), read_options=read, parse_options=parse) as reader:
-        return reader.schema.names
+    """A line break or a long value may stand inside the first values."""
+    first_error = None
+    for read_on, block in ((False, CSV_BLOCKS[0]), *((True, block) for block in CSV_BLOCKS[:-1])):
+        read, parse = _options(csv, newlines=read_on)
+        read.block_size = block
+        try:
+            with pa.csv.open_csv(_open_csv(root, file, csv), read_options=read, parse_options=parse) as reader:
+                return reader.schema.names
+        except pa.ArrowInvalid as error:
+            first_error = first_error or error
+            if not csv['quote']:
+                break
+    raise first_error
 
 
 def read_columns(
     root: Root, file: LogFile, form: Form, columns: Iterable[str], unlike: Iterable[str] = ()
 ) -> dict[str, pa.Array]:
-    """Reads some columns of one file: name -> one array [N].
+    """All rows of some columns of one file: name -> one array [N]; otherwise as `batches`."""
+    columns = list(dict.fromkeys(columns))
+    parts = list(batches(root, file, form, columns, unlike))
+    return {name: one_array(pa.chunked_array([part[name] for part in parts])) for name in columns}
 
-    Args: unlike: columns most of whose values differ; text of others comes as dictionaries of different words.
+
+def batches(
+    root: Root,
+    file: LogFile,
+    form: Form,
+    columns: Iterable[str],
+    unlike: Iterable[str] = (),
+    rows: int = ROWS,
+    at: Callable[[int], None] = lambda size: None,
+) -> Iterator[dict[str, pa.Array]]:
+    """Reads some columns of one file, piece by piece: name -> array [about `rows`, and not many more].
+
+    A file without a row gives one piece without a row.
+
+    Args:
+      unlike: columns most of whose values differ; text of others comes as dictionaries of different words.
+      at: told after every piece how many of the file's bytes are read, about.
     Raises:
       UserError: the file does not parse, lacks a column, or quotes swallow lines.
     """
@@ -104,29 +130,59 @@ def read_columns(
             raise UserError(f"{file.name} has no column '{name}'{closest(name, own)}: correct config.data")
     wanted = {name: own[name] for name in columns if own[name] is not None}
     in_file = list(wanted.values()) or [name for name in own.values() if name is not None][:1]
+    folders = {form.here(key): value for key, value in file.partitions.items()}
     try:
         if file.is_csv:
-            table = _read_csv(root, file, form.csv, in_file, {own[name] for name in unlike if name in own})
+            read = _read_csv(root, file, form.csv, in_file, {own[name] for name in unlike if name in own}, at)
         else:
-            table = _read_parquet(root, file, in_file)
+            read = _read_parquet(root, file, in_file, rows, at)
+        for table in _together(read, rows):
+            found = {name: one_array(table.column(of_file)) for name, of_file in wanted.items()}
+            for name in columns:
+                if name not in wanted:
+                    found[name] = pa.repeat(pa.scalar(folders[name], pa.string()), table.num_rows)
+            yield {name: found[name] for name in columns}
     except PARSE_ERRORS as error:
         raise _cannot_read(file, error, [name for name in own.values() if name is not None]) from error
-    found = {}
-    for name in columns:
-        if name in wanted:
-            found[name] = one_array(table.column(wanted[name]))
-        else:
-            value = next(value for key, value in file.partitions.items() if form.here(key) == name)
-            found[name] = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
-    return found
 
 
-def _read_parquet(root: Root, file: LogFile, columns: list[str]) -> pa.Table:
+def _together(read: Iterator[pa.RecordBatch | pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Small pieces joined until they have so many rows."""
+    held: list[pa.Table] = []
+    last = None
+    for piece in read:
+        table = piece if isinstance(piece, pa.Table) else pa.Table.from_batches([piece])
+        last = table
+        if len(table):
+            held.append(table)
+        if sum(map(len, held)) >= rows:
+            yield pa.concat_tables(held)
+            held, last = [], held[-1]
+    if held:
+        yield pa.concat_tables(held)
+    elif last is not None and not len(last):
+        yield last
+
+
+def _read_parquet(root: Root, file: LogFile, columns: list[str], rows: int, at: Callable) -> Iterator[pa.Table]:
     with root.system.open_input_file(file.path) as source:
-        table = pq.read_table(source, columns=columns)
-        for name in _instants(source) & set(columns):
-            place = table.column_names.index(name)
-            table = table.set_column(place, name, table[name].cast(pa.timestamp('ns', 'UTC')))
+        schema, instants = pq.read_schema(source), _instants(source) & set(columns)
+        text = [name for name in columns if pa.types.is_string(schema.field(name).type)]
+        source.seek(0)
+        table = pq.ParquetFile(source, read_dictionary=text, buffer_size=PARQUET_BUFFER)
+        done = 0
+        for batch in table.iter_batches(rows, columns=columns):
+            done += len(batch)
+            at(file.size * done // table.metadata.num_rows)
+            yield _with_instants(pa.Table.from_batches([batch]), instants)
+        if not done:
+            yield _with_instants(schema.empty_table().select(columns), instants)
+
+
+def _with_instants(table: pa.Table, instants: set[str]) -> pa.Table:
+    for name in instants:
+        place = table.column_names.index(name)
+        table = table.set_column(place, name, table[name].cast(pa.timestamp('ns', 'UTC')))
     return table
 
 
@@ -151,33 +207,74 @@ def _options(csv: Mapping, newlines: bool = False) -> tuple[pa.csv.ReadOptions, 
 
 
 def _open_csv(root: Root, file: LogFile, csv: Mapping):
-    stream = root.system.open_input_stream(file.path, compression=file.packed)
+    return _separated(root.system.open_input_stream(file.path, compression=None), file, csv)
+
+
+def _separated(stream, file: LogFile, csv: Mapping):
+    """The text of a file with one character between values. stream: of its bytes."""
+    if file.packed:
+        stream = pa.CompressedInputStream(stream, file.packed)
     if len(csv['delimiter']) == 1:
         return stream
-    with stream:
-        text = stream.read().decode(csv['encoding'])
-    if SEPARATOR in text:
-        raise UserError(f'{file.name} holds the control character 0x1f: use a delimiter of one character')
-    return io.BytesIO(text.replace(csv['delimiter'], SEPARATOR).encode())
+    return pa.PythonFile(_Separated(stream, csv['delimiter'], csv['encoding'], file.name), 'r')
 
 
-def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str]) -> pa.Table:
-    quoted = _holds(root, file, csv)
-    table = _parsed(root, file, csv, columns, unlike, newlines=quoted)
-    if quoted and _lines(root, file) - (not csv['column_names']) > table.num_rows:
+class _Separated(io.RawIOBase):
+    """Text whose delimiter has several characters, as UTF-8 with one in its place."""
+
+    def __init__(self, stream, delimiter: str, encoding: str, name: str):
+        self.name, self.delimiter = name, delimiter
+        self.pieces = self._pieces(stream, codecs.getincrementaldecoder(encoding)())
+        self.ready = io.BytesIO()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """As many bytes as there are at hand, at most `size`; none at the end."""
+        while not (found := self.ready.read(size)):
+            piece = next(self.pieces, None)
+            if piece is None:
+                return b''
+            self.ready = io.BytesIO(piece)
+        return found
+
+    def _pieces(self, stream, decoder) -> Iterator[bytes]:
+        """Whole lines, in which no delimiter is cut."""
+        text, ended = '', False
+        while not ended:
+            chunk = stream.read(CHUNK)
+            ended = not chunk
+            text += decoder.decode(chunk, final=ended)
+            if SEPARATOR in text:
+                raise UserError(f'{self.name} holds the control character 0x1f: use a delimiter of one character')
+            end = len(text) if ended else text.rfind('\n') + 1
+            yield text[:end].replace(self.delimiter, SEPARATOR).encode()
+            text = text[end:]
+
+
+def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str], at: Callable) -> Iterator:
+    quoted, rows = _holds(root, file, csv), 0
+    for batch in _parsed(root, file, csv, columns, unlike, quoted, at):
+        rows += len(batch)
+        yield batch
+    if quoted and _lines(root, file) - (not csv['column_names']) > rows:
         try:
-            without = _parsed(root, file, {**csv, 'quote': ''}, columns, unlike, newlines=False)
+            parsed = _parsed(root, file, {**csv, 'quote': ''}, columns[:1], set(columns), False, at)
+            without = sum(map(len, parsed))
         except PARSE_ERRORS:
-            return table  # lines are no rows: they are inside values
-        if without.num_rows > table.num_rows:
+            return  # lines are no rows: they are inside values
+        if without > rows:
             raise UserError(
-                f'{file.name}: quotes swallow {without.num_rows - table.num_rows} of {without.num_rows} rows; where '
-                "quotes mean nothing every line has all of its values: set data.csv.quote='', or close the quotes"
+                f'{file.name}: quotes swallow {without - rows} of {without} rows; where quotes mean nothing every line '
+                "has all of its values: set data.csv.quote='', or close the quotes"
             )
-    return table
 
 
-def _parsed(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str], newlines: bool) -> pa.Table:
+def _parsed(
+    root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str], newlines: bool, at: Callable
+) -> Iterator[pa.RecordBatch | pa.Table]:
+    """Batches of a CSV file; a value that is longer than a block is read in larger blocks."""
     read, parse = _options(csv, newlines)
     words = pa.dictionary(pa.int32(), pa.string())
     convert = pa.csv.ConvertOptions(
@@ -186,26 +283,47 @@ def _parsed(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike:
         strings_can_be_null=False,
         quoted_strings_can_be_null=False,
     )
-    return pa.csv.read_csv(_open_csv(root, file, csv), read_options=read, parse_options=parse, convert_options=convert)
+    done = 0
+    for read.block_size in CSV_BLOCKS:
+        skip = done
+        try:
+            packed = root.system.open_input_file(file.path)
+            stream = _separated(packed, file, csv)
+            with pa.csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert) as reader:
+                if not done:
+                    yield reader.schema.empty_table()
+                for batch in reader:
+                    fresh = batch.slice(min(skip, len(batch)))
+                    skip -= len(batch) - len(fresh)
+                    done += len(fresh)
+                    at(file.size if packed.closed else packed.tell())
+                    yield fresh
+            return
+        except pa.ArrowInvalid as error:
+            if not re.search('straddl|out of sync', str(error)) or read.block_size == CSV_BLOCKS[-1]:
+                raise
 
 
 def _holds(root: Root, file: LogFile, csv: Mapping) -> bool:
     """Whether a file has quotes that mean something."""
-    quote = csv['quote'].encode() if len(csv['delimiter']) == 1 else b''
+    quote = csv['quote'] if len(csv['delimiter']) == 1 else ''
     if not quote:
         return False
+    if file.text and file.text.quote == quote:
+        return file.text.quoted
     with root.system.open_input_stream(file.path, compression=file.packed) as stream:
-        return any(quote in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
+        return any(quote.encode() in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
 
 
 def _lines(root: Root, file: LogFile) -> int:
     """Lines that are not empty."""
-    lines, last = 0, b'\n'
+    if file.text:
+        return file.text.lines
     with root.system.open_input_stream(file.path, compression=file.packed) as stream:
-        while chunk := stream.read(CHUNK):
-            lines += chunk.count(b'\n') - chunk.count(b'\n\n') - (last == b'\n' and chunk[:1] == b'\n')
-            last = chunk[-1:]
-    return lines + (last != b'\n')
+        counter = LineCounter()
+        for chunk in iter(lambda: stream.read(CHUNK), b''):
+            counter.add(chunk)
+        return counter.count
 
 
 def _cannot_read(file: LogFile, error: Exception, names: Iterable[str] = ()) -> UserError:

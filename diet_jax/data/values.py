@@ -26,6 +26,8 @@ KINDS = {'int64': pa.int64(), 'bool': pa.bool_(), 'string': pa.string()}
 WHOLE = r'^(0|-?[1-9][0-9]*)$'
 POINT_ZERO = r'^(0|-?[1-9][0-9]*)\.0+$'
 NUMBER = r'^-?[0-9]+(\.[0-9]+)?$'
+ZONE = r'(?:Z|[+-]\d\d:?\d\d)$'  # at the end of a date in words
+NO_ZONE = 'none'  # of a date without one
 EARLIEST, LATEST = 315_532_800, 7_258_118_400  # 1980-01-01 and 2200-01-01, in seconds
 
 
@@ -95,33 +97,38 @@ def _words(words: pa.Array, nulls, verbatim: bool) -> pa.Array:
     return pc.if_else(pc.is_in(lower, value_set=pa.array(['true', 'false'])), lower, words)
 
 
-def kind_of(parts: Mapping[str, pa.Array], known: str | None, name: str, verbatim: bool = False) -> str | None:
+Seen = dict[str, tuple[str, str]]  # sort of value -> where such a one stands ("file: column 'x'"), and which it is
+
+
+def seen_in(array: pa.Array, where: str, seen: Seen) -> None:
+    """Adds the sorts of values that a `category` of one file holds."""
+    for sort, value in _sorts(array).items():
+        seen.setdefault(sort, (where, value))
+
+
+def kind_of(seen: Seen, known: str | None, name: str, verbatim: bool = False) -> str | None:
     """What a column is: 'int64', 'bool' or 'string'; None where it has no value yet.
 
     Args:
-      parts: {"file: column 'x'": `category` of the column there}; known: what it was when earlier blocks were
-        prepared; name: of the column, for messages; verbatim: it is text whatever it looks like.
+      seen: what it holds, over all files (`seen_in`); known: what it was when earlier blocks were prepared;
+      name: of the column, for messages; verbatim: it is text whatever it looks like.
     Raises:
       UserError: numbers with a fraction; booleans as words and as 1 and 0 beside other words.
     """
     if verbatim or known == 'string':
         return 'string'
-    seen, ones = ({known} if known else set()), True
-    example: dict[str, tuple[str, str]] = {}  # of each sort of value: where, and which
-    for where, array in parts.items():
-        for sort, value in _sorts(array).items():
-            if sort == 'other_int':
-                ones, sort = False, 'int64'
-            seen.add(sort)
-            example.setdefault(sort, (where, value))
-    if 'fraction' in seen and not seen & {'string', 'bool'}:
+    ones, example = 'other_int' not in seen, dict(seen)
+    if not ones:
+        example['int64'] = example.get('int64', example['other_int'])
+    sorts = (set(example) | ({known} if known else set())) - {'other_int'}
+    if 'fraction' in sorts and not sorts & {'string', 'bool'}:
         where, value = example['fraction']
         raise UserError(
             f'{where} holds {value!r}, no whole number: list it in data.numeric, or in data.csv.strings to take '
             'numbers as names'
         )
-    if seen & {'string', 'fraction'}:
-        if {'bool', 'int64'} <= seen and ones and known != 'int64' and 'string' in example:
+    if sorts & {'string', 'fraction'}:
+        if {'bool', 'int64'} <= sorts and ones and known != 'int64' and 'string' in example:
             (here, word), (there, one) = (example.get(s, ('an earlier block', 'true')) for s in ('bool', 'int64'))
             other = example['string'][1]
             raise UserError(
@@ -129,9 +136,9 @@ def kind_of(parts: Mapping[str, pa.Array], known: str | None, name: str, verbati
                 f"it in one way, or list '{name}' in data.csv.strings to take each as written"
             )
         return 'string'
-    if 'bool' in seen and ('int64' not in seen or (ones and known != 'int64')):
+    if 'bool' in sorts and ('int64' not in sorts or (ones and known != 'int64')):
         return 'bool'
-    return ('string' if 'bool' in seen and known != 'int64' else 'int64') if seen else None
+    return ('string' if 'bool' in sorts and known != 'int64' else 'int64') if sorts else None
 
 
 def _sorts(array: pa.Array) -> dict[str, str]:
@@ -183,8 +190,9 @@ def _ones(words: pa.Array) -> pa.Array:
 
 def categories(array: pa.Array, where: str, nulls: Iterable[str] = NULL_WORDS) -> pa.Array:
     """A column that stands alone, a table at hand, as int64, bool or string [N]."""
-    found = category(array, where, nulls)
-    return as_kind(found, kind_of({where: found}, None, where))
+    found, seen = category(array, where, nulls), {}
+    seen_in(found, where, seen)
+    return as_kind(found, kind_of(seen, None, where))
 
 
 def whole_numbers(array: pa.Array, where: str, way_out: str = 'list it in data.numeric instead') -> pa.Array:
@@ -299,13 +307,18 @@ def words_of(array: pa.Array, nulls=NULL_WORDS) -> set[str]:
 
 
 def times(array: pa.Array, time: Mapping, where: str, nulls=NULL_WORDS) -> np.ndarray:
-    """Time stamps as int64 ticks since 1970 UTC, in `data.time.unit` (microseconds for 'iso').
+    """Time stamps as int64 [N] ticks since 1970 UTC, in `data.time.unit` (microseconds for 'iso').
 
     Raises:
       UserError: a null, a value that is no time, or one after the year 2200 (a wrong unit).
     """
+    return zoned_times(array, time, where, nulls)[0]
+
+
+def zoned_times(array: pa.Array, time: Mapping, where: str, nulls=NULL_WORDS) -> tuple[np.ndarray, str]:
+    """`times`, and their zone: a name, an offset such as '+08:00', NO_ZONE of dates without one, '' of numbers."""
     if not len(array):
-        return np.zeros(0, np.int64)
+        return np.zeros(0, np.int64), ''
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     if is_text(array.type):
@@ -328,12 +341,15 @@ def times(array: pa.Array, time: Mapping, where: str, nulls=NULL_WORDS) -> np.nd
         raise UserError(
             f"{where} holds {values.max()}, after the year 2200 in unit '{time['unit']}': set data.time.unit"
         )
-    return values
+    return values, ''
 
 
 def _epoch(words: pa.Array, time: Mapping, where: str) -> pa.Array:
     """Whole numbers written as text, as exports of JSON have them."""
-    plain = pc.replace_substring_regex(words, POINT_ZERO, r'\1')
+    try:
+        return words.cast(pa.int64())
+    except pa.ArrowInvalid:
+        plain = pc.replace_substring_regex(words, POINT_ZERO, r'\1')
     try:
         return plain.cast(pa.int64())
     except pa.ArrowInvalid:
@@ -345,22 +361,24 @@ def _epoch(words: pa.Array, time: Mapping, where: str) -> pa.Array:
         ) from None
 
 
-def _calendar_times(array: pa.Array, time: Mapping, where: str) -> np.ndarray:
+def _calendar_times(array: pa.Array, time: Mapping, where: str) -> tuple[np.ndarray, str]:
     unit, written = 'us' if time['unit'] == 'iso' else time['unit'], time.get('format', '')
     if not pa.types.is_temporal(array.type):
         if not is_text(array.type):
             raise UserError(f"{where} is of type {array.type}, but data.time.unit is 'iso': set it to s, ms, us or ns")
         if written:
             array = _in_format(array, written, where)
-    zoned = pa.types.is_timestamp(array.type) and array.type.tz is not None
+    zone = (array.type.tz if pa.types.is_timestamp(array.type) else None) or NO_ZONE
     if is_text(array.type):
-        has = pc.match_substring_regex(array, r'(Z|[+-]\d\d:?\d\d)$')
-        zoned = pc.any(has).as_py()
-        if zoned and not pc.all(has).as_py():
+        has = pc.match_substring_regex(array, ZONE)
+        if pc.any(has).as_py():
+            ending = pc.extract_regex(pc.filter(array, has), f'(?P<zone>{ZONE})').field('zone')
+            zone = ', '.join(sorted(pc.unique(ending).to_pylist())).replace('Z', 'UTC')
+        if zone != NO_ZONE and not pc.all(has).as_py():
             bare, with_zone = (array.filter(m)[0].as_py() for m in (pc.invert(has), has))
             raise UserError(f'{where} holds {bare!r} without a zone and {with_zone!r} with one: write all in one way')
     try:
-        ticks = array.cast(pa.timestamp(unit, 'UTC' if zoned else None), safe=False)
+        ticks = array.cast(pa.timestamp(unit, None if zone == NO_ZONE else 'UTC'), safe=False)
     except pa.ArrowInvalid as error:
         raise UserError(
             f'{where} does not parse as a time ({error}): write it as 2022-04-25 13:05:00, or set data.time.format'
@@ -368,7 +386,7 @@ def _calendar_times(array: pa.Array, time: Mapping, where: str) -> np.ndarray:
     values = ticks.cast(pa.int64()).to_numpy(zero_copy_only=False)
     if int(values.max()) // UNITS[unit] > LATEST:
         raise UserError(f'{where} holds {array[int(values.argmax())]}, after the year 2200: correct it')
-    return values if zoned else values - round(time['utc_offset_hours'] * 3600 * UNITS[unit])
+    return (values - offset_ticks(time) if zone == NO_ZONE else values), zone
 
 
 def _in_format(words: pa.Array, written: str, where: str) -> pa.Array:
@@ -385,3 +403,13 @@ def _in_format(words: pa.Array, written: str, where: str) -> pa.Array:
 def time_ticks(time: Mapping) -> int:
     """Ticks in a second of what `times` returns."""
     return UNITS['us' if time['unit'] == 'iso' else time['unit']]
+
+
+def offset_hours(time: Mapping) -> float:
+    """Local time less UTC: `data.time.utc_offset_hours`, 0 where nothing says it."""
+    return time['utc_offset_hours'] or 0.0
+
+
+def offset_ticks(time: Mapping) -> int:
+    """The same in ticks of what `times` returns."""
+    return round(offset_hours(time) * 3600 * time_ticks(time))

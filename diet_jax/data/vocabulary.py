@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
 from diet_jax.data import bins
+from diet_jax.data.coded import coded_array
 from diet_jax.data.fields import Field
 
 COLUMNS = {'integer': pa.int64(), 'boolean': pa.bool_(), 'string': pa.string()}  # of its file
@@ -41,7 +42,7 @@ class Vocabulary:
         """Adds the values of one block that are new.
 
         Args:
-          columns: per field an array of the block's values, int64, bool or string (numeric: float64).
+          columns: per field the block's values, int64, bool or string, or `recoded` codes of them (numeric: float64).
           where: names the block in messages.
         Raises:
           UserError: 2**31 slots are full.
@@ -54,9 +55,9 @@ class Vocabulary:
                 grown[f], count = bins.learn(field, len(self.growth), column, have)
                 new, self.fields = pa.array(np.arange(have, have + count)), tuple(grown)
             else:
-                column = self._as_known_type(f, column)
-                seen = pc.index_in(column, value_set=self._values[f])
-                new = pc.unique(column.filter(pc.and_(pc.is_null(seen), pc.is_valid(column))))
+                words = self._as_known_type(f, coded_array(column).dictionary)
+                seen = pc.index_in(words, value_set=self._values[f])
+                new = pc.unique(words.filter(pc.and_(pc.is_null(seen), pc.is_valid(words))))
             self._values[f] = pa.concat_arrays([self._values[f], new]) if len(self._values[f]) else new
             slots = np.arange(next_slot, next_slot + len(new), dtype=np.int64)
             next_slot += len(new)
@@ -74,12 +75,16 @@ class Vocabulary:
         field = self.fields[f]
         if field.kind == 'numeric':
             index = bins.bin_of(column, field.bounds if blocks is None else field.after(blocks).bounds)
-        else:
-            column = self._as_known_type(f, column)
-            index = pc.index_in(column, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
-        table = np.append(self._slots[f], np.int32(2 * f + 1))  # index -1: unseen
-        missing = column.is_null().to_numpy(zero_copy_only=False)
-        return np.where(missing, np.int32(2 * f), table[np.where(missing, -1, index)]).astype(np.int32)
+            missing = column.is_null().to_numpy(zero_copy_only=False)
+            of_bin = np.append(self._slots[f], np.int32(2 * f))  # index -1: missing
+            return of_bin[np.where(missing, -1, index)]
+        coded = coded_array(column)
+        words = self._as_known_type(f, coded.dictionary)
+        index = pc.index_in(words, value_set=self._values[f]).fill_null(-1).to_numpy(zero_copy_only=False)
+        of_word = np.append(self._slots[f], np.int32(2 * f + 1))[index]  # -1: unseen
+        of_word[words.is_null().to_numpy(zero_copy_only=False)] = 2 * f
+        missing = len(of_word)
+        return np.append(of_word, np.int32(2 * f))[coded.indices.fill_null(missing).to_numpy(zero_copy_only=False)]
 
     def _as_known_type(self, f: int, column: pa.Array) -> pa.Array:
         """A column in the type of the values that are known; they become text where it is, and keep their slots."""

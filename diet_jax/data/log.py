@@ -1,0 +1,139 @@
+"""The log after one pass over its files: codes of its rows in one file, read block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from diet_jax.base.errors import UserError
+from diet_jax.data import files, sides, tables, values
+
+HOUR = 3600  # seconds of a unit where blocks are so many rows
+
+
+class Rows(NamedTuple):
+    """Some rows of the log, in order of time."""
+
+    columns: dict[str, pa.Array]  # codes of values, or float64, each [N]
+    time: np.ndarray  # int64 [N]
+    label: np.ndarray  # float32 [N]
+    file: np.ndarray  # int32 [N]: which of the files
+    raw_bytes: float  # their share of the files
+    repeated: int  # rows dropped that repeat an earlier one
+    unlabelled: int  # rows dropped whose label is null
+
+
+class Slice(NamedTuple):
+    """Rows of one unit that lie together."""
+
+    batch: int
+    begin: int
+    end: int
+
+
+class Log:
+    """The scanned log."""
+
+    def __init__(self, data: Mapping, log_files: list[files.LogFile], path: Path):
+        self.data, self.files, self.path = data, log_files, path
+        self.units: dict[int, list[Slice]] = {}
+        self.file_of_batch: list[int] = []
+        self.columns: tuple[str, ...] = ()  # that the log has itself
+        self.file_rows = np.zeros(len(log_files), np.int64)
+        self.file_latest = np.full(len(log_files), -(2**63))  # its last time
+        self.values: dict[str, pa.Array] = {}  # column -> the value of every code
+        self.sides: tuple[sides.SideTable, ...] = ()
+        self.side_bytes = 0
+        self.notes: list[str] = []
+        self.kinds: dict[str, str] = {}  # what every column was read as, for the user
+        self.without_time = False  # whether rows of time 0 are left out
+        self.kept, self.repeated, self.unlabelled = 0, 0, 0  # rows, of those that were counted
+
+    @property
+    def ticks(self) -> int:
+        return values.time_ticks(self.data['time'])
+
+    def unit_of(self, time: np.ndarray) -> np.ndarray:
+        """The units of times, where they are not a column's values: a period, or an hour, of local time."""
+        length = HOUR * self.ticks if self.data['block']['by'] == 'rows' else period_ticks(self.data)
+        return (time + values.offset_ticks(self.data['time'])) // length
+
+    def settled(self, left: Iterable[int], last: int) -> list[int]:
+        """Files none of whose rows wait for a later run. left: units that do; last: the last prepared time."""
+        if self.data['block']['by'] == 'rows':
+            return np.flatnonzero(self.file_latest <= last).tolist()
+        waiting = {self.file_of_batch[piece.batch] for unit in left for piece in self.units[unit]}
+        return [i for i in range(len(self.files)) if i not in waiting]
+
+    def count(self, rows: Rows) -> None:
+        """Counts rows for what is said of the log."""
+        self.kept += len(rows.time)
+        self.repeated += rows.repeated
+        self.unlabelled += rows.unlabelled
+
+    def said(self) -> list[str]:
+        """What is said of rows, when all of them were counted; UserError where none is left."""
+        label, notes = self.data['label']['column'], []
+        if not self.kept:
+            raise UserError(f"{self.files[0].name}: column '{label}' is null in every row: correct it")
+        if self.data['duplicates'] == 'drop':
+            notes.append(f'{self.repeated} rows dropped that repeat an earlier one in every column')
+        if self.unlabelled:
+            notes.append(f"{self.unlabelled} rows dropped whose '{label}' is null")
+        return [f'{self.kept} rows of {len(self.files)} files', *notes]
+
+    def rows(
+        self, units: Iterable[int], columns: Iterable[str] = (), begin: int | None = None, end: int | None = None
+    ) -> Rows:
+        """The rows of some units, of times begin .. end, sorted by time, stably in the order of the files.
+
+        Args: columns: of the log; every call reads these alone.
+        """
+        columns = list(columns)
+        slices = sorted(piece for unit in units for piece in self.units[unit])
+        names = ['__time', '__label', *(['__hash'] if self.data['duplicates'] == 'drop' else []), *columns]
+        with pa.memory_map(str(self.path)) as source, pa.ipc.open_file(source) as reader:
+            parts = [reader.get_batch(s.batch).select(names).slice(s.begin, s.end - s.begin) for s in slices]
+            table = pa.Table.from_batches(parts, schema=pa.schema([reader.schema.field(name) for name in names]))
+            file = np.repeat([self.file_of_batch[s.batch] for s in slices], [len(part) for part in parts])
+            time, label = table['__time'].to_numpy(), table['__label']
+            keep = np.ones(len(time), bool)
+            for bound, side in ((begin, 1), (end, -1)):
+                if bound is not None:
+                    keep &= time * side >= bound * side
+            sizes = np.array([f.size for f in self.files], np.float64) / np.maximum(self.file_rows, 1)
+            raw_bytes = float(sizes[file[keep]].sum())
+            if self.without_time:
+                keep &= time > 0
+            null = label.is_null().to_numpy()
+            unlabelled = int((keep & null).sum())
+            repeated = 0
+            if '__hash' in names:
+                first = np.unique(table['__hash'].to_numpy(), return_index=True)[1]
+                once = np.zeros(len(time), bool)
+                once[first] = True
+                repeated = int((keep & ~once).sum())
+                keep &= once
+            keep &= ~null
+            order = np.flatnonzero(keep)
+            order = order[np.argsort(time[order], kind='stable')]
+            index = pa.array(order)
+            found = {}
+            for name in columns:
+                taken = tables.one_array(table[name].take(index))
+                coded = name in self.values
+                found[name] = pa.DictionaryArray.from_arrays(taken, self.values[name]) if coded else taken
+            label = tables.one_array(label.take(index)).to_numpy(zero_copy_only=False)
+            return Rows(found, time[order], label, file[order].astype(np.int32), raw_bytes, repeated, unlabelled)
+
+
+def period_ticks(data: Mapping) -> int:
+    """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
+    ticks = round(data['block']['hours'] * 3600 * values.time_ticks(data['time']))
+    if ticks < 1:
+        raise UserError(f'data.block.hours {data["block"]["hours"]} is shorter than data.time.unit: make it longer')
+    return ticks

@@ -1,0 +1,355 @@
+"""One pass over the log's files, piece by piece, into a file of codes that is cut into blocks afterwards.
+
+Every row goes to a *unit*: a value of the block's column, a period, or an hour where blocks are so many rows. Rows of
+one unit lie together in each piece, so that a block is read without the others. No file, and never the log, is held
+in memory whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from diet_jax.base.errors import UserError, closest
+from diet_jax.config.impressions import MADE
+from diet_jax.data import files, impressions, sides, tables, values
+from diet_jax.data.hashing import hash_rows, mix
+from diet_jax.data.log import Log, Slice
+
+FEW = 0.01  # share of rows without a time that are dropped with a word
+
+
+class _Seen:
+    """What the pass over the files gathers for the user."""
+
+    def __init__(self):
+        self.zones: set[str] = set()
+        self.positives: set[str] = set()
+        self.impressions: Counter = Counter()
+        self.zero, self.early, self.rows = 0, 0, 0
+        self.odd: tuple[str, int] | None = None  # file and time of a row before 1980, but not of time 0
+        self.usual: tuple[str, int] | None = None  # of one after it
+        self.first_zero = ''  # file of the first row of time 0
+        self.latest = -(2**63)
+
+
+def scan(
+    data: Mapping,
+    root: files.Root,
+    log_files: list[files.LogFile],
+    known: Mapping[str, str],
+    path: Path,
+    tell: Callable[[files.LogFile, int], None] = lambda file, size: None,
+) -> Log:
+    """Reads the needed columns of files and side tables; what a column is, is decided over all of them.
+
+    Args:
+      data: checked `config.data`; `log_files`: those of the log that are to be read.
+      known: kind (`values.KINDS`) of the categorical columns as the cache holds them.
+      path: of the file of codes; tell: given a file and how many of its bytes are read.
+    """
+    form, columns = tables.form_of(data), sides.Columns(data)
+    has = {file.name: _names(data, tables.column_names(root, file, form), file.name) for file in log_files}
+    names = list(dict.fromkeys(name for of_file in has.values() for name in of_file))
+    found, origin, side_bytes = sides.find(data, root, names, columns)
+    categorical = {name for name in data['fields'] if origin[name] is None} | {
+        side.key for side in found if side.key in names
+    }
+    if data['block']['by'] == 'column':
+        categorical.add(data['block']['column'])
+    if data['negatives']['per_click']:
+        drawn = [data['negatives']['item'], data['negatives']['user'], *data['negatives']['item_columns']]
+        categorical |= set(drawn) - set(data['numeric'])
+    numeric = [name for name in data['numeric'] if origin[name] is None]
+    for name in (*sorted(categorical), *numeric):
+        if name not in names:
+            raise UserError(f"{log_files[0].name} has no column '{name}'{closest(name, names)}: correct config.data")
+    log, seen = Log(data, log_files, path), _Seen()
+    log.side_bytes, log.columns = side_bytes, (*sorted(categorical), *numeric)
+    rows_of = {name: np.zeros(0, np.int64) for name in categorical}  # rows of every code
+    fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
+    fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
+    fields += [pa.field(name, pa.int32()) for name in sorted(categorical)]
+    fields += [pa.field(name, pa.float64()) for name in numeric]
+    with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
+        for number, file in enumerate(log_files):
+            reading = _File(data, file, has[file.name], (sorted(categorical), numeric))
+            for batch in ahead(reading.batches(root, columns, seen)):
+                for name in categorical:
+                    codes = batch[name].drop_null().to_numpy()
+                    counts = np.bincount(codes, minlength=len(rows_of[name]))
+                    counts[: len(rows_of[name])] += rows_of[name]
+                    rows_of[name] = counts
+                log.file_rows[number] += len(batch)
+                _write(writer, log, number, batch)
+                tell(file, reading.at)
+    if not log.file_rows.sum():
+        raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
+    log.notes += [*_late_columns((*sorted(categorical), *numeric), has), *_zones(seen.zones, data['time'])]
+    kinds = {name: words.decide(known.get(name)) for name, words in columns.items()}
+    log.values = {name: words.values(kinds[name]) for name, words in columns.items()}
+    log.kinds = {name: kind or 'int64' for name, kind in kinds.items()} | dict.fromkeys(data['numeric'], 'number')
+    log.sides = sides.decided(found, log.values)
+    sides.check_keys(log.sides)
+    if not known:
+        _check_positives(data['label'], seen.positives)
+    rows_of = {name: np.pad(rows, (0, len(log.values[name]) - len(rows))) for name, rows in rows_of.items()}
+    log.notes += sides.check_joins(log.sides, log.values, rows_of)
+    if data['block']['by'] == 'column':
+        _merge_units(log, log.values[data['block']['column']])
+    log.without_time = _without_time(seen, data, log.notes)
+    if seen.latest // log.ticks < values.EARLIEST:
+        log.notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
+    log.notes += [f'read as {text}' for text in _in_words(log.kinds)]
+    if seen.impressions:
+        log.notes.append(_impressions_in_words(seen.impressions))
+    return log
+
+
+def ahead(batches: Iterator) -> Iterator:
+    """The same, of which the next one is made meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, batches, None)
+        while (batch := following.result()) is not None:
+            following = pool.submit(next, batches, None)
+            yield batch
+
+
+def _names(data: Mapping, names: list[str], file: str) -> list[str]:
+    """The columns of a file, and those that are made of lists."""
+    lists, label = data['impressions'], data['label']['column']
+    if not lists['items']:
+        return names
+    wanted = {*data['fields'], *data['numeric']}
+    impressions.check_names(names, lists, label, wanted, lambda name: f"{file}: column '{name}'")
+    return list(dict.fromkeys([*names, label, *MADE]))
+
+
+class _File:
+    """One file on its way into codes."""
+
+    def __init__(self, data: Mapping, file: files.LogFile, has: list[str], columns: tuple[list[str], list[str]]):
+        self.data, self.file, self.has, self.form = data, file, has, tables.form_of(data)
+        self.categorical, self.numeric = columns
+        self.zone: str | None = None
+        self.at = 0  # bytes that are read
+        self.lists: Counter = Counter()  # facts of lists of items shown
+
+    def read_to(self, size: int) -> None:
+        self.at = size
+
+    def where(self, name: str) -> str:
+        return f"{self.file.name}: column '{name}'"
+
+    def batches(self, root: files.Root, columns: sides.Columns, seen: _Seen) -> Iterator[pa.RecordBatch]:
+        """Time, label, hash, codes and numbers of the file's rows, piece by piece."""
+        data, lists = self.data, self.data['impressions']
+        time, label = data['time']['column'], data['label']['column']
+        made = {label, *MADE} - {lists['clicked']} if lists['items'] else set()
+        wanted = [time, *([label] if label else []), *self.categorical, *self.numeric]
+        wanted += [lists['items'], lists['clicked'], *lists['parallel']] if lists['items'] else []
+        drop = data['duplicates'] == 'drop'
+        wanted += self.has if drop else []
+        of_file = [name for name in dict.fromkeys(wanted) if name and name in self.has and name not in made]
+        unlike = {time, *self.numeric} - set(self.categorical)
+        for name in (time, label, data['block']['column'] if data['block']['by'] == 'column' else ''):
+            if name and name not in self.has:  # say so, in the words for a column that is not there
+                of_file.append(name)
+        for raw in tables.batches(root, self.file, self.form, of_file, unlike, at=self.read_to):
+            hashes = hash_rows({name: raw[name] for name in raw}, data['null_words']) if drop else None
+            for name, separator in data['first_value'].items():
+                if name in raw:
+                    raw[name] = impressions.first_value(raw[name], separator, self.where(name), data['null_words'])
+            if lists['items']:
+                raw, hashes = self._exploded(raw, hashes, {*wanted, *MADE})
+            yield self._coded(raw, hashes, columns, seen)
+        if lists['items']:
+            impressions.check_shown(self.lists, lists, self.where)
+            seen.impressions += self.lists
+
+    def _exploded(self, raw: dict[str, pa.Array], hashes: np.ndarray | None, wanted: set[str]):
+        """A piece of lists as one of items, and the hashes of its rows."""
+        data, before = self.data, self.lists['impressions']
+        found, parent, facts = impressions.explode(
+            raw,
+            data['impressions'],
+            data['label']['column'],
+            self.where,
+            data['null_words'],
+            wanted,
+            whole=False,
+            first_row=before,
+        )
+        self.lists += Counter(facts)
+        if hashes is not None:  # rows of one list differ by their position
+            hashes = mix(hashes[parent] + found['position'].to_numpy().astype(np.uint64))
+        return found, hashes
+
+    def _coded(self, raw: dict[str, pa.Array], hashes, columns: sides.Columns, seen: _Seen) -> pa.RecordBatch:
+        data, nulls = self.data, self.data['null_words']
+        time = self._times(raw[data['time']['column']], seen)
+        found: dict = {'__time': time, '__label': self._labels(raw, len(time), seen)}
+        if hashes is not None:
+            found['__hash'] = hashes
+        for name in self.categorical:
+            if name not in raw:  # a column that came later
+                found[name] = pa.nulls(len(time), pa.int32())
+            else:
+                found[name] = columns[name].add(raw[name], self.where(name))
+            if name == data['block']['column'] and data['block']['by'] == 'column' and found[name].null_count:
+                raise UserError(
+                    f'{self.where(name)} is null in {found[name].null_count} rows, but cuts the blocks: fill it in'
+                )
+        for name in self.numeric:
+            if name not in raw:
+                found[name] = pa.nulls(len(time), pa.float64())
+            else:
+                found[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
+        return pa.RecordBatch.from_pydict(found)
+
+    def _times(self, column: pa.Array, seen: _Seen) -> np.ndarray:
+        data, where = self.data, self.where(self.data['time']['column'])
+        time, zone = values.zoned_times(column, data['time'], where, data['null_words'])
+        if (
+            zone
+            and self.zone
+            and (zone == values.NO_ZONE) != (self.zone == values.NO_ZONE)
+            and values.is_text(column.type)
+        ):
+            raise UserError(f'{where} holds times with a zone and without one: write all in one way')
+        self.zone = zone or self.zone
+        seen.zones |= {zone} if zone else set()
+        seen.rows += len(time)
+        if not len(time):
+            return time
+        seen.latest = max(seen.latest, int(time.max()))
+        early = time // values.time_ticks(data['time']) < values.EARLIEST
+        zero = time <= 0
+        seen.early += int(early.sum())
+        seen.zero += int(zero.sum())
+        seen.first_zero = seen.first_zero or (self.file.name if zero.any() else '')
+        odd = early & ~zero
+        if seen.odd is None and odd.any():
+            seen.odd = self.file.name, int(time[odd][0])
+        if seen.usual is None and not early.all():
+            seen.usual = self.file.name, int(time[~early][0])
+        return time
+
+    def _labels(self, raw: dict[str, pa.Array], rows: int, seen: _Seen) -> pa.Array:
+        data, label = self.data, self.data['label']
+        if not label['column']:  # every row is a click
+            return pa.array(np.ones(rows, np.float32))
+        column, nulls = raw[label['column']], data['null_words']
+        if label['positive']:
+            seen.positives |= values.words_of(column, nulls)
+        return values.labels(column, label, self.where(label['column']), data['csv'], nulls)
+
+
+def _write(writer, log: Log, file: int, batch: pa.RecordBatch) -> None:
+    """A piece of a file, rows of a unit together."""
+    if not len(batch):
+        return
+    block, time = log.data['block'], batch['__time'].to_numpy()
+    if block['by'] == 'column':
+        unit = batch[block['column']].to_numpy().astype(np.int64)
+    else:
+        unit = log.unit_of(time)
+    if (np.diff(unit) < 0).any():
+        order = np.argsort(unit, kind='stable')
+        unit, batch = unit[order], batch.take(pa.array(order))
+    edges = np.flatnonzero(np.diff(unit, prepend=unit[0] - 1, append=unit[-1] + 1))
+    for a, b in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        log.units.setdefault(int(unit[a]), []).append(Slice(len(log.file_of_batch), a, b))
+    log.file_of_batch.append(file)
+    log.file_latest[file] = max(log.file_latest[file], int(time.max()))
+    writer.write_batch(batch)
+
+
+def _merge_units(log: Log, of: pa.Array) -> None:
+    """Units of a column's values: those of one value that was written in two ways are one."""
+    first = pc.index_in(of, value_set=pc.unique(of)).to_numpy()
+    merged: dict[int, list[Slice]] = {}
+    for code, slices in log.units.items():
+        merged.setdefault(int(first[code]), []).extend(slices)
+    log.units = merged
+
+
+def _without_time(seen: _Seen, data: Mapping, notes: list[str]) -> bool:
+    """Whether there are rows of time 0 in a log of today, which are in no block; they are told in the notes.
+
+    Rows before `data.since` are nobody's, and a log all of whose times are before 1980 counts from some start.
+    """
+    ticks, column = values.time_ticks(data['time']), data['time']['column']
+    if data['since'] or not seen.early or seen.usual is None:
+        return False
+    if seen.odd:
+        day = np.datetime64(seen.odd[1] // ticks, 's').astype('datetime64[D]')
+        raise UserError(
+            f"{seen.odd[0]}: column '{column}' holds {seen.odd[1]}, which is {day} in unit '{data['time']['unit']}', "
+            f'and {seen.usual[1]} in {seen.usual[0]}: write all files in one unit, or leave old rows out with '
+            'data.since'
+        )
+    if seen.zero > FEW * seen.rows:
+        raise UserError(
+            f"{seen.first_zero}: column '{column}' is 0 (1970) in {seen.zero} of {seen.rows} rows: correct it, or "
+            'leave them out with data.since'
+        )
+    notes.append(f"{seen.zero} rows dropped whose '{column}' is 0 (1970)")
+    return True
+
+
+def _late_columns(wanted, has: dict[str, list[str]]) -> list[str]:
+    """What is said of columns that some files do not have: there they are missing."""
+    notes = []
+    for name in wanted:
+        without = [file for file, names in has.items() if name not in names]
+        if without and len(without) < len(has):
+            shown = ', '.join(without[:3]) + (', ...' if len(without) > 3 else '')
+            notes.append(f"column '{name}' is not in {len(without)} of {len(has)} files ({shown}): missing there")
+    return notes
+
+
+def _zones(found: set[str], time: Mapping) -> list[str]:
+    """What is said of zones in the files: days and hours are cut by one offset."""
+    zones, column = sorted(found), time['column']
+    local = f'UTC{values.offset_hours(time):+g}'
+    if not zones or zones in (['UTC'], [values.NO_ZONE]):
+        return []
+    if values.NO_ZONE in zones:
+        others = ', '.join(zone for zone in zones if zone != values.NO_ZONE)
+        return [f"'{column}' has zone {others} in some files and none in others: those are taken as {local}"]
+    named = ', '.join(zones)
+    return [f"'{column}' is in zone {named}; days and hours are cut in {local} (data.time.utc_offset_hours)"]
+
+
+def _check_positives(label: Mapping, there: set[str]) -> None:
+    """Raises UserError for a value that counts as 1 and that no row has: it is written otherwise there."""
+    if not label['positive']:
+        return
+    for word in values.positives(label).to_pylist():
+        if word not in there:
+            shown = ', '.join(sorted(there)[:6])
+            raise UserError(
+                f"data.label.positive holds {word!r}, which no row of '{label['column']}' has; there are: {shown}: "
+                'name those that count as 1'
+            )
+
+
+def _in_words(kinds: dict[str, str]) -> list[str]:
+    """['whole numbers: user, item', 'text: city', ...]."""
+    words = {'int64': 'whole numbers', 'bool': 'true and false', 'string': 'text', 'number': 'numbers'}
+    found = {text: [name for name, kind in kinds.items() if kind == of] for of, text in words.items()}
+    return [f'{text}: {", ".join(sorted(names))}' for text, names in found.items() if names]
+
+
+def _impressions_in_words(facts: Mapping[str, int]) -> str:
+    more = [f'{facts["empty"]} lists are empty'] if facts.get('empty') else []
+    more += [f'{facts["not_shown"]} clicked items were not shown, and are in no row'] if facts.get('not_shown') else []
+    said = f'{facts["impressions"]} lists of items shown are {facts["rows"]} rows, {facts["clicked"]} of them clicked'
+    return '; '.join([said, *more])

@@ -1,0 +1,168 @@
+"""Side tables: what they say of a row of the log, by a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from diet_jax.base.errors import UserError, closest
+from diet_jax.data import files, tables, values
+from diet_jax.data.coded import Words, coded_array
+from diet_jax.data.impressions import first_value
+
+
+class SideTable(NamedTuple):
+    """A side table: at most one row per key."""
+
+    name: str
+    key: str  # the log's name of it
+    keys: pa.Array  # int64, bool or string [K], unique
+    columns: dict[str, pa.Array]  # each [K]: int64, bool, string, or float64 for numeric fields
+
+
+class Read(NamedTuple):
+    """A side table whose columns are not decided yet."""
+
+    name: str
+    key: str
+    keys: pa.Array  # codes
+    columns: dict[str, pa.Array]  # codes, or float64
+
+
+class Columns(dict):
+    """name -> `Words`: those of a column of the log and of its side tables together."""
+
+    def __init__(self, data: Mapping):
+        super().__init__()
+        self.data, self.strings = data, {*data['csv']['strings']}
+
+    def __missing__(self, name: str) -> Words:
+        self[name] = Words(name, self.data['null_words'], name in self.strings)
+        return self[name]
+
+
+def read(data: Mapping, root: files.Root | None, log_names: Iterable[str], known: Mapping) -> tuple[SideTable, ...]:
+    """The side tables that a table at hand is joined with. known: column -> kind that it has."""
+    columns = Columns(data)
+    found = find(data, root, list(log_names), columns)[0]
+    of = {name: words.values(words.decide(known.get(name))) for name, words in columns.items()}
+    return decided(found, of)
+
+
+def decided(found: Iterable[Read], of: Mapping[str, pa.Array]) -> tuple[SideTable, ...]:
+    """Side tables with their values. of: column -> the value of every code."""
+    return tuple(
+        SideTable(
+            side.name,
+            side.key,
+            of[side.key].take(side.keys),
+            {name: of[name].take(x) if name in of else x for name, x in side.columns.items()},
+        )
+        for side in found
+    )
+
+
+def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read], dict[str, int | None], int]:
+    """Side tables as they are written, where each field comes from (None: the log, i: the i-th table), their bytes."""
+    names = [*data['fields'], *data['numeric']]
+    origin = {name: None for name in names if name in log_names}
+    found, size, available, offered = [], 0, set(log_names), list(log_names)
+    for i, table in enumerate(data['side_tables']):
+        file = files.find_file(root, table['path'], f'data.side_tables[{i}].path')
+        form = tables.form_of(data, table.get('csv') or {})
+        has = tables.column_names(root, file, form)
+        key, on = table['key'], table.get('on') or table['key']
+        log = f'{data["log"][0]} and the tables before {file.name}'
+        for place, name, there in ((file.name, key, has), (log, on, available)):
+            if name not in there:
+                raise UserError(f"{place} has no key column '{name}'{closest(name, there)}: correct data.side_tables")
+        for name in table.get('columns') or ():
+            if name not in has:
+                raise UserError(f"{file.name} has no column '{name}'{closest(name, has)}: correct data.side_tables")
+        allowed = set(table.get('columns') or has)
+        later = {other.get('on') or other['key'] for other in data['side_tables'][i + 1 :]}
+        mine = [name for name in dict.fromkeys([*names, *sorted(later)]) if name in allowed and name not in available]
+        offered += sorted(allowed)
+        available |= set(mine)
+        origin.update({name: i for name in mine})
+        raw = tables.read_columns(root, file, form, [key, *mine])
+        columns.strings |= set(form.csv['strings'])
+        for name, separator in data.get('first_value', {}).items():
+            if name in raw:
+                raw[name] = first_value(raw[name], separator, f"{file.name}: column '{name}'", data['null_words'])
+        side = {}
+        for name in mine:
+            where = f"{file.name}: column '{name}'"
+            if name in data['numeric']:
+                side[name] = values.numbers(raw[name], where, csv=form.csv, nulls=data['null_words'])
+            else:
+                side[name] = columns[name].add(raw[name], where)
+        keys = columns[on].add(raw[key], f"{file.name}: column '{key}'")
+        found.append(Read(file.name, on, keys, side))
+        size += file.size
+    for name in names:
+        if name not in origin:
+            hint = closest(name, offered)
+            raise UserError(f"no log file or side table has column '{name}'{hint}: correct data.fields or data.numeric")
+    return found, origin, size
+
+
+def check_keys(sides: Iterable[SideTable]) -> None:
+    """Raises UserError for a key that is missing, or there more than once."""
+    for side in sides:
+        if side.keys.null_count:
+            raise UserError(
+                f"{side.name}: key column '{side.key}' is null in {side.keys.null_count} rows: remove those rows"
+            )
+        if not len(side.keys):
+            raise UserError(f'{side.name} has no rows: fetch it again, or take it out of data.side_tables')
+        counts = pc.value_counts(side.keys)
+        repeated = counts.filter(pc.greater(counts.field('counts'), 1))
+        if len(repeated):
+            value = repeated[0].as_py()['values']
+            raise UserError(
+                f"{side.name}: key column '{side.key}' holds {value!r} more than once ({len(repeated)} such keys): "
+                'keep one row per key'
+            )
+
+
+def check_joins(sides: Iterable[SideTable], of: Mapping[str, pa.Array], rows: Mapping[str, np.ndarray]) -> list[str]:
+    """How many rows of the log a side table says nothing of, in words; UserError where that is all of them.
+
+    Args: of: column of the log -> the value of every code; rows: column -> how many rows have each code.
+    """
+    notes, weights, columns = [], dict(rows), dict(of)
+    for side in sides:
+        key, weight = columns[side.key], weights[side.key]
+        match = pc.index_in(key, value_set=side.keys)
+        there = pc.is_valid(key).to_numpy(zero_copy_only=False)
+        lost = there & match.is_null().to_numpy(zero_copy_only=False)
+        without, whole = int(weight[lost].sum()), int(weight[there].sum())
+        if without and without == whole:
+            example = key.filter(pa.array(lost & (weight > 0)))[0].as_py()
+            raise UserError(
+                f"{side.name} has none of the log's values of '{side.key}': {side.keys[0].as_py()!r} there, "
+                f'{example!r} in the log; correct data.side_tables, or the file'
+            )
+        if without:
+            notes.append(f"{without} of {whole} rows have a '{side.key}' that {side.name} does not: missing there")
+        for name, column in side.columns.items():
+            columns[name], weights[name] = column.take(match), weight
+    return notes
+
+
+def join(columns: Mapping[str, pa.Array], sides: Iterable[SideTable]) -> dict[str, pa.Array]:
+    """Rows of the log, and joined to them the side tables' columns: values [N], or codes of values."""
+    found = dict(columns)
+    for side in sides:
+        key = coded_array(found[side.key])
+        words = key.dictionary
+        match = pc.index_in(words if words.type == side.keys.type else words.cast(side.keys.type), value_set=side.keys)
+        place = match.take(key.indices)
+        for name, column in side.columns.items():
+            found[name] = pa.DictionaryArray.from_arrays(place, column)
+    return found
