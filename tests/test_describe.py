@@ -90,14 +90,14 @@ def test_every_column_of_a_labelled_log_is_taken_for_what_it_is(tmp_path):
         'tab': 'field',
         'ts': 'time',
         'click': 'label',
-        'request': 'unique',
+        'request': 'id',
         'watch_time': 'outcome',
         'is_like': 'outcome',
         'hint': 'leak',
         'price': 'numeric',
         'is_test': 'constant',
         'session_start': 'time',
-        'words': 'nested',
+        'words': 'constant',
         'author': 'field',
         'tags': 'field',
         'title': 'unique',
@@ -145,7 +145,8 @@ def test_files_without_a_header_are_named_by_their_values(tmp_path):
         'movies.dat': ('item', ('item', 'movie_c1', 'movie_c2'), 'latin1'),
     }
     assert found.fields('field') == ['user', 'item', 'movie_c2', 'user_c1', 'user_c2']
-    assert found.strings == ('user_c2',) and taken(found)['movie_c1'] == 'unique'
+    assert found.strings == () and taken(found)['movie_c1'] == 'unique'
+    assert found.first_value == {'movie_c2': '|'} and found.roles.creator == 'movie_c2'
 
 
 TICKS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}
@@ -254,15 +255,6 @@ def test_folders_and_names_of_engines(tmp_path):
     assert found.log.patterns == ('dt=*/part-*.parquet',) and len(found.log.files) == 14
 
 
-def test_a_key_of_another_name_is_said_and_not_joined(tmp_path):
-    write_csv(tmp_path / 'log.csv', rows())
-    write_csv(tmp_path / 'items.csv', {'id': range(500, 590), 'author': [i % 9 for i in range(90)]})
-    found = survey(str(tmp_path))
-    assert (
-        not found.sides and "items.csv: its 'id' is the log's 'item_id': give them one name to join it" in found.notes
-    )
-
-
 def test_a_table_of_users_with_their_dates_is_no_log(tmp_path):
     """It has as many rows as the log and a time, but a row a user; a log may number its rows."""
     log = rows()
@@ -274,7 +266,7 @@ def test_a_table_of_users_with_their_dates_is_no_log(tmp_path):
     )
     found = survey(str(tmp_path))
     assert found.log.name == 'log.csv' and [side.group.name for side in found.sides] == ['users.csv']
-    assert (taken(found)['created_at'], taken(found)['x'], taken(found)['id']) == ('time', 'field', 'unique')
+    assert (taken(found)['created_at'], taken(found)['x'], taken(found)['id']) == ('time', 'field', 'id')
 
 
 def test_a_large_table_is_sampled_all_over(tmp_path):

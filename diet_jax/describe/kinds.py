@@ -46,6 +46,8 @@ def guess(column: Measured, names: tuple[str, ...], header: bool = True, identit
             return found
     if column.auc > LEAK:
         return Guess('leak', False, f'alone it has an AUC of {column.auc:.3f}: does it know the label?')
+    if column.parts is not None:
+        return Guess('field', False, 'several values in a cell: the first')
     if column.kind in ('int', 'float'):
         return _number(column, names, header)
     if column.kind == 'text':
@@ -56,7 +58,7 @@ def guess(column: Measured, names: tuple[str, ...], header: bool = True, identit
 def _nothing(column: Measured) -> Guess | None:
     """What no model can use."""
     if column.kind == 'nested':
-        return Guess('nested', True, 'values that are lists or records are no categories')
+        return Guess('nested', True, 'records, numbers in lists, and bytes or numbers among words are no categories')
     if column.kind == 'inexact':
         return Guess('inexact', True, 'floats too large to be exact: write these ids as integers or text')
     if column.missing > 0.99:
@@ -69,10 +71,15 @@ def _nothing(column: Measured) -> Guess | None:
 def _unique(column: Measured) -> Guess | None:
     """What has a value of its own in every row."""
     filled = column.rows * (1 - column.missing)
-    if column.kind != 'float' and filled >= 50 and column.values >= UNIQUE * filled:
-        where = f'the key of {column.table} says as much' if column.table else 'every row has its own'
-        return Guess('unique', True, f'{column.values} values in {filled:.0f} rows: {where}')
+    if column.kind != 'float' and one_each(column.values, filled):
+        where = f'the key of {column.table} says as much' if column.table else 'a value of its own in every row'
+        return Guess('unique' if column.table else 'id', True, f'{column.values} values in {filled:.0f} rows: {where}')
     return None
+
+
+def one_each(values: int, rows: float) -> bool:
+    """Whether so many rows of so many values have nearly one each."""
+    return rows >= 50 and values >= UNIQUE * rows
 
 
 def _outcome(column: Measured) -> Guess | None:
@@ -138,9 +145,6 @@ def _number(column: Measured, names: tuple[str, ...], header: bool) -> Guess:
 
 def _text(column: Measured) -> Guess:
     filled = column.rows * (1 - column.missing)
-    if column.length > WORDS and column.values > 0.05 * filled and not column.parts:
+    if column.length > WORDS and column.values > 0.05 * filled:
         return Guess('text', True, f'texts of {column.length:.0f} characters are no categories')
-    if column.parts:
-        why = f"a list with '{column.parts}' between its parts: here every list is one value"
-        return Guess('field', False, why)
     return Guess('field', True, '')

@@ -27,28 +27,29 @@ class Measured(NamedTuple):
     most: float  # share of the most frequent value
     example: str
     length: float  # mean characters of a text
-    parts: str  # what separates the parts of a text that is a list; '' where it is none
+    parts: str | None  # of first values: what separates the values of a cell; None where a cell is one
     low: float
     high: float
     auc: float  # of the column alone on held-out rows, nan where there is no label
 
 
-def measured(name: str, table: str, values: pa.Array, auc: float = float('nan')) -> Measured:
+def measured(name: str, table: str, values: pa.Array, auc: float = float('nan'), parts: str | None = None) -> Measured:
     """The figures of a column of a sample."""
     rows, kind = len(values), kind_of(values)
     found = dict(name=name, table=table, kind=kind, rows=rows, missing=values.null_count / max(rows, 1), auc=auc)
-    nothing = dict(values=0, most=0.0, example='', length=0.0, parts='', low=np.nan, high=np.nan)
+    found['parts'] = parts
+    nothing = dict(values=0, most=0.0, example='', length=0.0, low=np.nan, high=np.nan)
     if kind == 'nested' or values.null_count == rows:
         example = str(values[0].as_py())[:20] if rows else ''
         return Measured(**{**found, **nothing, 'example': example})
     counts = pc.value_counts(values.drop_null())
     most = int(pc.max(counts.field('counts')).as_py())
-    distinct, low, high, length, parts = counts.field('values'), np.nan, np.nan, 0.0, ''
+    distinct, low, high, length = counts.field('values'), np.nan, np.nan, 0.0
     if kind in ('int', 'float'):
         ends = pc.min_max(distinct)
         low, high = float(ends['min'].as_py()), float(ends['max'].as_py())
     if kind == 'text':
-        length, parts = float(pc.mean(pc.utf8_length(distinct)).as_py()), _parts(distinct)
+        length = float(pc.mean(pc.utf8_length(distinct)).as_py())
     example = str(distinct[int(pc.index(counts.field('counts'), most).as_py())].as_py())
     return Measured(
         **found,
@@ -56,42 +57,25 @@ def measured(name: str, table: str, values: pa.Array, auc: float = float('nan'))
         most=most / rows,
         example=example if len(example) <= 20 else example[:19] + '…',
         length=length,
-        parts=parts,
         low=low,
         high=high,
     )
 
 
 def kind_of(values: pa.Array) -> str:
-    """What a column's type is to a reader of logs: floats that are whole are integers with nulls among them, and
-    inexact where they are too large for a float."""
+    """What a column is, as `typed` found it; floats that are whole were too large to be exact."""
     kind = values.type
     if pa.types.is_boolean(kind):
         return 'bool'
     if pa.types.is_integer(kind):
         return 'int'
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        numbers = values.cast(pa.float64(), safe=False).drop_null()
-        numbers = numbers.filter(pc.invert(pc.is_nan(numbers)))
-        if not len(numbers) or not pc.all(pc.equal(numbers, pc.floor(numbers))).as_py():
-            return 'float'
-        return 'int' if pc.max(pc.abs(numbers)).as_py() <= 2**53 else 'inexact'
+    if pa.types.is_floating(kind):
+        numbers = values.filter(pc.is_finite(values))
+        whole = len(numbers) and pc.all(pc.equal(numbers, pc.floor(numbers))).as_py()
+        return 'inexact' if whole else 'float'
     if pa.types.is_temporal(kind):
         return 'time'
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        return 'text'
-    return 'nested'
-
-
-def _parts(distinct: pa.Array) -> str:
-    """The character that separates the parts of lists written as text."""
-    shown = distinct[:20_000]
-    for mark in ('|', ',', ';'):
-        if pc.mean(pc.match_substring(shown, mark)).as_py() > 0.2:
-            pieces = [piece.strip() for text in shown.to_pylist() for piece in text.split(mark)]
-            if len(set(pieces)) < 0.5 * len(pieces) and len(set(pieces)) < len(shown) and max(map(len, pieces)) < 32:
-                return mark
-    return ''
+    return 'text' if pa.types.is_string(kind) else 'nested'
 
 
 def codes(values: pa.Array) -> np.ndarray:

@@ -82,7 +82,7 @@ def roles(
     user, item, unsure = ids
     fields = [c for c, found in columns if found.taken == 'field' and c.name not in (user, item)]
     own = [c for c in fields if not c.table and 1 < c.values <= CONTEXTS]
-    groups = [c for c in fields if c.name in of_item and FEW < c.values < c.rows / 2]
+    groups = [c for c in fields if c.name in of_item and (FEW < c.values < c.rows / 2 or c.parts is not None)]
     creator = _most(fields, words.CREATOR) or _most(fields, words.GENRE) or _most(groups)
     own = [c for c in own if c.name != creator]
     context = _first(own, words.CONTEXT) or _first(own, words.DEVICE) or ('hour' if hour else '')

@@ -64,7 +64,16 @@ def _said(found: Survey) -> list[str]:
         f'blocks: {size}, about {cut.count} of them ({cut.why})',
         f"label: '{target.column}' ({target.why})" if target.column else f'label: {target.why}',
     ]
-    return lines + [f"side table: {side.group.name} by '{side.key}' ({side.why})" for side in found.sides]
+    if found.shown:
+        lines.append(f"lists: every item of '{found.shown.items}' becomes a row; position and list_length are made")
+    for side in found.sides:
+        key = f"its '{side.own_key}', ? the log's '{side.key}'" if side.on else f"'{side.key}'"
+        lines.append(f'side table: {side.group.name} by {key} ({side.why})')
+    if found.first_value:
+        lines.append(f'several values in a cell, of which the first is taken: ? {", ".join(found.first_value)}')
+    for word, names in found.missing().items():
+        lines.append(f'? {word!r} among the numbers of {", ".join(names)} means missing, in every column of text')
+    return lines
 
 
 def advice(found: Survey) -> str:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from diet_jax.base.errors import UserError
 from diet_jax.data import files
 from diet_jax.describe import blocks as cutting
-from diet_jax.describe import kinds, look, measure, roles, sample, sides, which
+from diet_jax.describe import kinds, lists, look, measure, roles, sample, shown, sides, which
 from diet_jax.describe.clock import Clock, clock
 from diet_jax.describe.kinds import Guess
 from diet_jax.describe.label import Label, label
@@ -26,7 +26,7 @@ class Survey(NamedTuple):
 
     root: files.Root
     log: look.Group
-    names: tuple[str, ...]  # of the log's columns, as the config calls them
+    names: tuple[str, ...]  # of the columns of the log's files, as the config calls them
     rows: int  # of the log; about, where `whole` is False
     whole: bool  # all of it was read
     clock: Clock
@@ -35,6 +35,9 @@ class Survey(NamedTuple):
     label: Label
     sides: tuple[sides.Side, ...]
     columns: tuple[tuple[Measured, Guess], ...]  # of the log, then of the side tables
+    shown: shown.Shown | None  # where a row lists what was shown
+    first_value: dict[str, str]  # `data.first_value`
+    null_words: dict[str, tuple[str, ...]]  # column -> words among its numbers that mean missing, beside the usual ones
     strings: tuple[str, ...]  # `data.csv.strings`
     roles: roles.Roles
     item_columns: tuple[str, ...]  # of a log of clicks: what goes with the item
@@ -47,6 +50,11 @@ class Survey(NamedTuple):
         first = [name for name in self.roles[:4] if name in found]
         return [*first, *(name for name in found if name not in first)]
 
+    def missing(self) -> dict[str, list[str]]:
+        """Word that means missing, beside the usual ones -> the columns in whose numbers it stands."""
+        words = dict.fromkeys(word for words in self.null_words.values() for word in words)
+        return {word: [name for name, of_column in self.null_words.items() if word in of_column] for word in words}
+
 
 def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Survey:
     """Looks at a folder. Large tables are sampled, so that it takes seconds.
@@ -56,7 +64,8 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
       patterns: which files are the log, as `data.log`; () to find out.
       hours: length of a block; 0 to find out.
     Raises:
-      UserError: there is no table, no time, there are two logs, or all of it is of one day.
+      UserError: there is no table, no time, there are two logs, all of it is of one day, no row is a click, or every
+        row is one and no column is the item.
     """
     try:
         root = files.open_root(folder)
@@ -65,37 +74,57 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     tables, odd = look.groups(root)
     log, others = which.the_log(root, tables, tuple(patterns))
     taken, header = sample.read(root, log), log.format.header
+    log = log._replace(format=log.format._replace(encoding=taken.encoding))
     text = log.format.kind == 'csv'
-    found = clock(taken.columns, header, text)
+    of_files = list(taken.columns)
+    numbered = _own_in_every_row(taken.columns) if taken.whole else set()  # in a sample an id may seem so
+    listed, taken = _one_a_row(taken)
+    numbered -= {listed.items, *listed.parallel} if listed else set()
+    cells, several = lists.of_first_values(taken.columns)
+    found = clock(cells, header, text)
     if not found:
-        raise which.no_time(log, taken.columns)
-    target = label(taken.columns, header, [found.column])
-    names = {name: name for name in taken.columns}
+        raise which.no_time(log, cells)
+    target = _label(log, cells, found, listed)
+    names = {name: name for name in [*of_files, *cells]}
     if not header:
-        names = roles.named_columns(taken.columns, found.column, target.column)
-    columns = {names[name]: values for name, values in taken.columns.items()}
+        odd_ones = (numbered - {found.column}) | ({shown.LABEL, shown.POSITION} if listed else set())
+        named = {name: values for name, values in cells.items() if name not in odd_ones}
+        names |= roles.named_columns(named, found.column, '' if listed else target.column)
+    columns = {names[name]: values for name, values in cells.items()}
     found = found._replace(column=names[found.column])
     target = target._replace(column=names.get(target.column, ''))
-    joined, notes = sides.sides(root, others, columns, header)
+    apart = (found.column, target.column)
+    item = names[listed.items] if listed else ''
+    joined, notes = sides.sides(root, others, {n: v for n, v in columns.items() if n not in apart}, header, item)
+    null_words = _null_words(taken, joined, names)
+    columns = sample.without_words(columns, null_words)
+    joined = [side.without_words(null_words) for side in joined]
     notes += _not_read(log, odd)
     days = cutting.days(found)
-    measures = _measured(columns, joined, target, found)
-    user, item, unsure = roles.user_and_item(
-        [m for m in measures if not m.table and m.name not in _apart(found, target)]
-    )
+    several = {names[name]: mark for name, mark in several.items()}
+    measures = _measured(columns, joined, target, found, several)
+    numbered = {names[name] for name in numbered}
+    user, item, unsure = roles.user_and_item([m for m in measures if not m.table and m.name not in {*apart, *numbered}])
+    if listed:
+        item, unsure = names[listed.items], tuple(role for role in unsure if role != 'item')
+    if not target.column and not item:
+        raise UserError(
+            f'{log.name}: {target.why}; but no column looks like an item that could be drawn: name it item_id, or the '
+            'label click, in the files, or write the config by hand (docs/your-log.md)'
+        )
     guesses = _guesses(measures, found, target, (user, item), joined, header)
+    if listed:
+        guesses = [_of_list(m, guess, numbered) for m, guess in zip(measures, guesses, strict=True)]
     fresh = {role: _fresh(columns[name], days) for role, name in (('users', user), ('items', item)) if name}
     drift = _drift(columns, item, days, fresh)
     asked = dict(hours=hours, whole=taken.whole)
     cut = cutting.blocks(found, days, taken.rows, label=target.values, fresh=drift, **asked)
     of_item = [name for side in joined if side.key == item for name in side.names]
     known = tuple(zip(measures, guesses, strict=True))
-    odd_ids = {names[name] for name in taken.strings}
-    odd_ids |= {side.names[side.group.format.columns.index(name)] for side in joined for name in side.sample.strings}
     whole = Survey(
         root=root,
         log=log,
-        names=tuple(names.values()),
+        names=tuple(names[name] for name in of_files),
         rows=taken.rows,
         whole=taken.whole,
         clock=found,
@@ -104,7 +133,10 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
         label=target,
         sides=tuple(joined),
         columns=known,
-        strings=_strings(known, target, odd_ids, text),
+        shown=listed and shown.renamed(listed, names),
+        first_value={c.name: c.parts for c, guess in known if guess.seen and c.parts is not None},
+        null_words=null_words,
+        strings=_strings(known, taken, joined, names),
         roles=roles.roles(known, (user, item, unsure), of_item, hour=not found.of_days),
         item_columns=(),
         fresh=fresh,
@@ -125,17 +157,58 @@ def _not_read(log: look.Group, odd: list[str]) -> list[str]:
     return lines
 
 
-def _strings(known, target: Label, odd_ids: set[str], text: bool) -> tuple[str, ...]:
-    """Columns of text files to be read as strings: odd ids, and a label in words, which is true in one file only."""
-    fields = [column.name for column, guess in known if guess.taken == 'field' and column.name in odd_ids]
-    return (*fields, *([target.column] if text and target.positive else []))
+def _one_a_row(taken: sample.Sample) -> tuple[shown.Shown | None, sample.Sample]:
+    """How rows list what was shown, and the sample with a row for every item of theirs."""
+    listed = shown.find(taken.columns)
+    if not listed:
+        return None, taken
+    columns, each = shown.rows(taken.columns, listed)
+    whole = taken.whole and len(columns[shown.LABEL]) == round(each * taken.rows)
+    return listed, taken._replace(columns=columns, rows=round(each * taken.rows), whole=whole)
 
 
-def _apart(found: Clock, target: Label) -> tuple[str, str]:
-    return found.column, target.column
+def _label(log: look.Group, columns, found: Clock, listed: shown.Shown | None) -> Label:
+    if listed:
+        hit = columns[shown.LABEL].cast(pa.float32()).to_numpy()
+        return Label(shown.LABEL, listed.sure, f"made of '{listed.items}', {listed.why}", hit)
+    try:
+        return label(columns, log.format.header, [found.column])
+    except UserError as error:
+        raise UserError(f'{log.name}: {error}') from error
 
 
-def _measured(columns, joined, target: Label, found: Clock) -> list[Measured]:
+def _null_words(taken: sample.Sample, joined, names: dict[str, str]) -> dict[str, tuple[str, ...]]:
+    """{column: words among its numbers that mean missing}, of the log and of side tables, by the config's names."""
+    found = {names[name]: nulls for name, nulls in taken.nulls.items()}
+    for side in joined:
+        found |= {side.here(name): nulls for name, nulls in side.sample.nulls.items()}
+    return found
+
+
+def _strings(known, taken: sample.Sample, joined, names: dict[str, str]) -> tuple[str, ...]:
+    """Columns to be read as strings: 1 and 0 beside true and false and other words."""
+    odd = {names[name] for name in taken.verbatim} | {
+        side.here(name) for side in joined for name in side.sample.verbatim
+    }
+    return tuple(c.name for c, guess in known if guess.taken == 'field' and c.parts is None and c.name in odd)
+
+
+def _own_in_every_row(columns) -> set[str]:
+    """Columns with a value of their own in every row of the files."""
+    found = {name: v for name, v in columns.items() if measure.kind_of(v) in ('int', 'text')}
+    return {name for name, v in found.items() if kinds.one_each(pc.count_distinct(v).as_py(), len(v) - v.null_count)}
+
+
+def _of_list(column: Measured, guess: Guess, numbered: set[str]) -> Guess:
+    """What columns are that look otherwise where a row of the log is several ones."""
+    if not column.table and column.name in numbered and guess.seen:
+        return Guess('id', True, f'{column.values} values in as many rows of the log')
+    if column.table or column.name != shown.POSITION:
+        return guess
+    return Guess('field', False, 'made: the place in the list, which a ranking that is to come does not know')
+
+
+def _measured(columns, joined, target: Label, found: Clock, several: dict[str, str]) -> list[Measured]:
     """Figures of every column of the log and of the side tables, but for keys and names that came before."""
     rows = None
     if target.values is not None:
@@ -154,17 +227,16 @@ def _measured(columns, joined, target: Label, found: Clock) -> list[Measured]:
 
     figures = []
     for name, values in columns.items():
-        apart = name in _apart(found, target)
-        figures.append(measure.measured(name, '', values, float('nan') if apart else alone(values)))
+        auc = float('nan') if name in (found.column, target.column) else alone(values)
+        figures.append(measure.measured(name, '', values, auc, several.get(name)))
     known_names = set(columns)
     for side in joined:
         for own, name in zip(side.group.format.columns, side.names, strict=True):
             if name not in known_names:
                 known_names.add(name)
                 values = side.sample.columns[own]
-                figures.append(
-                    measure.measured(name, side.group.name, values, alone(sides.joined(side, columns, name)))
-                )
+                auc, mark = alone(sides.joined(side, columns, name)), side.first_value.get(own)
+                figures.append(measure.measured(name, side.group.name, values, auc, mark))
     return figures
 
 

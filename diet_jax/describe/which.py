@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError
 from diet_jax.data import files
-from diet_jax.describe import look, measure, sample, words
+from diet_jax.describe import look, measure, sample, shown, words
 from diet_jax.describe.clock import times
 
 LIKE_SIZE = 4.0  # two tables with a time are two logs where neither has so many times the other's rows
@@ -30,7 +30,13 @@ def the_log(
     timed = [group for group in tables if is_log(seen[group].columns, group.format.header)]
     if not timed:
         biggest = max(tables, key=lambda group: seen[group].rows)
-        raise no_time(biggest, seen[biggest].columns)
+        columns, header = seen[biggest].columns, biggest.format.header
+        if times(columns, header):
+            raise UserError(
+                f"{biggest.name} has a row for each '{row_each(columns, header)}', as a table of users or items has: "
+                f"it is not taken for the log; where it is the log, say so with --log='{','.join(biggest.patterns)}'"
+            )
+        raise no_time(biggest, columns)
     first, *others = sorted(timed, key=lambda group: -seen[group].rows)
     if others and seen[first].rows < LIKE_SIZE * seen[others[0]].rows:
         one, other = (','.join(group.patterns) for group in (first, others[0]))
@@ -62,12 +68,22 @@ def is_log(columns: Mapping[str, pa.Array], header: bool) -> bool:
     >>> is_log({'user_id': ids, 'registered_at': seconds}, True), is_log({'id': ids, 'ts': seconds}, True)
     (False, True)
     """
+    return not row_each(columns, header) and bool(times(columns, header))
+
+
+def row_each(columns: Mapping[str, pa.Array], header: bool) -> str:
+    """The user, the item, ... of which a table has a row each, '' where it has none."""
     things = words.USER | words.ITEM | words.CREATOR | words.GENRE
+    again = set()  # things that come several times: users and items do so in a log alone, whose rows may have numbers
+    unique = []
     for i, (name, values) in enumerate(columns.items()):
         is_key = words.has(name, things) if header else i == 0
-        if is_key and measure.kind_of(values) in ('int', 'text') and len(pc.unique(values)) == len(values):
-            return False
-    return bool(times(columns, header))
+        if is_key and measure.kind_of(values) in ('int', 'text'):
+            if len(pc.unique(values)) == len(values):
+                unique.append(name)
+            elif header:
+                again.add(words.thing(name))
+    return unique[0] if unique and not {'user', 'item'} <= again and not shown.find(columns) else ''
 
 
 def no_time(group: look.Group, columns: Mapping[str, pa.Array]) -> UserError:

@@ -30,6 +30,7 @@ NUMBER = {
     'height',
     'days',
 } | {'seconds', 'ms', 'weight', 'distance', 'score', 'rate', 'ratio', 'lat', 'lon', 'latitude', 'longitude'}
+IDS = {'id', 'ids', 'key', 'code', 'no', 'nr', 'uuid', 'guid'}
 SESSION = {'session', 'request', 'trace', 'impression', 'uuid', 'guid', 'row', 'index', 'query', 'visit'}
 CALENDAR = {'date', 'day', 'dt', 'ds', 'hour', 'hourmin', 'weekday', 'month', 'year', 'week', 'minute', 'dow'}
 TIME = {'timestamp', 'time', 'ts', 'datetime', 'when', 'at', 'second', 'unixtime', 'epoch', 'created', 'clock'}
@@ -45,6 +46,8 @@ RATINGS = {'rating', 'ratings', 'stars', 'score', 'overall'}
 ACTIONS = {'behavior', 'behaviour', 'behavior_type', 'event', 'event_type', 'action', 'action_type', 'interaction'}
 SEEN = {'pv', 'view', 'views', 'impression', 'show', 'shown', 'exposure', 'skip', 'none', 'no', 'false', 'n', 'f', '0'}
 YES = {'true', 'yes', 'y', 't', '1', 'positive'}
+CHOSEN = {'click', 'clicks', 'clicked', 'chosen', 'selected', 'bought', 'purchased', 'ordered', 'positive', 'positives'}
+DISPLAYED = {'show', 'shown', 'impression', 'impressions', 'inview', 'candidate', 'candidates', 'slate', 'displayed'}
 
 FEEDBACK = (
     {'like', 'liked', 'follow', 'followed', 'comment', 'forward', 'share', 'shared', 'hate', 'dislike', 'click'}
@@ -107,3 +110,24 @@ def alike(one: str, other: str) -> bool:
     """
     short = [[word for word in tokens(name) if word not in ('id', 'ids')] for name in (one, other)]
     return bool(short[0]) and short[0] == short[1]
+
+
+def thing(name: str) -> str:
+    """What a name is of, by its last word that says so: 'user', 'item', 'creator', 'genre', or '' where none does.
+
+    >>> thing('item_category_id'), thing('movieId'), thing('title')
+    ('genre', 'item', '')
+    """
+    sets = {'user': USER, 'creator': CREATOR, 'genre': GENRE, 'item': ITEM}
+    own = [word for word in tokens(name) if word not in IDS and not word.isdigit()][-1:]
+    return next((which for which, found in sets.items() if not found.isdisjoint(own)), '')
+
+
+def head(name: str) -> str:
+    """What an id's name is of; '' of other names.
+
+    >>> head('station_code'), head('StationID'), head('title')
+    ('station', 'station', '')
+    """
+    own = tokens(name)
+    return '_'.join(word for word in own if word not in IDS) if own and own[-1] in IDS else ''

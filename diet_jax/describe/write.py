@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 from diet_jax.base.errors import UserError
 from diet_jax.base.loading import absolute
 from diet_jax.config.checks import check_config
-from diet_jax.config.data import check_data
+from diet_jax.config.data import NULL_WORDS, check_data
 from diet_jax.data import files
+from diet_jax.describe import shown
 from diet_jax.describe.kinds import BINS
 from diet_jax.describe.sides import Side
 from diet_jax.describe.survey import Survey
@@ -92,9 +93,27 @@ def _files(found: Survey) -> list[str]:
             lines.append('# ? There is no header: names by what the values look like.')
             lines += _assigned('data.csv.column_names', found.names)
     if found.strings:
-        lines.append('# Words, and digits that are no numbers: zeros in front, or words among them.')
+        lines.append('# 1 and 0 beside true and false and other words: taken as they are written.')
         lines += _assigned('data.csv.strings', found.strings)
+    if words := found.missing():
+        for word, names in words.items():
+            lines += _comment(f'? {word!r} stands among the numbers of {", ".join(names)}: missing, in all text.')
+        lines += _assigned('data.null_words', (*NULL_WORDS, *words))
+    if found.shown:
+        lines += _shown(found.shown)
+    if found.first_value:
+        lines.append('# ? Of several values the first; as whole: leave it out.')
+        lines.append(f'data.first_value = ConfigDict({found.first_value!r})')
     return lines
+
+
+def _shown(listed: shown.Shown) -> list[str]:
+    mark = '' if listed.sure else '? '
+    given = {
+        key: value for key in ('items', 'clicked', 'separator', 'mark', 'parallel') if (value := listed._asdict()[key])
+    }
+    lines = _comment(f"{mark}Every item of '{listed.items}' is a row; position and list_length are made.")
+    return [*lines, f'data.impressions = ConfigDict(dict({_keywords(given)}))']
 
 
 def _time(found: Survey) -> list[str]:
@@ -136,9 +155,12 @@ def _fields(found: Survey) -> list[str]:
     for line in _left_out(found):
         lines += _comment(line)
     fields = found.fields('field')
-    doubted = [c.name for c, guess in found.columns if guess.seen and not guess.sure]
+    apart = {*found.first_value, *((shown.POSITION,) if found.shown else ())}
+    doubted = [c.name for c, guess in found.columns if guess.seen and not guess.sure and c.name not in apart]
     if doubted:
         lines += _comment(f'? Categories or numbers, by their values: {", ".join(doubted)}.')
+    if found.shown and shown.POSITION in fields:
+        lines += _comment(f"? '{shown.POSITION}' is known when a list is shown, and not when one is made.")
     lines += _assigned('data.fields', fields)
     if numeric := found.fields('numeric'):
         lines += _numeric(numeric)
@@ -174,7 +196,8 @@ def _sides(found: Survey) -> list[str]:
     for side in sides:
         mark = '' if side.sure else '? '
         lines.append(f'    # {mark}{side.why}')
-        entry = {'path': side.group.files[0].name, 'key': side.key}
+        entry = {'path': side.group.files[0].name, 'key': side.own_key if side.on else side.key}
+        entry |= {'on': side.key} if side.on else {}
         options = _options(side, found)
         lines += _call('dict', entry | ({'csv': options} if options else {}), 4)
     return [*lines, ')'] if sides else []
