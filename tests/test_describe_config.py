@@ -5,8 +5,10 @@ import os
 import pathlib
 import subprocess
 import sys
+from decimal import Decimal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from test_describe import DAY, START, by_day, rows, write_csv, write_parquet
 
@@ -137,6 +139,21 @@ def _no_time(folder):
     write_csv(folder / 'log.csv', {**rows(), 'ts': rows()['ts'].astype(str).astype('<U4')})
 
 
+def _no_click(folder):
+    write_csv(folder / 'log.csv', rows() | {'click': rows()['tab'] * 0, 'is_new': rows()['tab'] % 2})
+
+
+def _no_item(folder):
+    log = rows()
+    write_csv(
+        folder / 'log.csv', {'user_id': log['user_id'], 'tab': log['tab'], 'ts': log['ts'], 'click': log['tab'] * 0 + 1}
+    )
+
+
+def _row_each(folder):
+    write_csv(folder / 'log.csv', {**rows(), 'item_id': np.arange(len(rows()['ts']))})
+
+
 def _empty(folder):
     folder.mkdir()
 
@@ -157,6 +174,18 @@ REFUSED = [
     (
         _one_day,
         "column 'ts': all rows but strays are of one day, 2024-03-01, and a block is a day: fetch more days, or cut",
+    ),
+    (
+        _no_click,
+        "log.csv: column 'click' is 0 in every row, so there is no click to learn from: fetch a log with clicks, or",
+    ),
+    (
+        _row_each,
+        "log.csv has a row for each 'item_id', as a table of users or items has: it is not taken for the log; where it",
+    ),
+    (
+        _no_item,
+        "log.csv: column 'click' is 1 in every row: every row is taken for a click, and a negative drawn for it; ",
     ),
 ]
 
@@ -182,6 +211,102 @@ def test_the_ways_out_of_refusals_lead_out(tmp_path):
     assert len(stream_of(config, tmp_path / 'hours').blocks) == 24
     with pytest.raises(UserError, match='no file matches --log order.csv .did you mean'):
         survey(str(tmp_path / 'two'), ['order.csv'])
+    log = rows()
+    click = log.pop('click')
+    write_csv(tmp_path / 'zero' / 'log.csv', log | {'is_like': click})  # `click`, 0 in every row, taken out
+    assert described(tmp_path / 'zero')[1].data.label.column == 'is_like'
+    _row_each(tmp_path / 'each')
+    text, config = described(tmp_path / 'each', patterns=['log.csv'])
+    assert config.data.fields == ('user_id', 'tab') and "# 'item_id': id; " in text and config.roles.item == ''
+    write_csv(tmp_path / 'item' / 'log.csv', log)  # the item is named item_id
+    assert described(tmp_path / 'item')[1].data.negatives.item == 'item_id'
+
+
+def test_clicks_alone_with_a_label_that_is_always_1(tmp_path):
+    log = rows() | {'click': np.ones(len(rows()['ts']), int)}
+    write_csv(tmp_path / 'log' / 'log.csv', log)
+    text, config = described(tmp_path / 'log')
+    why = "column 'click' is 1 in every row: every row is taken for a click, and a negative drawn for it"
+    assert f'    # ? {why}\n' in text and f'label: {why}' in summary(survey(str(tmp_path / 'log')))['said']
+    assert "    # 'click': constant; always 1\n" in text
+    assert (config.data.label.column, config.data.negatives.item) == ('', 'item_id')
+    stream = stream_of(config, tmp_path / 'run')
+    assert sum(block.positives for block in stream.blocks) == sum(log['ts'] >= START + DAY)
+
+
+def in_classes(values):
+    log = rows()
+    kind = np.where(log['click'], np.where(log['tab'] == 0, 2, 1), 0)
+    return {**log, 'click': np.array(values)[kind]}, kind
+
+
+@pytest.mark.parametrize(
+    ('values', 'threshold', 'positive', 'ones'),
+    [
+        ((0, 1, 2), 1.0, (), (1, 2)),
+        ((-1.0, 0.5, 1.0), 0.5, (), (1, 2)),
+        (('none', 'click', 'buy'), None, ('buy', 'click'), (1, 2)),
+        (('bad', 'good', 'clicked'), None, ('clicked',), (2,)),
+        (('cold', 'warm', 'hot'), None, ('hot',), (2,)),  # nothing tells: the rarest
+    ],
+    ids=str,
+)
+def test_labels_in_three_classes(tmp_path, values, threshold, positive, ones):
+    log, kind = in_classes(values)
+    write_csv(tmp_path / 'log' / 'log.csv', log)
+    text, config = described(tmp_path / 'log')
+    assert (config.data.label.threshold, tuple(config.data.label.positive)) == (threshold, positive)
+    stream = stream_of(config, tmp_path / 'run')
+    assert sum(block.positives for block in stream.blocks) == np.isin(kind, ones).sum()
+    line = next(line for line in text.splitlines() if ' is a 1' in line)
+    assert line.startswith('    # ? ') and ('by being the rarest' in line) == (positive == ('hot',))
+
+
+def test_what_types_of_parquet_are_called_is_what_preparation_reads(tmp_path):
+    log, half = rows(), len(rows()['ts']) // 2
+    odd = {
+        'packed': pa.array(['a', 'b'] * half).dictionary_encode(),
+        'money': pa.array([Decimal('1.50'), Decimal('2.00')] * half),
+        'whole': pa.array([Decimal('1'), Decimal('2')] * half),
+        'bytes': pa.array([b'x', b'y'] * half),
+        'large': pa.array([2**63 + 1, 5] * half, pa.uint64()),
+        'partly': pa.array([1.0, None] * half),
+        'lost': pa.array([2.0**60, 2.0**61] * half),
+        'record': pa.array([{'a': 1}] * 2 * half),
+    }
+    write_parquet(tmp_path / 'log' / 'log.parquet', log | odd)
+    _, config = described(tmp_path / 'log')
+    found = {c.name: (c.kind, guess.taken) for c, guess in survey(str(tmp_path / 'log')).columns if c.name in odd}
+    assert found == {
+        'packed': ('text', 'field'),
+        'money': ('float', 'numeric'),
+        'whole': ('int', 'field'),
+        'bytes': ('text', 'field'),
+        'large': ('text', 'field'),
+        'partly': ('int', 'field'),
+        'lost': ('inexact', 'inexact'),
+        'record': ('nested', 'nested'),
+    }
+    stream = stream_of(config, tmp_path / 'run')
+    read = {field.name: stream.values(stream.load(0).ids[:, i]).type for i, field in enumerate(stream.fields)}
+    kinds = {'int': pa.int64(), 'text': pa.string()}
+    assert {name: read[name] for name in found if found[name][1] == 'field'} == {
+        name: kinds[kind] for name, (kind, of) in found.items() if of == 'field'
+    }
+
+
+@pytest.mark.parametrize('kind', ['number', 'text'])
+def test_the_number_of_a_row_is_no_field_whatever_its_name(tmp_path, kind):
+    log = rows()
+    n = len(log['ts'])
+    number = np.random.default_rng(5).permutation(n) + 10_000
+    log['video_id'] = number if kind == 'number' else np.array([f'v{i}' for i in number])
+    write_csv(tmp_path / 'log.csv', log)
+    text, config = described(tmp_path)
+    assert f"    # 'video_id': id; {n} values in {n} rows: a value of its own in every row\n" in text
+    assert config.data.fields == ('user_id', 'item_id', 'tab') and config.roles.item == 'item_id'
+    line = next(x for x in describe_table(summary(survey(str(tmp_path)))).splitlines() if x.startswith(' video_id'))
+    assert line.split()[1:3] == ['log', 'id']
 
 
 def test_a_config_that_is_there_is_kept(tmp_path):

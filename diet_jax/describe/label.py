@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from diet_jax.base.errors import UserError
 from diet_jax.describe import words
 
 LEVELS = 21  # of a rating, at most: half stars to ten
@@ -26,11 +27,25 @@ class Label(NamedTuple):
 
 
 def label(columns: Mapping[str, pa.Array], header: bool, taken: Sequence[str]) -> Label:
-    """The label of a log. taken: columns that are something else, as the time."""
+    """The label of a log. taken: columns that are something else, as the time.
+
+    Raises:
+      UserError: the only label is 0 in every row.
+    """
     left = {name: values for name, values in columns.items() if name not in taken}
     counted = {name: _counts(values) for name, values in left.items()}
     binary = {name: found for name, found in counted.items() if found and set(found) == {0, 1}}
+    only = _only(left) if header else {}
     for tier, names in enumerate(words.LABELS if header else ()):
+        if (
+            tier == 2
+            and 0 in only
+            and not any(found and words.has(name, words.RATINGS) for name, found in counted.items())
+        ):
+            raise UserError(
+                f"column '{only[0]}' is 0 in every row, so there is no click to learn from: fetch a log with clicks, "
+                'or take the column out where it is no label'
+            )
         for name in binary:
             if words.snake(name) in names if tier == 0 else words.has(name, names):
                 rate = binary[name][1] / sum(binary[name].values())
@@ -38,9 +53,8 @@ def label(columns: Mapping[str, pa.Array], header: bool, taken: Sequence[str]) -
                 why = f'0 and 1, {rate:.3f} of them 1' + f'; {rivals} more such columns' * (rivals > 0)
                 return Label(name, tier == 0 or (tier == 1 and not rivals), why, _numbers(left[name]))
     for name, found in counted.items():
-        if header and not words.has(name, words.RATINGS) or not found or set(found) <= {0, 1}:
-            continue
-        if not header and not _stars(found):
+        named = words.has(name, words.RATINGS) or words.snake(name) in words.LABELS[0]
+        if not found or set(found) <= {0, 1} or not (named if header else _stars(found)):
             continue
         threshold = _middle(found)
         numbers = _numbers(left[name])
@@ -59,13 +73,29 @@ def label(columns: Mapping[str, pa.Array], header: bool, taken: Sequence[str]) -
     if binary and not header:
         name = next(iter(binary))
         return Label(name, False, 'the first column of 0 and 1', _numbers(left[name]))
-    return Label('', False, 'no column looks like a label: every row is taken for a click', None)
+    why = f"column '{only[1]}' is 1 in every row" if 1 in only else 'no column looks like a label'
+    return Label('', False, f'{why}: every row is taken for a click, and a negative drawn for it', None)
+
+
+def _only(columns: Mapping[str, pa.Array]) -> dict[int, str]:
+    """{0 or 1: a column named as the label that holds nothing else}."""
+    found = {}
+    for name, values in columns.items():
+        if words.snake(name) in words.LABELS[0] and _whole_or_flag(values):
+            ends = pc.min_max(values.cast(pa.int64()))
+            if ends['min'].as_py() == ends['max'].as_py():
+                found[ends['min'].as_py()] = name
+    return found
+
+
+def _whole_or_flag(values: pa.Array) -> bool:
+    return pa.types.is_integer(values.type) or pa.types.is_boolean(values.type)
 
 
 def _counts(values: pa.Array) -> dict[float, int] | None:
     """Number -> how often, of a column with few numbers; None of others."""
     kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    if not (_whole_or_flag(values) or pa.types.is_floating(kind)):
         return None
     counts = pc.value_counts(values.drop_null())
     if not 2 <= len(counts) <= LEVELS:
@@ -93,16 +123,21 @@ def _middle(found: dict[float, int]) -> float:
 
 
 def _actions(name: str, values: pa.Array) -> Label | None:
-    """Actions of which one is seeing and the others are more than that."""
-    if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
+    """Words of which some count: what is more than seeing, or says yes; of a column named as a label the rarest."""
+    if not pa.types.is_string(values.type):
         return None
     counts = {pair['values']: pair['counts'] for pair in pc.value_counts(values.drop_null()).to_pylist()}
     seen = {value for value in counts if words.snake(value) in words.SEEN}
-    if not 2 <= len(counts) <= LEVELS or not seen or len(seen) == len(counts):
+    if not 2 <= len(counts) <= LEVELS or len(seen) == len(counts):
         return None
-    yes = {value for value in counts if words.snake(value) in words.YES}
-    positive = tuple(sorted(yes or set(counts) - seen))
-    chosen = pc.is_in(values, value_set=pa.array(positive)).cast(pa.float32())
-    chosen = pc.if_else(pc.is_null(values), pa.scalar(None, pa.float32()), chosen)
-    why = f'{", ".join(positive)} is a 1, {", ".join(sorted(set(counts) - set(positive)))} a 0'
-    return Label(name, False, why, chosen.to_numpy(zero_copy_only=False), positive=positive)
+    if not seen and words.snake(name) not in words.LABELS[0]:
+        return None
+    yes = {value for value in counts if words.snake(value) in words.YES | (set() if seen else words.CHOSEN)}
+    chosen, guessed = yes or (set(counts) - seen if seen else set()), ''
+    if not chosen:
+        chosen, guessed = {min(counts, key=lambda value: (counts[value], value))}, '; by being the rarest'
+    positive = tuple(sorted(chosen))
+    hit = pc.is_in(values, value_set=pa.array(positive)).cast(pa.float32())
+    hit = pc.if_else(pc.is_null(values), pa.scalar(None, pa.float32()), hit)
+    why = f'{", ".join(positive)} is a 1, {", ".join(sorted(set(counts) - chosen))} a 0{guessed}'
+    return Label(name, False, why, hit.to_numpy(zero_copy_only=False), positive=positive)
