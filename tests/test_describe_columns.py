@@ -358,7 +358,8 @@ def test_side_tables_and_names_of_a_log_of_lists_without_a_header(tmp_path):
     assert tuple(config.data.fields) == ('user', 'item', 'category', 'position')
 
 
-def test_of_several_values_in_a_cell_the_first_is_taken(tmp_path):
+def test_of_several_values_in_a_cell_the_first_is_taken_where_cells_are_many(tmp_path, monkeypatch):
+    monkeypatch.setattr('diet_jax.describe.lists.WHOLE', 3)
     log = rows()
     n = len(log['ts'])
     log['genres'] = np.array(['Comedy|War', 'War', 'Comedy', 'War|Comedy'])[log['tab']]

@@ -16,6 +16,7 @@ SHOWN = 20_000  # different values of a column that are looked at
 PRINTED = r'^\s*\[.*\]\s*$'
 MARKS = ('|', ',', ';', ' ')  # a blank lies between words, too: it counts between ids alone
 LONG = 32  # characters of a part
+WHOLE = 2000  # different cells that are values themselves, at most
 
 
 class Parts(NamedTuple):
@@ -89,16 +90,37 @@ def first(column: pa.Array, between: str) -> pa.Array:
     return typed([found.values.take(pa.array(place, mask=place < 0))], missing=()).values
 
 
-def of_first_values(columns: Mapping[str, pa.Array]) -> tuple[dict[str, pa.Array], dict[str, str]]:
-    """(columns of which those of several values in a cell have the first, {such a column: separator}).
+class Cells(NamedTuple):
+    """Columns, those of several values in a cell as they are to be taken."""
+
+    columns: dict[str, pa.Array]
+    first: dict[str, str]  # columns of which the first value is taken: what separates the values
+    whole: dict[str, str]  # columns of text whose cells are few enough to be values themselves
+
+
+def of_cells(columns: Mapping[str, pa.Array]) -> Cells:
+    """A cell of few different ones is one value, for it tells more than its first; of others the first is taken.
 
     Lists of numbers with a fraction, as embeddings are, stay lists.
     """
-    found, between = dict(columns), {}
+    found, first_of, whole = dict(columns), {}, {}
     for name, column in columns.items():
         mark = separator(column)
-        if mark is not None:
-            values = first(column, mark)
-            if not pa.types.is_floating(values.type):
-                found[name], between[name] = values, mark
-    return found, between
+        if mark is None:
+            continue
+        if is_text(column.type) and pc.count_distinct(column).as_py() <= WHOLE:
+            whole[name] = mark
+            continue
+        values = first(column, mark)
+        if not pa.types.is_floating(values.type):
+            found[name], first_of[name] = values, mark
+    return Cells(found, first_of, whole)
+
+
+def said(whole: Mapping[str, str], table: str) -> list[str]:
+    """What is said of columns whose cells are taken as one value."""
+    return [
+        f"{table}: '{name}' holds several values in a cell, taken as one; data.first_value = "
+        f'ConfigDict({{{name!r}: {mark!r}}}) takes the first'
+        for name, mark in whole.items()
+    ]

@@ -83,7 +83,7 @@ def sides(root: files.Root, tables: Sequence[Group], log: Mapping[str, pa.Array]
         except UserError as error:
             notes.append(str(error))
             continue
-        columns, between = lists.of_first_values(sample.columns)
+        columns, between, whole = lists.of_cells(sample.columns)
         sample = sample._replace(columns=columns)
         pairs = list(_pairs(group, sample, log, item, taken))
         keys = [pair for pair in pairs if not pair.odd]
@@ -93,7 +93,9 @@ def sides(root: files.Root, tables: Sequence[Group], log: Mapping[str, pa.Array]
         best = max(keys, key=lambda pair: pair.good)
         taken.add(best.key)
         found.append(_side(group._replace(format=group.format._replace(encoding=sample.encoding)), sample, best, found))
-        found[-1] = found[-1]._replace(first_value=between, sure=found[-1].sure and header)
+        side = found[-1] = found[-1]._replace(first_value=between, sure=found[-1].sure and header)
+        own = list(side.group.format.columns)
+        notes += lists.said({side.names[own.index(name)]: mark for name, mark in whole.items()}, group.name)
     return found, notes
 
 

@@ -80,7 +80,7 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     numbered = _own_in_every_row(taken.columns) if taken.whole else set()  # in a sample an id may seem so
     listed, taken = _one_a_row(taken)
     numbered -= {listed.items, *listed.parallel} if listed else set()
-    cells, several = lists.of_first_values(taken.columns)
+    cells, several, whole_cells = lists.of_cells(taken.columns)
     found = clock(cells, header, text)
     if not found:
         raise which.no_time(log, cells)
@@ -100,6 +100,7 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     columns = sample.without_words(columns, null_words)
     joined = [side.without_words(null_words) for side in joined]
     notes += _not_read(log, odd)
+    notes += lists.said({names[name]: mark for name, mark in whole_cells.items()}, log.name)
     days = cutting.days(found)
     several = {names[name]: mark for name, mark in several.items()}
     measures = _measured(columns, joined, target, found, several)

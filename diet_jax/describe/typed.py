@@ -111,7 +111,10 @@ def _read(parts: Sequence[pa.Array], nulls: Sequence[str] = NULL_WORDS) -> pa.Ar
     """A column as categories, or as numbers where it only makes those; None where it is neither."""
     try:
         found = [values.category(part, '', nulls) for part in parts]
-        kind = values.kind_of({str(i): part for i, part in enumerate(found)}, None, '')
+        seen: values.Seen = {}
+        for part in found:
+            values.seen_in(part, '', seen)
+        kind = values.kind_of(seen, None, '')
     except UserError:
         return _numbers(parts, nulls)
     whole = pa.concat_arrays([values.as_kind(part, kind) for part in found])
