@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from diet_jax import report
 from diet_jax.base.errors import UserError
 from diet_jax.report.compare import notes
-from diet_jax.study import compare
+from diet_jax.study import compare, foretold
 
 POOL = """
 from ml_collections import ConfigDict
@@ -83,13 +83,20 @@ def test_a_run_older_than_the_choice_of_an_optimiser_is_refused_in_one_line(run,
         compare.compare([workdir / 'memory'], pool, emit=lambda line: None)
 
 
-def test_a_log_that_is_quicker_trained_on_says_so_first(run, pool, answered):
-    lines, clock = [], run.workdir / 'overhead.json'
-    for seconds, said in ((0.001, True), (100.0, False)):
+def test_a_log_that_is_quicker_trained_on_says_so_first(run, pool, answered, tmp_path, monkeypatch):
+    """With both numbers, before any candidate is read; of an answer that is kept there is nothing to say."""
+    monkeypatch.setattr(foretold, 'SCORED', 0.1)  # half of this log is scored, elsewhere a tenth of one
+    clock = run.workdir / 'overhead.json'
+    for seconds, where, said in ((0.001, tmp_path / 'a', True), (100.0, tmp_path / 'b', False), (0.001, None, False)):
+        lines = []
         clock.write_text(json.dumps({'reference_seconds': seconds, 'distill_seconds': 1.0}))
-        compare.compare([run.workdir / 'memory'], pool, emit=lines.append)
-        assert any(line.endswith('Train on the log.') for line in lines) == said
-        lines.clear()
+        compare.compare([run.workdir / 'memory'], pool, workdir=where, emit=lines.append)
+        found = [i for i, line in enumerate(lines) if line.endswith('Train on the log.')]
+        assert len(found) == said
+        if said:
+            line = lines[found[0]]
+            assert 'This answer will take about 26 s, 26 s of them compiling' in line and 'take about 0 s' in line
+            assert lines[found[0] + 1].startswith('comparing: ')
     clock.unlink()
 
 

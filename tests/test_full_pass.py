@@ -21,7 +21,7 @@ from diet_jax.training.students import init_student, inner_step
 from diet_jax.trials import full_pass
 from diet_jax.trials.log import EvaluationLog, read_blocks
 from diet_jax.trials.rows import padded
-from diet_jax.trials.students import train_grid
+from diet_jax.trials.students import laid_out, train_grid
 
 pytestmark = pytest.mark.usefixtures('quick_compilation')
 
@@ -283,7 +283,7 @@ def test_what_is_dropped_says_nothing(log, drop, roles):
     def student(c, log):
         data = padded(log.rows(0)[:40], log.labels[0][:40], np.ones(40), 64)
         grid = train_grid(c, data, log.num_slots[0], batch=16, epochs=(2,), lrs=(LR,), seeds=(0,))
-        return grid.logits(log.ids(1, log.num_slots[0]), 0, 0)
+        return grid.logits(laid_out(log.ids(1, log.num_slots[0])), 0, 0)
 
     assert_same(student(blind, log), student(blind, other))
     assert not np.array_equal(student(seeing, log), student(seeing, other))

@@ -131,7 +131,7 @@ def test_one_compilation_trains_memory_rivals_with_our_labels_and_all_distillati
     scores = [protocol.row_reading(fm, log, each, T, grid).scores['auc'] for each in rows]
     train, predict = used[0]
     assert len(used) == 2 * len(rows) and all(functions == used[0] for functions in used)
-    assert train.compiles == 1 and predict._cache_size() == 1
+    assert train.compiles == 1 and predict.compiles == 1
     assert len({str(auc) for auc in scores}) == len(rows), 'and yet they are different rows'
 
 

@@ -81,10 +81,12 @@ def distill(
       UserError: anything wrong with the config, the log or the workdir, in one line.
     """
     keep_compiled()
-    run = driver.distill(config, workdir, emit, devices)
+    run = driver.distill(config, workdir, emit, devices, timed=not processes.several())
     if processes.first():
         if not processes.several() and overhead.outdated(run):  # the components are timed on one host
             overhead.measure(run)
+        if took := run.forecast and run.forecast.after():
+            emit(took)
         report.write_report(str(workdir), command or 'diet_jax.distill')
         if clock := read_json(run.workdir / 'overhead.json'):
             grid = config.evaluate

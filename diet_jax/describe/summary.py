@@ -8,10 +8,6 @@ from diet_jax.config import default_config
 from diet_jax.describe.survey import Survey
 from diet_jax.stats import scores
 
-# Of a pass on two CPU cores: KuaiRand's 198,895 rows of 30 fields take 0.57 s (README.md), Taobao's 84,274 of 5 fields
-# 0.15 s (the last line of scripts/distill.py).
-ROWS_A_SECOND = 400_000
-
 
 def summary(found: Survey) -> dict:
     """Names, figures and sentences of a survey; by day from the first to the last that is no stray."""
@@ -79,5 +75,5 @@ def _said(found: Survey) -> list[str]:
 def advice(found: Survey) -> str:
     """Whether comparing candidates on the log itself is cheaper than on a memory: `scores.advice` of an estimate."""
     grid, rows = default_config().evaluate, found.rows * (1 if found.label.column else 2)  # a negative a click
-    said = scores.advice(rows / ROWS_A_SECOND, len(grid.learning_rates), grid.seeds)
+    said = scores.advice(scores.pass_seconds(rows), len(grid.learning_rates), grid.seeds)
     return f'estimated for two CPU cores: {said}'

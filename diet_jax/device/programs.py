@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,41 @@ import numpy as np
 # Compiled functions of a candidate that are kept. Each takes hundreds of the 65,530 memory maps that Linux grants a
 # process: a study of thirty candidates on a dozen kinds of rows would run out of them.
 PROGRAMS_KEPT = 8
+
+
+def rounded(n: int, least: int = 1) -> int:
+    """A size for `n` things: the next quarter of a power of two times 4 to 8, so that like sizes share programs.
+
+    Args: least: what the size is a multiple of. At most a quarter of it is padding, or less than `least`.
+
+    >>> [rounded(n) for n in (5, 37, 40, 41)], rounded(2284, 256), rounded(100, 256)
+    ([5, 40, 40, 48], 2560, 256)
+    """
+    quarter = max(least, 1 << max(0, int(n - 1).bit_length() - 3))
+    return -(-n // quarter) * quarter
+
+
+class Spent(NamedTuple):
+    """Seconds of compiling, by all of `Timed` in this process."""
+
+    seconds: float
+    fresh: float  # of these on programs that the folder of compiled ones did not have
+
+
+NOTHING = Spent(0.0, 0.0)
+_SPENT = {'seconds': 0.0, 'fresh': 0.0, 'missed': 0}
+
+
+def spent(since: Spent = NOTHING) -> Spent:
+    """What compiling took so far, or since an earlier call of this."""
+    return Spent(_SPENT['seconds'] - since.seconds, _SPENT['fresh'] - since.fresh)
+
+
+def _missed(event: str, **_) -> None:
+    _SPENT['missed'] += event == '/jax/compilation_cache/cache_misses'
+
+
+jax.monitoring.register_event_listener(_missed)
 
 
 class Timed:
@@ -26,9 +62,12 @@ class Timed:
     def __call__(self, *args):
         shapes = str(jax.tree.map(lambda x: (np.shape(x), str(getattr(x, 'dtype', type(x)))), args))
         if shapes not in self.compiled:
-            start = time.perf_counter()
+            start, missed = time.perf_counter(), _SPENT['missed']
             self.compiled[shapes] = self.function.lower(*args).compile()
-            self.compile_seconds += time.perf_counter() - start
+            took = time.perf_counter() - start
+            self.compile_seconds += took
+            _SPENT['seconds'] += took
+            _SPENT['fresh'] += took * (_SPENT['missed'] > missed)
             self.compiles += 1
             _give_back()
         return self.compiled[shapes](*args)

@@ -19,6 +19,11 @@ class Candidate(NamedTuple):
         """What decides how it trains, as JSON: what kept results of it are kept under (`base.keep`)."""
         return [dict(self.config), registry.source(self.model.name)]
 
+    def program(self) -> list:
+        """What decides what is compiled for it, beside shapes, as JSON: `inputs`, fields not seen by their places."""
+        options = {key: value for key, value in self.config.items() if key != 'drop'}
+        return [options, self.model.keep, registry.source(self.model.name)]
+
 
 def candidate(spec, dim: int, fields, roles=None) -> Candidate:
     """From a config: a registry name, or a dict.

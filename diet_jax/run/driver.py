@@ -24,12 +24,14 @@ from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
 from diet_jax.config.checks import remembered
-from diet_jax.device.programs import Timed
+from diet_jax.device.forecast import ALONE, STAGE, Forecast, key_of
+from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation import parallel
 from diet_jax.distillation.stage import make_stage_update
 from diet_jax.run import checkpoint, processes
 from diet_jax.run.record import export, keep_twins, metrics_line, read_metrics
 from diet_jax.run.run import Run
+from diet_jax.stats import scores
 
 
 def distill(
@@ -38,6 +40,7 @@ def distill(
     emit: Callable[[str], None] = print,
     devices=None,
     after_stage: Callable[[int], None] | None = None,
+    timed: bool = False,
 ) -> Run:
     """Brings the memory in `workdir` up to the last block of the log.
 
@@ -46,6 +49,7 @@ def distill(
         workdir was begun with.
       workdir: folder of the run, made if absent.
       emit: given plain lines. after_stage: called with the number of the stage when it is safely on disk.
+      timed: whether `overhead.measure` comes after it: what that compiles is foretold with the rest.
     Raises:
       UserError: anything wrong with the config, the log or the workdir.
     """
@@ -66,6 +70,7 @@ def distill(
         return run
     if processes.first():
         write_json(workdir / 'config.json', remembered(config))
+    _foretell(run, timed)
     lines = [line for line in read_metrics(workdir) if line['stage'] <= run.done] if run.done else []
     update = over_devices(make_stage_update(run.spec), run)
     rows = [b.rows for b in run.stream.blocks]
@@ -73,7 +78,7 @@ def distill(
     with Progress('distilling', sum(rows[run.done :]), log_file, run.emit) as progress, ThreadPoolExecutor(1) as ahead:
         coming = ahead.submit(run.read, run.done)
         for t in range(run.done, total):
-            compiled, start = update.compile_seconds, time.perf_counter()
+            since, compiled, start = spent(), update.compile_seconds, time.perf_counter()
             block, batches = run.block(t, coming.result())
             if t + 1 < total:
                 coming = ahead.submit(run.read, t + 1)
@@ -82,6 +87,8 @@ def distill(
                 run.state, out = update(run.state, batches)
                 out = processes.fetched(jax.block_until_ready(out))
             ran = time.perf_counter()
+            compiled = update.compile_seconds - compiled
+            run.forecast.note(key_of(STAGE, run.program()), spent(since))
             if not all(np.isfinite(x).all() for x in jax.tree.leaves(out)):
                 raise UserError(
                     f'block {block.key}: a loss or gradient of the stage is not finite; lower '
@@ -93,7 +100,6 @@ def distill(
             if processes.first():
                 line = metrics_line(run, t, block, out, export(run, state, t))
                 keep_twins(run, state, t)
-                compiled = update.compile_seconds - compiled
                 line['seconds'] = {'read': read - start, 'stage': ran - read - compiled, 'compile': compiled}
                 line['rows_per_second'] = rows[t] / max(read - start + line['seconds']['stage'], 1e-9)
                 line['seconds'].update(save=time.perf_counter() - ran, total=time.perf_counter() - start)
@@ -118,6 +124,19 @@ def over_devices(stage_update, run: Run) -> Timed:
     if processes.several() or run.sharded:
         return Timed(parallel.shard_mapped(stage_update, run.devices, donate=True, specs=run.specs))
     return Timed(parallel.pmapped(stage_update, run.devices, donate=True))
+
+
+def _foretell(run: Run, timed: bool) -> None:
+    """Says what will be compiled, and where a log is so small that distilling it takes longer than training on it."""
+    run.forecast = Forecast({key_of(kind, run.program()): kind for kind in ((STAGE, ALONE) if timed else (STAGE,))})
+    grid, one = run.config.evaluate, scores.pass_seconds(sum(b.rows for b in run.stream.blocks))
+    said = [run.forecast.before()]
+    if not run.done:
+        seconds = scores.DISTILLING * one + run.forecast.seconds
+        log = scores.DOZEN * len(grid.learning_rates) * grid.seeds * one
+        said.append(scores.quicker_on_the_log('Distilling', seconds, run.forecast.compiling, log))
+    for line in filter(None, said):
+        run.emit(line)
 
 
 def _recover(run: Run) -> None:

@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from diet_jax.base.atomic import write_json
-from diet_jax.device.programs import Timed
+from diet_jax.device.forecast import ALONE, key_of
+from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation.reference import train_along_the_stream
 from diet_jax.distillation.stage import PARTS, begin
 from diet_jax.run import processes
@@ -36,7 +37,8 @@ def measure(run) -> dict:
 
     Seconds are the best of three, on one device, compilation apart. Returns what was written.
     """
-    peak, last = peak_memory(), run.done - 1  # of distilling: what is compiled below would add to it
+    since, last = spent(), run.done - 1
+    peak = peak_memory()  # of distilling: what is compiled below would add to it
     block = run.block(last)[1]
     one = Batches(*(jnp.asarray(np.asarray(x)[0]) for x in block)) if len(run.devices) == 1 else _gathered(block)
     state = jax.tree.map(jnp.asarray, processes.fetched(run.state))  # whole, on one device
@@ -66,6 +68,8 @@ def measure(run) -> dict:
         'devices': len(run.devices),
     }
     write_json(run.workdir / 'overhead.json', result)
+    if run.forecast:
+        run.forecast.note(key_of(ALONE, run.program()), spent(since))
     return result
 
 

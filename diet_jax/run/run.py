@@ -14,9 +14,12 @@ from ml_collections import ConfigDict
 
 from diet_jax import models
 from diet_jax.base.errors import UserError
+from diet_jax.base.plain import plain
 from diet_jax.config.checks import check_config, check_same_config
 from diet_jax.data.stream import open_stream
 from diet_jax.device.collectives import AXIS, WHOLE
+from diet_jax.device.forecast import Forecast
+from diet_jax.device.programs import rounded
 from diet_jax.distillation import parallel
 from diet_jax.distillation.spec import Spec, spec_of
 from diet_jax.distillation.stage import init_state
@@ -51,6 +54,7 @@ class Run:
         self.done, sizes = checkpoint.last(self.workdir)
         if self.done:  # before the first stage is done nothing binds
             check_same_config(config, self.workdir / 'config.json')
+        self.forecast: Forecast | None = None  # of what is compiled, while it is distilled
         self.emit, self.source_config = emit if processes.first() else lambda line: None, config
         self.stream = processes.in_turn(
             lambda: open_stream(config.data, workdir, self.emit, prepares=processes.first())
@@ -80,8 +84,15 @@ class Run:
         self.state = self.spread(self._restored(sizes), self.specs) if self.done else self._first()
 
     def _steps(self) -> int:
-        """Batches of the largest block at hand: all blocks are padded to it, so that a stage is compiled once."""
-        return max(-(-b.rows // self.config.reference.batch) for b in self.stream.blocks)
+        """Batches that all blocks are padded to, room for the largest at hand: a stage is compiled once."""
+        return rounded(max(-(-b.rows // self.config.reference.batch) for b in self.stream.blocks))
+
+    def program(self) -> list:
+        """What decides what is compiled for its stage, as JSON; names of fields do not."""
+        sections = ('reference', 'codebook', 'memory', 'addressing', 'refine')
+        models = [[twin.candidate.program(), twin.lr] for twin in self.beside]
+        shapes = [self.fields, self.slots, self.steps, len(self.devices), jax.process_count()]
+        return [[plain(self.config[name]) for name in sections], models, shapes]
 
     def _check_same_log(self, seen: list) -> None:
         """Raises UserError if the blocks at hand do not begin with those that the memory has seen.

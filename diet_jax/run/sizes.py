@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diet_jax.base.errors import UserError
+from diet_jax.device.programs import rounded
 from diet_jax.distillation.codebook import codes_per_field
 from diet_jax.distillation.state import Codebook
 
@@ -49,20 +50,19 @@ def sized(config: ConfigDict, stream) -> ConfigDict:
         m = config.memory
         m.row_budget = float(m.row_budget)
         if not m.capacity:
-            m.capacity = -(-int(np.ceil(m.row_budget * sum(b.rows for b in stream.blocks)) + 1) // 256) * 256
+            m.capacity = rounded(int(np.ceil(m.row_budget * sum(b.rows for b in stream.blocks)) + 1), 256)
         largest = max(b.rows for b in stream.blocks)
-        m.max_new = int(largest * m.row_budget + 2 + m.capacity * config.addressing.replace)
+        m.max_new = rounded(int(largest * m.row_budget + 2 + m.capacity * config.addressing.replace), 32)
     return config
 
 
 def table_capacity(slots: int) -> int:
-    """Rows of an id table for `slots` ids: a quarter of a power of two times 4 to 8, so that growth seldom recompiles.
+    """Rows of an id table for `slots` ids: growth seldom recompiles.
 
     >>> table_capacity(45_618)
     49152
     """
-    quarter = max(256, 1 << max(0, int(slots - 1).bit_length() - 3))
-    return -(-slots // quarter) * quarter
+    return rounded(slots, 256)
 
 
 def codes_of(codes: int, fields) -> int:

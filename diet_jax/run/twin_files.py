@@ -17,7 +17,7 @@ import numpy as np
 
 from diet_jax.base.atomic import write_bytes
 from diet_jax.base.errors import UserError
-from diet_jax.device.programs import PROGRAMS_KEPT
+from diet_jax.device.programs import PROGRAMS_KEPT, rounded
 from diet_jax.models.twins import Twin
 from diet_jax.training.passes import predict
 
@@ -62,7 +62,9 @@ def logits(path: Path, twins: Sequence[Twin], ids: np.ndarray) -> np.ndarray | N
         like = jax.eval_shape(lambda m=model: m.init(jax.random.key(0), 2, ids.shape[1]))['head']
         leaves, shape = jax.tree.flatten(like)
         head = jax.tree.unflatten(shape, [arrays[f'{i}_head_{k}'] for k in range(len(leaves))])
-        out.append(np.asarray(_predict(model)({'table': arrays[f'{i}_table'], 'head': head}, ids)))
+        table = arrays[f'{i}_table']
+        table = np.pad(table, ((0, rounded(len(table), 256) - len(table)), (0, 0)))
+        out.append(np.asarray(_predict(model)({'table': table, 'head': head}, ids)))
     return np.stack(out)
 
 

@@ -16,6 +16,7 @@ from diet_jax.base.errors import UserError
 from diet_jax.config.checks import completed
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.stream import open_stream
+from diet_jax.device.programs import rounded
 from diet_jax.models.candidates import Candidate
 from diet_jax.models.twins import twins_of
 from diet_jax.run.sizes import table_capacity
@@ -69,7 +70,7 @@ def opened(memories: list[Path], emit) -> Asked:
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
     reference = models.build(config.reference.model, dim=config.reference.dim)
-    capacity = -(-max(len(artifact.codes) for artifact in artifacts) // 64) * 64
+    capacity = rounded(max(len(artifact.codes) for artifact in artifacts), 64)
     predicted = twin_logits(config, stream, log, t, folders)
     scored = twin_scores(predicted, log, t)
     twins = twins_of(config, [field.name for field in stream.fields]) if scored else ()

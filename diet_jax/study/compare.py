@@ -27,11 +27,13 @@ from diet_jax.base.atomic import read_json, write_json
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
+from diet_jax.device.forecast import Forecast
+from diet_jax.device.programs import spent
+from diet_jax.models import twins
 from diet_jax.models.candidates import Candidate
-from diet_jax.models.twins import twins_of
 from diet_jax.run.record import read_metrics
 from diet_jax.stats import correction, ranking, scores
-from diet_jax.study import protocol, rules
+from diet_jax.study import foretold, protocol, rules
 from diet_jax.study.asked import Asked, opened, without_twins
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
@@ -78,12 +80,13 @@ def compare(
     candidates = [*pool.candidates, *others]
     rules.check_names(held_to, [candidate.name for candidate in candidates])
     overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
-    _advise(overhead, asked, len(rates), len(candidates), emit)
-    entries, students = _trained(asked, candidates, workdir, emit)
+    shelf = Shelf(workdir)
+    compiled = _foretell(overhead, asked, candidates, shelf, emit)
+    entries, students = _trained(asked, candidates, shelf, compiled, emit)
     order = [entry['name'] for entry in entries]
     answer = corrected(entries, [mean_logits(each) for each in students], known)
-    twins = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
-    reference = _called(twins_of(config, asked.fields)[0].candidate, pool.candidates)
+    by_place = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
+    reference = _called(twins.twins_of(config, asked.fields)[0].candidate, pool.candidates)
     pace = _pace(overhead, asked, entries, reference)
     own = len(pool.candidates)
     paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''
@@ -107,7 +110,7 @@ def compare(
         'beats': correction.beats(answer)[:own, :own].tolist(),
         **_odds(_of(answer, own), margin, order),
         'rules': [rules.verdict(rule, answer, order) for rule in held_to],
-        'slices': _sliced(asked, slicings, students, twins, int(np.argmax(answer.mean[:own])), margin),
+        'slices': _sliced(asked, slicings, students, by_place, int(np.argmax(answer.mean[:own])), margin),
         'seconds': time.perf_counter() - start,
     }
     write_json(workdir / 'compare.json', result)
@@ -185,13 +188,19 @@ def _anchors(path, names) -> dict[str, float]:
     return found
 
 
-def _trained(asked: Asked, candidates: list[Candidate], workdir: Path, emit) -> tuple[list[dict], list[np.ndarray]]:
+def _trained(
+    asked: Asked, candidates: list[Candidate], shelf: Shelf, compiled: Forecast, emit
+) -> tuple[list[dict], list[np.ndarray]]:
     """The readings of all candidates: their entries, and their students' predictions."""
-    shelf, found = Shelf(workdir), []
-    with Progress('comparing', len(candidates), workdir / 'log.txt', emit) as progress:
+    found = []
+    with Progress('comparing', len(candidates), shelf.folder / 'log.txt', emit) as progress:
         for candidate in candidates:
+            since = spent()
             found.append(reading(asked, candidate, shelf))
+            compiled.note(foretold.key(asked, candidate), spent(since))
             progress.advance(1, f'{candidate.name}: AUC on the memory {np.mean(found[-1][0]["auc"]):.4f}')
+    if took := compiled.after():
+        emit(took)
     return [entry for entry, _ in found], [students for _, students in found]
 
 
@@ -239,12 +248,17 @@ def _pace(overhead, asked: Asked, entries, reference: str) -> float:
     return _full_pass_seconds(overhead, asked) / by_name[reference]['training_seconds']
 
 
-def _advise(overhead, asked: Asked, rates: int, candidates: int, emit) -> None:
-    """Says so before work begins where the log is so small that training on it is quicker."""
+def _foretell(overhead, asked: Asked, candidates: list[Candidate], shelf: Shelf, emit) -> Forecast:
+    """Says before work begins what will be compiled, and where training on the log would be quicker than the answer."""
+    unread = [c for c in candidates if not shelf.kept(c.name, {'memory': memory_digest(asked, c)})]
+    compiled = foretold.forecast(asked, unread)
+    said = [compiled.before()]
     if overhead:
-        text = scores.advice(_full_pass_seconds(overhead, asked), rates, asked.config.evaluate.seeds, candidates)
-        if text.endswith(scores.ON_THE_LOG):
-            emit(text)
+        one = _full_pass_seconds(overhead, asked)
+        said.append(foretold.sooner_on_the_log(asked, one, len(candidates), len(unread), compiled))
+    for line in filter(None, said):
+        emit(line)
+    return compiled
 
 
 def _full_pass_seconds(overhead, asked: Asked) -> float:

@@ -13,6 +13,7 @@ from diet_jax import models
 from diet_jax.artifact.format import DEFAULT_VIEW
 from diet_jax.artifact.read import Artifact, load_memory
 from diet_jax.base.errors import UserError
+from diet_jax.device.programs import rounded
 from diet_jax.distillation.codebook import init_codebook
 from diet_jax.distillation.memory import student_data
 from diet_jax.distillation.one_shot import distill_at_once
@@ -195,7 +196,7 @@ def distillations(runs, stages, data: EvaluationLog) -> list[Distillation]:
                 )
         artifacts.append({t: memory_of_stage(folder, t, run.stream) for t, folder in folders.items()})
     largest = max(len(artifact.codes) for by_stage in artifacts for artifact in by_stage.values())
-    capacity = -(-largest // 64) * 64
+    capacity = rounded(largest, 64)
     return [
         Distillation(run.config, run.reference, by_stage, run.stream, data, capacity)
         for run, by_stage in zip(runs, artifacts)

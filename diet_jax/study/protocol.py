@@ -11,7 +11,6 @@ import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 
 from diet_jax.base.errors import UserError
@@ -20,7 +19,7 @@ from diet_jax.stats import metrics
 from diet_jax.study.distillations import TrainingSet
 from diet_jax.study.readings import Reading
 from diet_jax.trials.log import EvaluationLog
-from diet_jax.trials.students import train_grid
+from diet_jax.trials.students import laid_out, train_grid
 
 DIVERGED = -1.0  # in the place of a tuning AUC
 
@@ -93,7 +92,7 @@ def _students(
         for r in rows
     ]
 
-    encoded = functools.cache(lambda i, block: jnp.asarray(rows[i].encode(log.ids(block, known))))
+    encoded = functools.cache(lambda i, block: laid_out(rows[i].encode(log.ids(block, known))))
 
     def predict(i, block, e, j):
         return trained[i].logits(encoded(i, block), e, j)[:, : len(log.labels[block])]

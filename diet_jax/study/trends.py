@@ -31,6 +31,7 @@ from diet_jax.base.progress import Progress
 from diet_jax.config.checks import check_config
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.stream import open_stream
+from diet_jax.device.programs import rounded
 from diet_jax.models.candidates import Candidate
 from diet_jax.run import overhead
 from diet_jax.run.driver import distill
@@ -281,7 +282,7 @@ def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
             folder = _distilled(config, workdir, f'static-{seed}', seed=seed, stages=1, row_budget=share, emit=emit)
             static.append(memory_of_stage(folder, 1, stream))
     largest = max(len(artifact.codes) for artifact in [*artifacts, *static])
-    capacity = -(-largest // 64) * 64
+    capacity = rounded(largest, 64)
 
     def distillation(seed, artifact, stage):
         seeded = config.copy_and_resolve_references()

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from diet_jax.device.programs import rounded
 from diet_jax.training.batches import shard_block
 
 
@@ -47,7 +48,7 @@ def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> Evaluation
 
     Args: capacity: rows of the id tables; first: blocks before it are only counted.
     """
-    steps = max(-(-b.rows // batch) for b in stream.blocks[first:])
+    steps = rounded(max(-(-b.rows // batch) for b in stream.blocks[first:]))
     batches, labels, groups = [None] * first, [None] * first, [None] * first
     digest = hashlib.sha256(str([f._asdict() for f in stream.fields]).encode())
     for t in range(first, len(stream.blocks)):

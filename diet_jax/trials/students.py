@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diet_jax.device.programs import PROGRAMS_KEPT, Timed
+from diet_jax.device.tiling import tiling
 from diet_jax.models.candidates import Candidate
 from diet_jax.training.passes import predict
 from diet_jax.training.students import StudentData, train_students
@@ -27,17 +28,34 @@ class Students(NamedTuple):
     seconds: float  # of one training at the largest number of epochs, compilation apart
     predict: Callable
 
-    def logits(self, ids, e: int, lr: int) -> np.ndarray:
-        """f32[seeds, N] of the students at one point of the grid; ids i32[N, F] in the numbering of their rows."""
-        return np.asarray(self.predict(jax.tree.map(lambda x: x[e, lr], self.params), ids))
+    def logits(self, parts: list[jax.Array], e: int, lr: int) -> np.ndarray:
+        """f32[seeds, N] of the students at one point of the grid; parts: of rows in their numbering, `laid_out`."""
+        params = jax.tree.map(lambda x: x[e, lr], self.params)
+        return np.concatenate([np.asarray(self.predict(params, part)) for part in parts], axis=1)
+
+
+def call_size(rows: int) -> int:
+    """Rows of one call that predicts so many: logs of any size share its program, small ones by powers of two.
+
+    >>> call_size(300), call_size(13_824), call_size(800_000) <= 1 << 17
+    (512, 16384, True)
+    """
+    return min(max(tiling().rows, 1 << 14), 1 << (rows - 1).bit_length())
+
+
+def laid_out(ids: np.ndarray) -> list[jax.Array]:
+    """Rows i32[N, F] as they are predicted: [i32[n, F], ...], n = `call_size(N)`; zeros follow the last."""
+    size = call_size(len(ids))
+    padded = np.pad(ids, ((0, -len(ids) % size), (0, 0)))
+    return [jnp.asarray(part) for part in padded.reshape(-1, size, ids.shape[1])]
 
 
 @functools.lru_cache(maxsize=PROGRAMS_KEPT)
 def compiled_grid(model, num_codes, batch, epochs, recipe, lazy):
-    """(train the whole grid, timed; predict with all seeds of one point)."""
+    """(train the whole grid; predict with all seeds of one point), both timed."""
     train = Timed(train_students(model, num_codes, batch=batch, epochs=epochs, recipe=recipe, lazy=lazy))
     one = lambda params, ids: predict(model, params, ids)  # noqa: E731
-    return train, jax.jit(jax.vmap(one, in_axes=(0, None)))
+    return train, Timed(jax.jit(jax.vmap(one, in_axes=(0, None))))
 
 
 def train_grid(
