@@ -100,6 +100,18 @@ def test_a_log_that_is_quicker_trained_on_says_so_first(run, pool, answered, tmp
     clock.unlink()
 
 
+def test_twins_that_the_log_cannot_have_are_named_before_and_after(run, pool, answered, tmp_path):
+    workdir, lines = shutil.copytree(run.workdir, tmp_path / 'run'), []
+    config = json.loads((workdir / 'config.json').read_text())
+    blind = {'model': 'fm', 'name': 'blind', 'drop': ['creator'], 'learning_rate': 0.01}
+    config['twins']['models'].append(blind)
+    (workdir / 'config.json').write_text(json.dumps(config))
+    result = compare.compare([workdir / 'memory'], pool, emit=lines.append)
+    said = 'twins left out: blind (drops the creator, and roles.creator names no field)'
+    assert said in lines and said in notes(result) and result['twins_left_out'] == {'blind': 'creator'}
+    assert answered[0]['twins_left_out'] == {} and not any('left out' in line for line in notes(answered[0]))
+
+
 def test_an_anchor_is_believed(run, pool, answered, tmp_path):
     anchors = tmp_path / 'past.jsonl'
     anchors.write_text('{"name": "small", "auc": 0.9}\n\n')

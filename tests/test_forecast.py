@@ -126,9 +126,11 @@ def test_it_is_said_where_the_log_is_quicker():
     assert scores.quicker_on_the_log('Distilling', 50.0, 40.0, 51.0) == ''
 
 
-def test_distilling_says_what_it_compiles_and_where_the_log_is_quicker(tmp_path, cache):
+def test_distilling_says_both_and_the_twins_that_the_log_cannot_have(tmp_path, cache):
     config, said = tiny.get_config(), []
+    config.twins.models = (*config.twins.models, dict(model='fm', drop=('user',), learning_rate=0.01))
     tiny.distill(tmp_path / 'run', config, said.append)
+    assert 'twins left out: fm (drops the user, and roles.user names no field)' in said
     [before] = [line for line in said if line.startswith('compiling 1 program, about 18 s on this machine')]
     quicker = [line.startswith('Distilling will take about') and line.endswith('Train on the log.') for line in said]
     assert said.index(before) < quicker.index(True) < [line.startswith('distilling: ') for line in said].index(True)

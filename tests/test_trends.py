@@ -422,7 +422,7 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
         (paths['option'], {}, "no option 'hiden'"),
         (paths['model'], {}, 'names no model'),
         (paths['raises'], {}, 'raises.py: ZeroDivisionError: division by zero'),
-        (paths['none'], {}, 'no candidate is left'),
+        (paths['none'], {}, 'no candidate is left: left out: a (drops the context, and roles.context names no field)'),
         (pool, dict(only=('lr-agin',)), "trends.only names 'lr-agin', which is not in"),
         (
             pool,

@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from diet_jax.base.errors import UserError
-from diet_jax.models.twins import twins_of
+from diet_jax.models.twins import left_out, twins_of
 from diet_jax.run import twin_files
 from diet_jax.run.record import read_metrics
 from diet_jax.stats import metrics
@@ -25,9 +25,10 @@ def test_a_twin_whose_role_the_log_does_not_have_is_left_out():
         dict(name='without-tab', model='fm', drop=('tab',), learning_rate=0.01),
     )
     assert [twin.name for twin in twins_of(config, FIELDS)] == ['deepfm', 'lr', 'without-tab']
+    assert left_out(config) == {'blind': 'user'}
     config.roles.user = 'user'
     assert [twin.name for twin in twins_of(config, FIELDS)] == ['deepfm', 'lr', 'blind', 'without-tab']
-    assert twins_of(config, FIELDS)[2].candidate.config['drop'] == ['user']
+    assert twins_of(config, FIELDS)[2].candidate.config['drop'] == ['user'] and left_out(config) == {}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Twin(NamedTuple):
 def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
     """All of a run whose score on the log is known: the reference model, then its twins.
 
-    Twins that drop a role the log does not have are left out.
+    Twins that drop a role the log does not have are left out (`left_out`).
 
     Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`.
     Raises:
@@ -45,7 +45,7 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
         lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
         if not isinstance(lr, (int, float)) or not lr > 0:
             raise UserError(f'twins.models holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
-        if any(roles.get(field) == '' for field in spec.get('drop', ())):
+        if _absent(spec, roles):
             continue
         if config.reference.optimizer != DEFAULT.optimizer:
             spec = {'optimizer': config.reference.optimizer, **spec}  # of twins that name none, the reference's
@@ -54,3 +54,14 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
             raise UserError(f"twins.models: '{twin.name}' is a name that another one has")
         found.append(twin)
     return tuple(found)
+
+
+def left_out(config) -> dict[str, str]:
+    """{name: the role that it drops and the log does not have} of the twins that a run cannot have for want of it."""
+    specs, roles = [plain(spec) for spec in config.twins.models], plain(config.roles)
+    return {spec.get('name', spec['model']): absent[0] for spec in specs if (absent := _absent(spec, roles))}
+
+
+def _absent(spec: dict, roles: dict) -> list[str]:
+    """The roles that a twin drops and that name no field."""
+    return [field for field in spec.get('drop', ()) if roles.get(field) == '']

@@ -101,7 +101,8 @@ def notes(result: Mapping) -> list[str]:
         )
     else:
         lines.append(f'{spent}.')
-    said = [scores.left_out(result.get('left_out', {})), result['distilling']]
+    gone = scores.left_out(result.get('left_out', {})), scores.left_out(result.get('twins_left_out', {}), 'twins')
+    said = [*gone, result['distilling']]
     return lines + [text for text in said if text]
 
 

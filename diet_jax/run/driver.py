@@ -28,6 +28,7 @@ from diet_jax.device.forecast import ALONE, STAGE, Forecast, key_of
 from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation import parallel
 from diet_jax.distillation.stage import make_stage_update
+from diet_jax.models import twins
 from diet_jax.run import checkpoint, processes
 from diet_jax.run.record import export, keep_twins, metrics_line, read_metrics
 from diet_jax.run.run import Run
@@ -59,6 +60,8 @@ def distill(
     if processes.first():
         _recover(run)
         _correct_roles(run)
+    if gone := twins.left_out(config):
+        run.emit(scores.left_out(gone, 'twins'))
     if run.done > total:
         emit(
             f'nothing left to do: {workdir / "memory"} has seen {run.done} blocks, more than the {total} up to '

@@ -214,11 +214,13 @@ def cost_ratios(stage: Mapping) -> list[float]:
     return sorted(float(ratio) for ratio in ratios if ratio is not None)
 
 
-def left_out(candidates: Mapping[str, str]) -> str:
-    """Who is left out, and why. candidates: {name: the role that it drops and the log has not}.
+def left_out(candidates: Mapping[str, str], what: str = '') -> str:
+    """Who is left out, and why. candidates: {name: the role that it drops and the log has not}; what: they are.
 
     >>> left_out({'mlp-no-context': 'context'})
     'left out: mlp-no-context (drops the context, and roles.context names no field)'
+    >>> left_out({'deepfm-no-user': 'user'}, 'twins')
+    'twins left out: deepfm-no-user (drops the user, and roles.user names no field)'
     """
     each = [f'{name} (drops the {role}, and roles.{role} names no field)' for name, role in candidates.items()]
-    return f'left out: {", ".join(each)}' if each else ''
+    return f'{what} left out: {", ".join(each)}'.lstrip() if each else ''

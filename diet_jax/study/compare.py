@@ -72,8 +72,9 @@ def compare(
     asked = opened([Path(memory) for memory in memories], emit)
     config, t, log = asked.config, asked.t, asked.log
     pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.fields)
-    if pool.left_out:
-        emit(pool.without())
+    gone = twins.left_out(config)
+    for line in filter(None, (pool.without(), scores.left_out(gone, 'twins'))):
+        emit(line)
     workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.several}'
     slicings = _cut(asked, slices)
     others, known, past = _known(asked, pool.candidates, anchors, emit)
@@ -96,6 +97,7 @@ def compare(
         'candidates_file': pool.path,
         'pool_digest': pool.digest,
         'left_out': pool.left_out,
+        'twins_left_out': gone,
         'stage': t,
         'tuned_on': log.keys[t],
         'scored_on': log.keys[t + 1],

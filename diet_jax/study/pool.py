@@ -62,7 +62,7 @@ class CandidatePool:
         self.left_out = {n: roles_[0] for n, roles_ in absent.items() if roles_}
         wanted = [n for n in wanted if n not in self.left_out]
         if not wanted:
-            raise UserError(f'{path}: no candidate is left: trends.only and roles leave out every one of it')
+            raise UserError(f'{path}: no candidate is left: {self.without() or "trends.only names none"}')
         self.candidates = [candidate_of({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
         self.path, self.all = path, list(specs)
 
