@@ -4,7 +4,8 @@
 
 Run it from a checkout. Writes bench.json and prints a table with ratios and targets. Under 8 minutes on 2 idle cores.
 --gpu measures rows/s, bandwidth and the parts of a stage on a GPU instead. Run only where they are named: `devices`,
-`long` (100 million rows, half an hour) and `profile` (a picture of a stage's time by part, stage.png).
+`long` (100 million rows, half an hour), `profile` (a picture of a stage's time by part, stage.png) and `reading` (logs
+of 5 and 20 million rows).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ def define() -> None:
     flags.DEFINE_list(
         'only',
         [],
-        'influence, vocabulary, recipes, unroll, bf16, start, torch; devices, long, profile; empty: not those three.',
+        'influence, vocabulary, recipes, unroll, bf16, start, torch; devices, long, profile, reading; empty: not '
+        'these four.',
     )
     flags.DEFINE_enum('sizes', 'full', ['full', 'smoke'], 'smoke: tiny shapes, to see that it runs.')
     flags.DEFINE_bool('gpu', False, 'Measure against the memory bandwidth of a GPU; refuses where there is none.')

@@ -19,7 +19,8 @@ _CHECKOUT = Path(__file__).resolve().parent.parent  # holds benchmarks/ and diet
 def run(what: str, sizes: str, threads: int = 0, cache: str = '', folder: str | os.PathLike = ''):
     """Starts the child and reads what it found.
 
-    Args: threads: 0 for all cores; cache: folder of the compilation cache; folder: that of `long` and `profile`.
+    Args: threads: 0 for all cores; cache: folder of the compilation cache; folder: that of `long` and `profile`, and
+      what `reading` is told.
 
     Raises: RuntimeError with the child's last lines.
     """
@@ -55,6 +56,10 @@ def _main(what: str, sizes: str, threads: int, begun: float, folder: str):
 
         start.first_stage(SIZES[sizes])
         return time.time() - begun
+    if what == 'reading':
+        from benchmarks import reading
+
+        return reading.run(SIZES[sizes], folder)
     if what == 'long':
         from benchmarks import long
 

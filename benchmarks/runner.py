@@ -10,7 +10,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import child, clock, devices, gpu, influence, long, precision, profile, recipes, unrolling, vocabulary
+from benchmarks import (
+    child,
+    clock,
+    devices,
+    gpu,
+    influence,
+    long,
+    precision,
+    profile,
+    reading,
+    recipes,
+    unrolling,
+    vocabulary,
+)
 from benchmarks.clock import Seconds
 from benchmarks.sizes import SIZES
 from diet_jax.base.atomic import write_json
@@ -35,6 +48,8 @@ AT_MOST = {
     'outer_step_time_10m_vs_10k_ids': 1.3,
     'outer_step_memory_10m_vs_10k_ids': 1.3,
     'unroll_memory_t200_vs_t20': 3,
+    'read_second_day_parquet': 1.5,
+    'read_second_day_csv': 1.5,
     'adam_pass_vs_lazy': 1.15,
     'adam_pass_vs_lazy_10000000_ids': 1.25,
     'stage_time_block_100_vs_10': 1.05,
@@ -97,7 +112,12 @@ CASES: dict[str, Callable[[str, Path], dict]] = {  # (name of SIZES, workdir) ->
     'torch': against_torch,
 }
 GPU = {'gpu': _here(gpu.case), 'profile': profile.case}
-LONG = {'devices': _here(devices.case), 'long': long.case, 'profile': profile.case}  # only where they are named
+LONG = {  # only where they are named
+    'devices': _here(devices.case),
+    'long': long.case,
+    'profile': profile.case,
+    'reading': reading.case,
+}
 
 
 def bench(workdir, only: Sequence[str] = (), sizes: str = 'full', on_gpu: bool = False) -> dict:

@@ -29,6 +29,7 @@ class Sizes(NamedTuple):
     per_sample: tuple[int, int] = (256, 16)  # rows PyTorch is fastest with: gathered rows, whole tables
     simulated: tuple[int, int] = (8, 10_000)  # blocks, rows of each
     long: tuple[int, int] = (100, 1_000_000)  # the same, of the long stream
+    read: tuple[int, int] = (14, 360_000)  # days and rows of each of a log that is read
     repeats: int = 7
 
 
@@ -36,6 +37,7 @@ FULL = Sizes()
 SMOKE = Sizes(
     fields=(30, 12, 5),
     dim=4,
+    read=(2, 200),
     batch=32,
     steps=3,
     batches=(16, 32),

@@ -3,7 +3,7 @@
     python scripts/trends.py --config=configs/trends/seasonal.py --workdir=runs/trends-seasonal
 
 Recent rows have not seen a weekend; a memory that forgets neither. Rivals: recent and random rows with our labels and
-codebook, a memory of the first day, and one distilled in one shot from all days.
+codebook, a memory of the first day, one distilled in one shot from all days, a warm start, successive halving.
 """
 
 from ml_collections import ConfigDict
@@ -15,5 +15,13 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data = simulated_data(blocks=28, rows_per_block=6000)
     config.roles = ConfigDict(dict(user='user', item='item', creator='author', context='tab'))
-    config.trends.rivals = ('recent_rows_our_labels', 'recent_rows', 'random_rows_our_labels', 'static', 'one_shot')
+    config.trends.rivals = (
+        'recent_rows_our_labels',
+        'recent_rows',
+        'random_rows_our_labels',
+        'static',
+        'one_shot',
+        'warm_last_block',
+        'halving',
+    )
     return config

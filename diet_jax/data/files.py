@@ -28,14 +28,6 @@ CHUNK = 1 << 22  # bytes read at a time
 NO_VALUE = '__HIVE_DEFAULT_PARTITION__'  # a folder of rows without a value
 
 
-class Text(NamedTuple):
-    """What a pass over a text's bytes tells."""
-
-    lines: int  # that are not empty
-    quote: str  # that was looked for
-    quoted: bool  # whether it is there
-
-
 class LogFile(NamedTuple):
     """A file below `data.root`."""
 
@@ -45,7 +37,8 @@ class LogFile(NamedTuple):
     is_csv: bool  # or Parquet
     packed: str | None  # codec of compressed text
     digest: str = ''  # of its bytes, once they were read
-    text: Text | None = None  # of one that is not compressed
+    looked_for: str = ''  # a quote that was looked for in a text that is not compressed
+    quoted: bool = False  # whether it is there
 
     @property
     def partitions(self) -> dict[str, str | None]:
@@ -140,31 +133,13 @@ def looked_through(root: Root, file: LogFile, quote: str = '') -> LogFile:
 
     Args: quote: character that is looked for in a text on the way.
     """
-    found, lines, quoted = hashlib.blake2b(digest_size=16), LineCounter(), False
-    is_text, wanted = file.is_csv and not file.packed, quote.encode()
+    found, quoted = hashlib.blake2b(digest_size=16), False
+    wanted = quote.encode() if file.is_csv and not file.packed else b''
     with root.system.open_input_stream(file.path, compression=None) as stream:
         while chunk := stream.read(CHUNK):
             found.update(chunk)
-            if is_text:
-                lines.add(chunk)
-                quoted = quoted or bool(wanted and wanted in chunk)
-    text = Text(lines.count, quote, quoted) if is_text else None
-    return file._replace(digest=found.hexdigest(), text=text)
-
-
-class LineCounter:
-    """Counts lines that are not empty."""
-
-    def __init__(self):
-        self.ends, self.last = 0, b'\n'
-
-    def add(self, chunk: bytes) -> None:
-        self.ends += chunk.count(b'\n') - chunk.count(b'\n\n') - (self.last == b'\n' and chunk[:1] == b'\n')
-        self.last = chunk[-1:]
-
-    @property
-    def count(self) -> int:
-        return self.ends + (self.last != b'\n')
+            quoted = quoted or bool(wanted and wanted in chunk)
+    return file._replace(digest=found.hexdigest(), looked_for=wanted.decode(), quoted=quoted)
 
 
 def find_file(root: Root, pattern: str, key: str) -> LogFile:

@@ -16,7 +16,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
-from diet_jax.data.files import CHUNK, LineCounter, LogFile, Root
+from diet_jax.data.files import CHUNK, LogFile, Root
 
 ROWS = 1 << 19  # of a piece, about
 CSV_BLOCKS = (1 << 22, 1 << 25, 1 << 28, 1 << 30)  # bytes parsed at a time; larger where a value is longer
@@ -309,21 +309,20 @@ def _holds(root: Root, file: LogFile, csv: Mapping) -> bool:
     quote = csv['quote'] if len(csv['delimiter']) == 1 else ''
     if not quote:
         return False
-    if file.text and file.text.quote == quote:
-        return file.text.quoted
+    if file.looked_for == quote:
+        return file.quoted
     with root.system.open_input_stream(file.path, compression=file.packed) as stream:
         return any(quote.encode() in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
 
 
 def _lines(root: Root, file: LogFile) -> int:
     """Lines that are not empty."""
-    if file.text:
-        return file.text.lines
+    lines, last = 0, b'\n'
     with root.system.open_input_stream(file.path, compression=file.packed) as stream:
-        counter = LineCounter()
-        for chunk in iter(lambda: stream.read(CHUNK), b''):
-            counter.add(chunk)
-        return counter.count
+        while chunk := stream.read(CHUNK):
+            lines += chunk.count(b'\n') - chunk.count(b'\n\n') - (last == b'\n' and chunk[:1] == b'\n')
+            last = chunk[-1:]
+    return lines + (last != b'\n')
 
 
 def _cannot_read(file: LogFile, error: Exception, names: Iterable[str] = ()) -> UserError:
