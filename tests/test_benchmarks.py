@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from benchmarks import (
+from benchmarks import (, reading
     against_torch,
     clock,
     gpu,
@@ -58,6 +58,7 @@ def test_keys_of_the_full_sizes_are_those_with_targets():
     }
     names.add(f'unroll_memory_t{FULL.unrolls[-1]}_vs_t{FULL.unrolls[0]}')
     names |= {'adam_pass_vs_lazy', f'adam_pass_vs_lazy_{FULL.vocabularies[-1]}_ids'}
+    names |= {f'read_second_day_{kind}' for kind in reading.KINDS}
     blocks = FULL.long[0]
     names |= {f'{what}_block_{blocks}_vs_{blocks // 10}' for what in ('stage_time', 'peak_memory')}
     assert names == runner.AT_MOST.keys()
@@ -247,3 +248,11 @@ def test_pytorch_computes_the_same(monkeypatch):
     for ours, theirs in seen.values():
         assert len(ours) == 100 and abs(float(ours[-20:].mean() - ours[:20].mean())) > 1e-3, 'it learns'
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize('kind', reading.KINDS)
+def test_reading_prepares_every_row_and_one_more_day(tmp_path, kind):
+    found = reading.run(SMOKE, f'{tmp_path}:{kind}:2')
+    days, rows = SMOKE.read
+    assert found['rows'] == 2 * days * rows and found['days'] == 2 * days
+    assert min(found['seconds'], found['second_day'], found['peak']) > 0 and not list(tmp_path.iterdir())
