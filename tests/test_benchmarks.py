@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from benchmarks import (, reading
+from benchmarks import (
     against_torch,
     clock,
     gpu,
@@ -19,6 +19,7 @@ from benchmarks import (, reading
     precision,
     problem,
     profile,
+    reading,
     runner,
     trace,
     unrolling,
