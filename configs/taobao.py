@@ -26,6 +26,7 @@ def get_config(arg: str = '') -> ConfigDict:
     data.time_fields = ('hour', 'weekday')
     data.group = 'user_id'
     config.roles = ConfigDict(dict(user='user_id', item='item_id', creator='category_id', context='hour'))
+    config.reference.rate = 4.0  # a pass is 140 steps
     data.since = '2017-11-25'  # a few rows lie up to ten weeks before
     if arg == 'smoke':
         data.until = '2017-11-29'

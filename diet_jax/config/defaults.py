@@ -19,6 +19,7 @@ REFERENCE: Section = dict(
     optimizer=Key('adam', 'of the reference model', choices=('adam', 'adamw', 'lazy_adam', 'adagrad', 'sgd')),
     weight_decay=Key(0.0, 'of the reference model, decoupled'),
     learning_rate=Key(1e-3, 'of the one pass along the stream', least=0, open=True),
+    rate=Key(1.0, 'multiplies its learning rate and those of the twins: 4 on a log of few steps', least=0, open=True),
     batch=Key(512, 'rows a step, over all devices'),
     shard_tables=Key(False, "each device holds its share of the id tables' rows, not all (docs/scaling.md)", free=True),
 )

@@ -61,7 +61,7 @@ def spec_of(
     return Spec(
         reference=reference,
         recipe=recipe_of(config.reference, where='reference'),
-        learning_rate=config.reference.learning_rate,
+        learning_rate=config.reference.learning_rate * config.reference.rate,
         twins=tuple((model, recipe, float(rate)) for model, recipe, rate in twins),
         students=tuple(students),
         num_fields=num_fields,

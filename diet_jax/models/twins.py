@@ -40,7 +40,8 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
     dim, roles = config.reference.dim, plain(config.roles)
     recipe = {key: config.reference[key] for key in ('optimizer', 'weight_decay')}
     reference = candidate({'model': config.reference.model, 'dim': dim, **recipe}, dim, fields)
-    found = [Twin(reference, float(config.reference.learning_rate))]
+    rate = config.reference.rate
+    found = [Twin(reference, float(config.reference.learning_rate * rate))]
     for spec in map(plain, config.twins.models):
         lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
         if not isinstance(lr, (int, float)) or not lr > 0:
@@ -49,7 +50,7 @@ def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
             continue
         if config.reference.optimizer != DEFAULT.optimizer:
             spec = {'optimizer': config.reference.optimizer, **spec}  # of twins that name none, the reference's
-        twin = Twin(candidate(spec, dim, fields, roles), float(lr))
+        twin = Twin(candidate(spec, dim, fields, roles), float(lr * rate))
         if twin.name in [other.name for other in found]:
             raise UserError(f"twins.models: '{twin.name}' is a name that another one has")
         found.append(twin)

@@ -114,7 +114,7 @@ def _reference_alone(run) -> float:
     The median of three passes. Blocks whose files are gone count with the rate of the others.
     """
     config = run.config
-    rate = config.reference.learning_rate
+    rate = config.reference.learning_rate * config.reference.rate
     step = Timed(jax.jit(lambda s, b: stream_pass(run.reference, s, b, rate, recipe=run.spec.recipe)[0]))
     there = [t for t in range(run.done) if Path(run.stream.blocks[t].path).exists()]
     passes = []

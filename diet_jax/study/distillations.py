@@ -156,7 +156,7 @@ class Distillation:
             config = self.config
             key = jax.random.key_data(jax.random.key(config.seed))
             state = init_state(self._spec(), self.log.capacity, key).reference
-            spec, rate = self._spec(), config.reference.learning_rate
+            spec, rate = self._spec(), config.reference.learning_rate * config.reference.rate
 
             @jax.jit
             def teach(state, block):
