@@ -139,7 +139,7 @@ def test_what_is_not_read_is_said_in_words(tmp_path):
     (tmp_path / 'log' / 'day0.csv.gz').unlink()
     for first, said in (
         (b'PK\x03\x04', 'a zip archive: unpack it'),
-        (b'ORC', 'an ORC file'),
+        (b'ORC\x0a\x03', 'an ORC file'),
         (b'\x80\x04\x95', 'a pickle'),
     ):
         path.write_bytes(first + text)

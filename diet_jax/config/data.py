@@ -213,6 +213,13 @@ def check_data(data: Mapping | ConfigDict) -> dict:
             raise UserError(f"field '{name}' is named twice in data.fields, data.numeric and data.time_fields")
     check_impressions(full, names)
     check_first_value(full)
+    keys = [table.get('on') or table.get('key') for table in full['side_tables'] if isinstance(table, dict)]
+    for name, where in (
+        (full['block']['column'], 'data.block.column'),
+        *((key, 'the key of a side table') for key in keys),
+    ):
+        if name and name in full['numeric'] and (full['block']['by'] == 'column' or name in keys):
+            raise UserError(f"'{name}' is in data.numeric and is {where}: take it out of data.numeric, or out of there")
     for path in ('time', 'label'):
         column = full[path]['column']
         if not column and (path == 'time' or not full['negatives']['per_click']):

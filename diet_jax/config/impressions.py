@@ -97,6 +97,8 @@ def check_side_table(table: Any, where: str) -> None:
     for key in table:
         if key not in allowed:
             raise UserError(f"{where} has no key '{key}'{closest(key, allowed)}")
+    if not isinstance(table.get('csv') or {}, dict):
+        raise UserError(f"{where}.csv is {table['csv']!r}: it must be a dict, as dict(delimiter=';')")
     for key in ('path', 'key'):
         if not table.get(key):
             raise UserError(f'{where}.{key} is missing: a side table needs a path and a key column')

@@ -115,6 +115,8 @@ def known(root: Root, name: str, info: pa.fs.FileInfo) -> LogFile:
         with root.system.open_input_stream(info.path, compression=None) as stream:
             first = stream.read(16)
         packed = next((codec for magic, codec in PACKED.items() if first.startswith(magic)), None)
+        if packed == 'bz2' and first[4:10] != b'1AY&SY':
+            packed = None
         if packed:
             with root.system.open_input_stream(info.path, compression=packed) as stream:
                 first = stream.read(16)
@@ -122,10 +124,13 @@ def known(root: Root, name: str, info: pa.fs.FileInfo) -> LogFile:
                 raise UserError(f'{name} is a Parquet file inside {packed}: unpack it, Parquet compresses by itself')
     except OSError as error:
         raise UserError(f'{name} in {root.shown} cannot be read ({error}): fetch it again') from error
+    is_text = not name.endswith(('.parquet', '.pq')) and all(
+        byte in b'\t\r\n' or 32 <= byte < 127 for byte in first
+    )  # a header may begin as a format does
     for magic, what in REFUSED.items():
-        if first.startswith(magic):
+        if first.startswith(magic) and not is_text:
             raise UserError(f'{name} is {what}, or take it out of data.log')
-    return LogFile(name, info.path, info.size, not first.startswith(b'PAR1'), packed)
+    return LogFile(name, info.path, info.size, is_text or not first.startswith(b'PAR1'), packed)
 
 
 def looked_through(root: Root, file: LogFile, quote: str = '') -> LogFile:

@@ -24,11 +24,11 @@ from diet_jax.config.impressions import MADE
 from diet_jax.data import values
 
 CUT = '\x1f'  # between two items of a printed list, for a moment
-PRINTED = r'(?s)^\[.*\]$'
+PRINTED = r'(?s)^(\[.*\]|\(.*\)|\{.*\})$'
 QUOTED = r"""^("[^"]*"|'[^']*')((\s*,\s*|\s+)("[^"]*"|'[^']*'))*$"""
 BLANK = ' \r\n'
 OTHERS = r'[ ,;|\t]'  # usual separators
-MANY = 100  # lists of one item that tell a wrong separator
+MANY = 12  # lists of one item that tell a wrong separator
 MOST_BYTES = 1 << 30  # of a column of text that is repeated; 2^31 is the end of its offsets
 
 

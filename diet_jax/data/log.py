@@ -15,6 +15,11 @@ from diet_jax.data import files, sides, tables, values
 HOUR = 3600  # seconds of a unit where blocks are so many rows
 
 
+def own(name: str) -> str:
+    """What a column of the log is called in the file of codes, beside `__time`, `__label` and `__hash`."""
+    return f'={name}'
+
+
 class Rows(NamedTuple):
     """Some rows of the log, in order of time."""
 
@@ -95,7 +100,8 @@ class Log:
         """
         columns = list(columns)
         slices = sorted(piece for unit in units for piece in self.units[unit])
-        names = ['__time', '__label', *(['__hash'] if self.data['duplicates'] == 'drop' else []), *columns]
+        drop = self.data['duplicates'] == 'drop'
+        names = ['__time', '__label', *(['__hash'] if drop else []), *map(own, columns)]
         with pa.memory_map(str(self.path)) as source, pa.ipc.open_file(source) as reader:
             parts = [reader.get_batch(s.batch).select(names).slice(s.begin, s.end - s.begin) for s in slices]
             table = pa.Table.from_batches(parts, schema=pa.schema([reader.schema.field(name) for name in names]))
@@ -112,7 +118,7 @@ class Log:
             null = label.is_null().to_numpy()
             unlabelled = int((keep & null).sum())
             repeated = 0
-            if '__hash' in names:
+            if drop:
                 first = np.unique(table['__hash'].to_numpy(), return_index=True)[1]
                 once = np.zeros(len(time), bool)
                 once[first] = True
@@ -124,7 +130,7 @@ class Log:
             index = pa.array(order)
             found = {}
             for name in columns:
-                taken = tables.one_array(table[name].take(index))
+                taken = tables.one_array(table[own(name)].take(index))
                 coded = name in self.values
                 found[name] = pa.DictionaryArray.from_arrays(taken, self.values[name]) if coded else taken
             label = tables.one_array(label.take(index)).to_numpy(zero_copy_only=False)

@@ -200,7 +200,7 @@ class FileSource:
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
         with Reading(self.read, self.folder.parent.parent / 'log.txt', emit) as reading:
-            log = scan.scan(data, self.root, list(self.read), known, path, reading)
+            log = scan.scan(data, self.root, list(self.read), known, path, not cached, reading)
         self.log, self.columns = log, log.kinds
         found = blocks.cut(log, data, cached)
         self._notes += [*log.said(), *log.notes, *found.notes]
@@ -303,7 +303,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         if positives in (0, len(piece.label)):
             raise UserError(
                 f"{where} has {len(piece.label)} rows, all with '{label_name}' = "
-                f'{int(positives > 0)}: make blocks longer (data.block), or hold it back with data.until'
+                f'{int(positives > 0)}: make blocks longer (data.block), or '
+                + ('hold it back with data.until' if done else 'leave it out with data.since')
             )
         if vocabulary is None:
             vocabulary = Vocabulary(fields_of(data))

@@ -20,8 +20,9 @@ from diet_jax.base.errors import UserError, closest
 from diet_jax.config.impressions import MADE
 from diet_jax.data import files, impressions, sides, tables, values
 from diet_jax.data.hashing import hash_rows, mix
-from diet_jax.data.log import Log, Slice
+from diet_jax.data.log import Log, Slice, own
 
+NOT_A_TIME = -(2**63)  # pandas' NaT, where it was cast to a whole number
 FEW = 0.01  # share of rows without a time that are dropped with a word
 
 
@@ -45,6 +46,7 @@ def scan(
     log_files: list[files.LogFile],
     known: Mapping[str, str],
     path: Path,
+    first: bool,
     tell: Callable[[files.LogFile, int], None] = lambda file, size: None,
 ) -> Log:
     """Reads the needed columns of files and side tables; what a column is, is decided over all of them.
@@ -52,7 +54,8 @@ def scan(
     Args:
       data: checked `config.data`; `log_files`: those of the log that are to be read.
       known: kind (`values.KINDS`) of the categorical columns as the cache holds them.
-      path: of the file of codes; tell: given a file and how many of its bytes are read.
+      path: of the file of codes; first: whether no block is prepared yet.
+      tell: given a file and how many of its bytes are read.
     """
     form, columns = tables.form_of(data), sides.Columns(data)
     has = {file.name: _names(data, tables.column_names(root, file, form), file.name) for file in log_files}
@@ -75,14 +78,14 @@ def scan(
     rows_of = {name: np.zeros(0, np.int64) for name in categorical}  # rows of every code
     fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
     fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
-    fields += [pa.field(name, pa.int32()) for name in sorted(categorical)]
-    fields += [pa.field(name, pa.float64()) for name in numeric]
+    fields += [pa.field(own(name), pa.int32()) for name in sorted(categorical)]
+    fields += [pa.field(own(name), pa.float64()) for name in numeric]
     with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
         for number, file in enumerate(log_files):
             reading = _File(data, file, has[file.name], (sorted(categorical), numeric))
             for batch in ahead(reading.batches(root, columns, seen)):
                 for name in categorical:
-                    codes = batch[name].drop_null().to_numpy()
+                    codes = batch[own(name)].drop_null().to_numpy()
                     counts = np.bincount(codes, minlength=len(rows_of[name]))
                     counts[: len(rows_of[name])] += rows_of[name]
                     rows_of[name] = counts
@@ -97,10 +100,10 @@ def scan(
     log.kinds = {name: kind or 'int64' for name, kind in kinds.items()} | dict.fromkeys(data['numeric'], 'number')
     log.sides = sides.decided(found, log.values)
     sides.check_keys(log.sides)
-    if not known:
+    if first:
         _check_positives(data['label'], seen.positives)
     rows_of = {name: np.pad(rows, (0, len(log.values[name]) - len(rows))) for name, rows in rows_of.items()}
-    log.notes += sides.check_joins(log.sides, log.values, rows_of)
+    log.notes += sides.check_joins(log.sides, log.values, rows_of, first)
     if data['block']['by'] == 'column':
         _merge_units(log, log.values[data['block']['column']])
     log.without_time = _without_time(seen, data, log.notes)
@@ -108,6 +111,9 @@ def scan(
         log.notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
     log.notes += [f'read as {text}' for text in _in_words(log.kinds)]
     if seen.impressions:
+        impressions.check_shown(
+            seen.impressions, data['impressions'], lambda name: f"{data['log'][0]}: column '{name}'"
+        )
         log.notes.append(_impressions_in_words(seen.impressions))
     return log
 
@@ -162,16 +168,26 @@ class _File:
             if name and name not in self.has:  # say so, in the words for a column that is not there
                 of_file.append(name)
         for raw in tables.batches(root, self.file, self.form, of_file, unlike, at=self.read_to):
-            hashes = hash_rows({name: raw[name] for name in raw}, data['null_words']) if drop else None
+            hashes = self._hashes(raw) if drop else None
             for name, separator in data['first_value'].items():
                 if name in raw:
                     raw[name] = impressions.first_value(raw[name], separator, self.where(name), data['null_words'])
             if lists['items']:
                 raw, hashes = self._exploded(raw, hashes, {*wanted, *MADE})
             yield self._coded(raw, hashes, columns, seen)
-        if lists['items']:
-            impressions.check_shown(self.lists, lists, self.where)
-            seen.impressions += self.lists
+        seen.impressions += self.lists
+
+    def _hashes(self, raw: dict[str, pa.Array]) -> np.ndarray:
+        """uint64 [N] of rows: times, labels and numbers count by what they are read as, other columns by their text."""
+        data, nulls, meant = self.data, self.data['null_words'], dict(raw)
+        time, label = data['time']['column'], data['label']['column']
+        meant[time] = pa.array(values.times(raw[time], data['time'], self.where(time), nulls))
+        if label in raw and not data['impressions']['items']:
+            meant[label] = values.labels(raw[label], data['label'], self.where(label), data['csv'], nulls)
+        for name in self.numeric:
+            if name in raw and name not in data['first_value'] and not pa.types.is_nested(raw[name].type):
+                meant[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
+        return hash_rows(meant, nulls)
 
     def _exploded(self, raw: dict[str, pa.Array], hashes: np.ndarray | None, wanted: set[str]):
         """A piece of lists as one of items, and the hashes of its rows."""
@@ -199,18 +215,19 @@ class _File:
             found['__hash'] = hashes
         for name in self.categorical:
             if name not in raw:  # a column that came later
-                found[name] = pa.nulls(len(time), pa.int32())
+                codes = pa.nulls(len(time), pa.int32())
             else:
-                found[name] = columns[name].add(raw[name], self.where(name))
-            if name == data['block']['column'] and data['block']['by'] == 'column' and found[name].null_count:
+                codes = columns[name].add(raw[name], self.where(name))
+            if name == data['block']['column'] and data['block']['by'] == 'column' and codes.null_count:
                 raise UserError(
-                    f'{self.where(name)} is null in {found[name].null_count} rows, but cuts the blocks: fill it in'
+                    f'{self.where(name)} is null in {codes.null_count} rows, but cuts the blocks: fill it in'
                 )
+            found[own(name)] = codes
         for name in self.numeric:
             if name not in raw:
-                found[name] = pa.nulls(len(time), pa.float64())
+                found[own(name)] = pa.nulls(len(time), pa.float64())
             else:
-                found[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
+                found[own(name)] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
         return pa.RecordBatch.from_pydict(found)
 
     def _times(self, column: pa.Array, seen: _Seen) -> np.ndarray:
@@ -228,6 +245,7 @@ class _File:
         seen.rows += len(time)
         if not len(time):
             return time
+        time = np.where(time == NOT_A_TIME, 0, time)
         seen.latest = max(seen.latest, int(time.max()))
         early = time // values.time_ticks(data['time']) < values.EARLIEST
         zero = time <= 0
@@ -257,7 +275,7 @@ def _write(writer, log: Log, file: int, batch: pa.RecordBatch) -> None:
         return
     block, time = log.data['block'], batch['__time'].to_numpy()
     if block['by'] == 'column':
-        unit = batch[block['column']].to_numpy().astype(np.int64)
+        unit = batch[own(block['column'])].to_numpy().astype(np.int64)
     else:
         unit = log.unit_of(time)
     if (np.diff(unit) < 0).any():

@@ -130,8 +130,10 @@ def check_keys(sides: Iterable[SideTable]) -> None:
             )
 
 
-def check_joins(sides: Iterable[SideTable], of: Mapping[str, pa.Array], rows: Mapping[str, np.ndarray]) -> list[str]:
-    """How many rows of the log a side table says nothing of, in words; UserError where that is all of them.
+def check_joins(
+    sides: Iterable[SideTable], of: Mapping[str, pa.Array], rows: Mapping[str, np.ndarray], first: bool
+) -> list[str]:
+    """How many rows of the log a side table says nothing of, in words; UserError where that is all of the first ones.
 
     Args: of: column of the log -> the value of every code; rows: column -> how many rows have each code.
     """
@@ -142,7 +144,7 @@ def check_joins(sides: Iterable[SideTable], of: Mapping[str, pa.Array], rows: Ma
         there = pc.is_valid(key).to_numpy(zero_copy_only=False)
         lost = there & match.is_null().to_numpy(zero_copy_only=False)
         without, whole = int(weight[lost].sum()), int(weight[there].sum())
-        if without and without == whole:
+        if first and without and without == whole:
             example = key.filter(pa.array(lost & (weight > 0)))[0].as_py()
             raise UserError(
                 f"{side.name} has none of the log's values of '{side.key}': {side.keys[0].as_py()!r} there, "

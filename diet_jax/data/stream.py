@@ -54,12 +54,13 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
             'same for all processes, on storage that they share'
         )
     else:
-        new = [path for path in (folder / 'rows', folder, folder.parent, Path(workdir)) if not path.exists()]
+        above = (Path(workdir).absolute(), *Path(workdir).absolute().parents)
+        new = [path for path in (folder / 'rows', folder, folder.parent, *above) if not path.exists()]
         try:
             manifest = prepare.append(data, folder, manifest, source, emit)
         except UserError:
             prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
-            if Path(workdir) in new:
+            if above[0] in new:
                 (Path(workdir) / 'log.txt').unlink(missing_ok=True)
             for path in new:  # the workdir is left as it was
                 if path.exists():

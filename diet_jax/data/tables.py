@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -39,6 +40,7 @@ class Form(NamedTuple):
 
     csv: Mapping
     rename: Mapping[str, str]  # name in the file -> name here
+    key: str = 'data.csv'  # where the former is set
 
     def here(self, name: str) -> str:
         return self.rename.get(name, name)
@@ -48,7 +50,8 @@ def form_of(data: Mapping, csv: Mapping | None = None) -> Form:
     """Of the log's files; csv: what a side table has otherwise."""
     if csv is None:
         return Form(data['csv'], data.get('rename', {}))
-    return Form({**data['csv'], 'column_names': (), **csv}, data.get('rename', {}))
+    key = "csv=dict(encoding='latin1', ...) of the side table"
+    return Form({**data['csv'], 'column_names': (), **csv}, data.get('rename', {}), key)
 
 
 def column_names(root: Root, file: LogFile, form: Form) -> list[str]:
@@ -62,7 +65,7 @@ def column_names(root: Root, file: LogFile, form: Form) -> list[str]:
 
 def _columns_of(root: Root, file: LogFile, form: Form) -> dict[str, str | None]:
     """{name here: name in the file, None where a folder says it}."""
-    own = _own_names(root, file, form.csv)
+    own = _own_names(root, file, form)
     names = [form.here(name) for name in own]
     for name in names:
         if names.count(name) > 1:
@@ -70,14 +73,15 @@ def _columns_of(root: Root, file: LogFile, form: Form) -> dict[str, str | None]:
     return {**dict.fromkeys(form.here(name) for name in file.partitions), **dict(zip(names, own, strict=True))}
 
 
-def _own_names(root: Root, file: LogFile, csv: Mapping) -> list[str]:
+def _own_names(root: Root, file: LogFile, form: Form) -> list[str]:
+    csv = form.csv
     try:
         if not file.is_csv:
             with root.system.open_input_file(file.path) as source:
                 return pq.read_schema(source).names
         return list(csv['column_names']) or _first_line(root, file, csv)
     except PARSE_ERRORS as error:
-        raise _cannot_read(file, error) from error
+        raise _cannot_read(file, error, form.key) from error
 
 
 def _first_line(root: Root, file: LogFile, csv: Mapping) -> list[str]:
@@ -138,12 +142,26 @@ def batches(
             read = _read_parquet(root, file, in_file, rows, at)
         for table in _together(read, rows):
             found = {name: one_array(table.column(of_file)) for name, of_file in wanted.items()}
+            for name, value in folders.items():
+                if name in wanted:
+                    _check_folder(file, name, value, found[name])
             for name in columns:
                 if name not in wanted:
                     found[name] = pa.repeat(pa.scalar(folders[name], pa.string()), table.num_rows)
             yield {name: found[name] for name in columns}
     except PARSE_ERRORS as error:
-        raise _cannot_read(file, error, [name for name in own.values() if name is not None]) from error
+        raise _cannot_read(file, error, form.key, [name for name in own.values() if name is not None]) from error
+
+
+def _check_folder(file: LogFile, name: str, value: str | None, column: pa.Array) -> None:
+    """Raises UserError for a folder that says otherwise than the file's own column."""
+    for own in pc.unique(column).to_pylist():
+        number = str(value).isdigit() and str(own).lstrip('0') == str(value).lstrip('0')  # month=03, and 3
+        if str(own).lower() != str(value).lower() and not number:
+            raise UserError(
+                f"{file.name}: column '{name}' holds {own!r}, and its folder says {value!r}: remove the column, or "
+                'give it another name'
+            )
 
 
 def _together(read: Iterator[pa.RecordBatch | pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -258,17 +276,34 @@ def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlik
     for batch in _parsed(root, file, csv, columns, unlike, quoted, at):
         rows += len(batch)
         yield batch
-    if quoted and _lines(root, file) - (not csv['column_names']) > rows:
-        try:
-            parsed = _parsed(root, file, {**csv, 'quote': ''}, columns[:1], set(columns), False, at)
-            without = sum(map(len, parsed))
-        except PARSE_ERRORS:
-            return  # lines are no rows: they are inside values
-        if without > rows:
-            raise UserError(
-                f'{file.name}: quotes swallow {without - rows} of {without} rows; where quotes mean nothing every line '
-                "has all of its values: set data.csv.quote='', or close the quotes"
-            )
+    if quoted and _lines(root, file) - (not csv['column_names']) > rows and (lost := _swallowed(root, file, csv)):
+        raise UserError(
+            f'{file.name}: quotes swallow {lost} of {rows + lost} rows; a value holds the rest of its line and '
+            "whole lines behind it: set data.csv.quote='' where quotes mean nothing, or close the quotes"
+        )
+
+
+def _swallowed(root: Root, file: LogFile, csv: Mapping) -> int:
+    """How many rows lie inside values: what a value holds of its own line and of the last one makes a whole line.
+
+    A line break that a value means has other text around it: as many delimiters, by chance, in a few values at most.
+    """
+    with pa.csv.open_csv(
+        _open_csv(root, file, csv), read_options=_options(csv)[0], parse_options=_options(csv, newlines=True)[1]
+    ) as reader:
+        names = reader.schema.names
+    broken, rows, lone = 0, 0, 0
+    for batch in _parsed(root, file, csv, names, set(names), True, lambda size: None):
+        for column in batch.columns:
+            values = column.filter(pc.match_substring(column, '\n'))
+            for text in values.to_pylist():
+                broken += 1
+                first, *inner, last = (line.count(csv['delimiter']) for line in text.split('\n'))
+                if first + last == len(names) - 1 and all(count == len(names) - 1 for count in inner):
+                    rows += len(inner) + 1
+                    lone += not inner
+    certain = rows - lone
+    return rows if certain or (len(names) > 2 and lone and 2 * lone > broken) else 0
 
 
 def _parsed(
@@ -325,15 +360,18 @@ def _lines(root: Root, file: LogFile) -> int:
     return lines + (last != b'\n')
 
 
-def _cannot_read(file: LogFile, error: Exception, names: Iterable[str] = ()) -> UserError:
+def _cannot_read(file: LogFile, error: Exception, key: str, names: Iterable[str] = ()) -> UserError:
     said, names = str(error).replace('\n', ' '), list(names)
     at = re.match(r'In CSV column #(\d+): (.*)', said)
     if at and int(at[1]) < len(names):
         return UserError(
-            f"{file.name}: column '{names[int(at[1])]}' cannot be read as text ({at[2]}): set data.csv.encoding"
+            f"{file.name}: column '{names[int(at[1])]}' cannot be read as text ({at[2]}): set "
+            f'{key if key != "data.csv" else "data.csv.encoding"}'
         )
     kind = 'CSV' if file.is_csv else 'Parquet'
-    way_out = 'check data.csv (delimiter, column_names, quote, encoding)' if file.is_csv else 'fetch it again'
+    way_out = f'check {key} (delimiter, column_names, quote, encoding)' if file.is_csv else 'fetch it again'
+    if file.packed and isinstance(error, OSError):
+        way_out = 'fetch it again'
     return UserError(f'{file.name} does not parse as {kind} ({said}): {way_out}')
 
 

@@ -13,6 +13,7 @@ days and side tables at once (`kind_of`), never file by file. Rules for categori
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import NULL_WORDS, UNITS
 
+KNOWN = {'bit': 'int64'}  # of earlier blocks: whole numbers, all of them 0 or 1
 KINDS = {'int64': pa.int64(), 'bool': pa.bool_(), 'string': pa.string()}
 WHOLE = r'^(0|-?[1-9][0-9]*)$'
 POINT_ZERO = r'^(0|-?[1-9][0-9]*)\.0+$'
@@ -79,7 +81,11 @@ def category(array: pa.Array, where: str, nulls: Iterable[str] = NULL_WORDS, ver
             return whole_numbers(array.cast(pa.float64()), where)
         if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
             return category(array.cast(pa.binary()).cast(pa.string()), where, nulls, verbatim)
-        if pa.types.is_temporal(kind) or pa.types.is_decimal(kind):
+        if pa.types.is_temporal(kind):  # a date is the same as that date at midnight, whatever the unit
+            words = by_word(array, lambda w: pc.replace_substring_regex(w, r'(\.[0-9]*?)0+(Z?)$', r'\1\2'))
+            words = by_word(words, lambda w: pc.replace_substring_regex(w, r'\.(Z?)$', r'\1'))
+            return by_word(words, lambda w: pc.replace_substring_regex(w, r'^(.{10}) 00:00:00$', r'\1'))
+        if pa.types.is_decimal(kind):
             return category(array.cast(pa.string()), where, nulls, verbatim)
     # A value that does not cast (bytes that are no UTF-8), or a type for which pyarrow has no cast.
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -120,7 +126,7 @@ def kind_of(seen: Seen, known: str | None, name: str, verbatim: bool = False) ->
     ones, example = 'other_int' not in seen, dict(seen)
     if not ones:
         example['int64'] = example.get('int64', example['other_int'])
-    sorts = (set(example) | ({known} if known else set())) - {'other_int'}
+    sorts = (set(example) | ({KNOWN.get(known, known)} if known else set())) - {'other_int'}
     if 'fraction' in sorts and not sorts & {'string', 'bool'}:
         where, value = example['fraction']
         raise UserError(
@@ -138,7 +144,7 @@ def kind_of(seen: Seen, known: str | None, name: str, verbatim: bool = False) ->
         return 'string'
     if 'bool' in sorts and ('int64' not in sorts or (ones and known != 'int64')):
         return 'bool'
-    return ('string' if 'bool' in sorts and known != 'int64' else 'int64') if sorts else None
+    return ('string' if 'bool' in sorts else 'int64') if sorts else None
 
 
 def _sorts(array: pa.Array) -> dict[str, str]:
@@ -276,10 +282,12 @@ def labels(array: pa.Array, label: Mapping, where: str, csv: Mapping | None = No
     Words are compared as `category` reads them, so 'True' in one file is 'true' in another, and true is 1.
     """
     if label['positive']:
+        if pa.types.is_floating(array.type):  # 4.5, and 5.0 as 5
+            array = pc.if_else(pc.is_nan(array), None, array).cast(pa.string())
         text = category(array, where, nulls).cast(pa.string())
         hit = by_word(text, lambda words: pc.is_in(_ones(words), value_set=positives(label)))
         return pc.if_else(pc.is_null(text), pa.scalar(None, pa.float32()), hit.cast(pa.float32()))
-    if is_text(array.type):
+    if is_text(array.type) and label['threshold'] is None:
         words = category(array, where, nulls)
         odd = [w for w in pc.unique(words).drop_null().to_pylist() if w not in ('true', 'false') and not _is_number(w)]
         if odd:
@@ -303,6 +311,8 @@ def positives(label: Mapping) -> pa.Array:
 
 def words_of(array: pa.Array, nulls=NULL_WORDS) -> set[str]:
     """The different words of a label's column, as `labels` compares them."""
+    if pa.types.is_floating(array.type):
+        array = array.cast(pa.string())
     return set(by_word(category(array, '', nulls).cast(pa.string()), _ones).unique().drop_null().to_pylist())
 
 
@@ -355,6 +365,11 @@ def _epoch(words: pa.Array, time: Mapping, where: str) -> pa.Array:
     except pa.ArrowInvalid:
         odd = plain.filter(pc.invert(pc.match_substring_regex(plain, r'^-?[0-9]{1,18}$')))
         shown = (odd if len(odd) else words)[0].as_py()
+        if re.fullmatch(r'\s*[-+]?[0-9.]+([eE][-+]?[0-9]+)?\s*', shown):
+            raise UserError(
+                f"{where} holds {shown!r}, no whole number of unit '{time['unit']}': write it as whole numbers of a "
+                'smaller unit, and set data.time.unit'
+            ) from None
         raise UserError(
             f"{where} holds {shown!r}, no whole number of unit '{time['unit']}': set data.time.unit='iso' for dates in "
             'words, with data.time.format where they are not written as 2022-04-25 13:05:00'
@@ -379,7 +394,7 @@ def _calendar_times(array: pa.Array, time: Mapping, where: str) -> tuple[np.ndar
             raise UserError(f'{where} holds {bare!r} without a zone and {with_zone!r} with one: write all in one way')
     try:
         ticks = array.cast(pa.timestamp(unit, None if zone == NO_ZONE else 'UTC'), safe=False)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UserError(
             f'{where} does not parse as a time ({error}): write it as 2022-04-25 13:05:00, or set data.time.format'
         ) from error
@@ -390,6 +405,14 @@ def _calendar_times(array: pa.Array, time: Mapping, where: str) -> tuple[np.ndar
 
 
 def _in_format(words: pa.Array, written: str, where: str) -> pa.Array:
+    """Time stamps of dates in words; text of ISO 8601 where the format has a zone at its end."""
+    if written.endswith('%z'):
+        zone = pc.extract_regex(words, f'(?P<zone>{ZONE})').field('zone')
+        if zone.null_count:
+            odd = words.filter(pc.is_null(zone))[0].as_py()
+            raise UserError(f"{where} holds {odd!r}, not written as data.time.format '{written}': correct one of them")
+        bare = _in_format(pc.replace_substring_regex(words, f'\\s*{ZONE}', ''), written[:-2].rstrip(), where)
+        return pc.binary_join_element_wise(pc.strftime(bare, format='%Y-%m-%dT%H:%M:%S'), zone, '')
     try:
         found = pc.strptime(words, format=written, unit='us', error_is_null=True)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -397,7 +420,25 @@ def _in_format(words: pa.Array, written: str, where: str) -> pa.Array:
     if found.null_count:
         bad = words.filter(pc.is_null(found))[0].as_py()
         raise UserError(f"{where} holds {bad!r}, not written as data.time.format '{written}': correct one of them")
+    if '%d' in written:  # 31 February is read as 2 March
+        again = _padless(pc.strftime(found, format=re.sub('%[pPfI]', '', written)))
+        other = pc.not_equal(_day_of(again, written), _day_of(_padless(words), written))
+        if pc.any(other).as_py():
+            bad = words.filter(other)[0].as_py()
+            raise UserError(f'{where} holds {bad!r}, which is no day: correct it')
     return found
+
+
+def _padless(words: pa.Array) -> pa.Array:
+    """Numbers without leading zeros."""
+    return pc.replace_substring_regex(words, r'\b0+(\d)', r'\1')
+
+
+def _day_of(words: pa.Array, written: str) -> pa.Array:
+    """The number that stands where a format has its day."""
+    before = re.sub('%.', '0', written[: written.index('%d')])
+    place = len(re.findall(r'\d+', before))
+    return pc.extract_regex(words, rf'^(?:\D*\d+){{{place}}}\D*(?P<day>\d+)').field('day')
 
 
 def time_ticks(time: Mapping) -> int:

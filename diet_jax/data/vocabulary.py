@@ -97,9 +97,14 @@ class Vocabulary:
         return column if column.type == known else column.cast(known)
 
     def types(self) -> dict[str, str]:
-        """Kind (`values.KINDS`) of each field that has a value."""
+        """Kind (`values.KINDS`, or 'bit': whole numbers that are 0 and 1) of each field that has a value."""
         filled = zip(self.fields, self._values, strict=True)
-        return {field.name: str(values.type) for field, values in filled if len(values) and field.kind == 'categorical'}
+        found = {}
+        for field, known in filled:
+            if len(known) and field.kind == 'categorical':
+                bits = pa.types.is_integer(known.type) and pc.min(known).as_py() >= 0 and pc.max(known).as_py() <= 1
+                found[field.name] = 'bit' if bits else str(known.type)
+        return found
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:
         """int32[num_slots]: the field that each slot belongs to."""

@@ -73,6 +73,11 @@ def label(columns: Mapping[str, pa.Array], header: bool, taken: Sequence[str]) -
     if binary and not header:
         name = next(iter(binary))
         return Label(name, False, 'the first column of 0 and 1', _numbers(left[name]))
+    if 1 in only and (missing := left[only[1]].null_count):
+        raise UserError(
+            f"column '{only[1]}' is 1 or missing (in {missing} of {len(left[only[1]])} rows looked at), and rows "
+            'without a label are left out: write 0 where nothing was clicked, or remove those rows'
+        )
     why = f"column '{only[1]}' is 1 in every row" if 1 in only else 'no column looks like a label'
     return Label('', False, f'{why}: every row is taken for a click, and a negative drawn for it', None)
 

@@ -45,17 +45,20 @@ def groups(root: files.Root) -> tuple[list[Group], list[str]]:
         if not any(formats.values()):
             odd += [file.name for file in named]
             continue
-        for one in _clusters([(file, found) for file, found in formats.items() if found]):
+        bad = [file for file, found in formats.items() if not found]
+        clusters = _clusters([(file, found) for file, found in formats.items() if found])
+        for one in clusters:
             key = (posixpath.dirname(pattern), _same(one[0][1], pattern))
-            whole = named if len(formats) == len(one) else [file for file, _ in one]
+            alone = [file for file in named if file not in bad]  # what is not looked at is as those that are
+            whole = alone if len(clusters) == 1 else [file for file, _ in one]
             tables.setdefault(key, []).append((pattern, whole, [found for _, found in one]))
-        odd += [file.name for file, found in formats.items() if not found]
+        odd += [file.name for file in bad]
     if not tables:
         shown = f': {", ".join(sorted(odd)[:3])}' if odd else ''
         raise UserError(
             f'{root.shown} holds no table ({len(there)} files{shown}): name a folder of Parquet or CSV files in --root'
         )
-    found, copies = _without_copies([_group(parts, there) for parts in tables.values()])
+    found, copies = _without_copies([_group(parts, there, set(odd)) for parts in tables.values()])
     return found, sorted([*odd, *copies])
 
 
@@ -122,14 +125,14 @@ def _clusters(found: Sequence[tuple[files.LogFile, Format]]) -> list[list]:
     return clusters
 
 
-def _group(parts: Sequence[tuple[str, list, list[Format]]], there: list[files.LogFile]) -> Group:
-    """One table of several names."""
+def _group(parts: Sequence[tuple[str, list, list[Format]]], there: list[files.LogFile], odd: set[str]) -> Group:
+    """One table of several names. odd: files that are no table; its patterns may take them, and reading tells them."""
     formats = [form for _, _, of_name in parts for form in of_name]
     every = list(dict.fromkeys(name for form in formats for name in form.columns))
     common = tuple(name for name in every if all(name in form.columns for form in formats))
     taken = sorted({file for _, named, _ in parts for file in named})
     encoding = 'latin1' if any(form.encoding == 'latin1' for form in formats) else 'utf8'
-    names = {file.name for file in taken}
+    names = {file.name for file in taken} | odd
     patterns: list[str] = []
     for pattern, named, _ in sorted(parts, key=lambda part: ('*' not in part[0], -len(part[1]), part[0])):
         if not patterns or not all(any(matches(file.name, p) for p in patterns) for file in named):

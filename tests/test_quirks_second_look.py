@@ -1,0 +1,263 @@
+"""Quirks that a second look found: what was read wrong, or refused with advice that did not work, when tried."""
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from quirky import DAYS, ROWS, START, csv, data_of, days, facts, parquet, refused, same, written
+
+from diet_jax.base.errors import UserError
+from diet_jax.data.stream import open_stream
+from diet_jax.describe import survey
+
+
+@pytest.mark.parametrize('legitimate', ['"a, b"', '"a\nb"', 'plain'])
+def test_swallowed_lines_are_noticed_beside_a_quote_that_means_something(tmp_path, legitimate):
+    def change(d, columns):
+        title = [f't{k}' for k in range(ROWS)]
+        title[10], title[30], title[40] = '"open', 'end"', legitimate
+        return {
+            **{n: columns[n] for n in ('ts', 'user', 'item')},
+            'title': title,
+            **{n: columns[n] for n in 'city x y'.split()},
+        }
+
+    data = written(tmp_path, change)
+    refused(data, tmp_path / 'w', 'day0.csv: quotes swallow 20 of 50 rows', "data.csv.quote=''")
+
+
+@pytest.mark.parametrize('text', ['"one\ntwo, three"', '"a, b\n\nc"', '"1,2,3\n4,5\n6"'])
+def test_line_breaks_that_are_meant_are_read(tmp_path, healthy, text):
+    data = written(tmp_path, lambda d, columns: {**columns, 'title': [text] * ROWS})
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+@pytest.mark.parametrize('name', ['__hash', 'position', 'list_length', '=x'])
+def test_a_field_may_have_the_name_of_what_is_kept_beside_rows(tmp_path, healthy, name):
+    data = written(tmp_path, lambda d, c: {(name if key == 'city' else key): values for key, values in c.items()})
+    data.fields = ('user', 'item', name)
+    found = facts(data, tmp_path / 'w')
+    assert found.rows == healthy.rows and found.values[name] == healthy.values['city']
+    data.duplicates = 'drop'
+    assert facts(data, tmp_path / 'v').rows == healthy.rows
+
+
+@pytest.mark.parametrize('name', ['__time', '__label'])
+def test_a_block_column_may_too(tmp_path, healthy, name):
+    data = written(tmp_path, lambda d, columns: {**columns, name: [f'd{d}'] * ROWS})
+    data.block.update(by='column', column=name)
+    assert facts(data, tmp_path / 'w').rows == healthy.rows
+
+
+@pytest.mark.parametrize('change', ['ns', 'ms', 'zone', 'csv', 'flag', 'spelling'])
+def test_a_row_is_repeated_whatever_its_time_and_label_are_written_as(tmp_path, change):
+    def stamped(columns, unit='us', zone=None):
+        return {**columns, 'ts': pa.array(columns['ts'], pa.timestamp('s')).cast(pa.timestamp(unit, zone))}
+
+    for d, columns in enumerate(days()):
+        parquet(tmp_path / 'log', d, stamped(columns))
+    again = days()[2]
+    if change == 'csv':
+        iso = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime('%Y-%m-%d %H:%M:%S') for t in again['ts']]
+        csv(tmp_path / 'log', 7, {**again, 'ts': iso})
+    elif change == 'flag':
+        parquet(tmp_path / 'log', 7, {**stamped(again), 'y': [bool(y) for y in again['y']]})
+    elif change == 'spelling':
+        iso = [datetime.datetime.fromtimestamp(t, datetime.UTC).isoformat() for t in again['ts']]
+        csv(tmp_path / 'log', 7, {**again, 'ts': iso, 'x': [f'{x:.6f}' for x in again['x']]})
+    else:
+        parquet(
+            tmp_path / 'log',
+            7,
+            stamped(again, 'us' if change == 'zone' else change, 'UTC' if change == 'zone' else None),
+        )
+    data = data_of(tmp_path / 'log')
+    data.duplicates, data.time.unit, data.time.utc_offset_hours = 'drop', 'iso', 0.0
+    found = facts(data, tmp_path / 'w')
+    assert found.rows == [ROWS] * DAYS and f'{ROWS} rows dropped that repeat' in found.said
+
+
+def test_a_zone_of_a_format_is_used(tmp_path):
+    zone, written_as = datetime.timezone(datetime.timedelta(hours=8)), '%d/%m/%Y %H:%M:%S %z'
+    data = written(
+        tmp_path,
+        lambda d, c: c.update(ts=[datetime.datetime.fromtimestamp(t, zone).strftime(written_as) for t in c['ts']]),
+    )
+    data.time.unit, data.time.format = 'iso', written_as
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    assert stream.utc_offset_hours == 8.0
+    assert int(stream.load(0).time[0]) == days()[0]['ts'][0] * 10**6
+
+
+def test_a_day_that_no_month_has_is_refused(tmp_path):
+    def change(d, columns):
+        moments = [datetime.datetime.fromtimestamp(t, datetime.UTC) for t in columns['ts']]
+        columns['ts'] = [m.strftime('%d/%m/%Y %H:%M:%S') for m in moments]
+        columns['ts'][7] = '31/02/2024 10:00:00' if d == 2 else columns['ts'][7]
+
+    data = written(tmp_path, change)
+    data.time.unit, data.time.format = 'iso', '%d/%m/%Y %H:%M:%S'
+    refused(data, tmp_path / 'w', "day2.csv: column 'ts' holds '31/02/2024 10:00:00'")
+
+
+def test_a_side_tables_encoding_is_set_for_it_alone(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(city=['é'] * ROWS))
+    text = 'user,name\n' + '\n'.join(f'{u},Zo\xeb' for u in range(100, 109))
+    (tmp_path / 'log' / 'users.csv').write_bytes(text.encode('latin1'))
+    data.fields, data.side_tables = ('user', 'city', 'name'), ({'path': 'users.csv', 'key': 'user'},)
+    refused(data, tmp_path / 'w', "users.csv: column 'name'", "set csv=dict(encoding='latin1', ...) of the side table")
+    data.side_tables = ({'path': 'users.csv', 'key': 'user', 'csv': {'encoding': 'latin1'}},)
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    found = [stream.values(np.unique(stream.load(0).ids[:, f])).to_pylist() for f in (1, 2)]
+    assert found == [['é'], ['Zoë']]
+
+
+def test_a_date_is_that_date_at_midnight(tmp_path, healthy):
+    def dates(values):
+        return pa.array([datetime.date(2000, 1, 1) + datetime.timedelta(days=v) for v in values])
+
+    kinds = (pa.date32(), pa.timestamp('us'), pa.timestamp('ns'), pa.date64())
+    data = written(tmp_path, lambda d, c: c.update(user=dates(c['user']).cast(kinds[d])), parquet)
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_folder_that_contradicts_its_file_is_refused(tmp_path):
+    for d, columns in enumerate(days()):
+        stamped = {**columns, 'date': [f'2025-01-0{d + 1}'] * ROWS}
+        parquet(tmp_path / 'log', 0, stamped, f'date=2024-03-0{d + 1}/part-{{}}.parquet')
+    data = data_of(tmp_path / 'log', log=('date=*/part-*',))
+    data.block.update(by='column', column='date')
+    refused(data, tmp_path / 'w', "column 'date' holds '2025-01-01', and its folder says '2024-03-01'")
+
+
+def test_words_behind_whole_numbers_are_words_on_a_second_day_too(tmp_path):
+    for d in (0, 1):
+        csv(tmp_path / 'log', d, days()[d])
+    data = data_of(tmp_path / 'log')
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    third = days()[2]
+    third['user'] = ['true' if user == 100 else 'false' for user in third['user']]
+    csv(tmp_path / 'log', 2, third)
+    for workdir in ('w', 'v'):
+        stream = open_stream(data, tmp_path / workdir, lambda line: None)
+        assert set(stream.values(np.unique(stream.load(2).ids[:, 0])).to_pylist()) == {'true', 'false'}
+
+
+def test_a_later_day_may_lack_keys_and_words_that_the_first_days_had(tmp_path):
+    for d in range(2):
+        csv(tmp_path / 'log', d, {**days()[d], 'y': ['buy' if y else 'see' for y in days()[d]['y']]})
+    csv(tmp_path / 'log', '', {'user': list(range(100, 109)), 'name': list('abcdefghi')}, 'users.csv')
+    data = data_of(tmp_path / 'log')
+    data.fields, data.numeric, data.group = ('name', 'user'), {'x': 4}, 'user'
+    data.label.positive, data.side_tables = ('buy', 'fav'), ({'path': 'users.csv', 'key': 'user'},)
+    refused(data, tmp_path / 'w', "data.label.positive holds 'fav'")
+    data.label.positive = ('buy',)
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    third = days()[2]
+    third['user'] = [user + 900 for user in third['user']]
+    csv(tmp_path / 'log', 2, {**third, 'y': ['buy' if y else 'see' for y in third['y']]})
+    said = []
+    open_stream(data, tmp_path / 'w', said.append)
+    assert any(f"{ROWS} of {ROWS} rows have a 'user' that users.csv does not" in line for line in said)
+
+
+def test_pandas_nat_as_a_whole_number_is_a_row_without_a_time(tmp_path, healthy):
+    data = written(
+        tmp_path,
+        lambda d, c: c.update(ts=[-(2**63) if d == 1 and k == 3 else t * 10**9 for k, t in enumerate(c['ts'])]),
+        parquet,
+    )
+    data.time.unit = 'ns'
+    found = facts(data, tmp_path / 'w')
+    assert found.rows == [ROWS, ROWS - 1, ROWS, ROWS] and "1 rows dropped whose 'ts' is 0 (1970)" in found.said
+
+
+def test_a_number_cuts_no_blocks_and_is_no_key(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(day=[d] * ROWS))
+    data.block.update(by='column', column='day')
+    data.numeric = {'x': 4, 'day': 3}
+    refused(data, tmp_path / 'w', "'day' is in data.numeric and is data.block.column")
+    assert not (tmp_path / 'w').exists()
+
+
+def test_a_refusal_leaves_no_folder_above_the_workdir(tmp_path):
+    csv(tmp_path / 'log', 0, {**days()[0], 'x': ['what'] * ROWS})
+    refused(data_of(tmp_path / 'log'), tmp_path / 'runs' / 'mine', "holds 'what', no number")
+    assert not (tmp_path / 'runs').exists()
+
+
+def test_positive_floats_and_thresholds_with_decimal_commas(tmp_path, healthy):
+    data = written(tmp_path / 'a', lambda d, c: c.update(y=[4.5 if y else 2.0 for y in c['y']]), parquet)
+    data.label.positive = (4.5,)
+    assert same(facts(data, tmp_path / 'w'), healthy)
+    data = written(
+        tmp_path / 'b',
+        lambda d, c: c.update(y=['4,5' if y else '2,5' for y in c['y']], x=[str(x).replace('.', ',') for x in c['x']]),
+        lambda root, d, columns: csv(root, d, columns, delimiter=';'),
+    )
+    data.csv.update(delimiter=';', decimal_point=',')
+    data.label.threshold = 4
+    assert same(facts(data, tmp_path / 'v'), healthy)
+
+
+def test_seconds_with_a_fraction_are_to_be_a_smaller_unit(tmp_path, healthy):
+    data = written(tmp_path / 'a', lambda d, columns: columns.update(ts=[f'{t}.25' for t in columns['ts']]))
+    refused(data, tmp_path / 'w', f"holds '{days()[0]['ts'][0]}.25', no whole number of unit 's'", 'a smaller unit')
+    data = written(tmp_path / 'b', lambda d, columns: columns.update(ts=[t * 1000 + 250 for t in columns['ts']]))
+    data.time.unit = 'ms'
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_first_block_of_one_label_is_left_out_with_since(tmp_path, healthy):
+    data = written(tmp_path, lambda d, columns: columns.update(y=[0] * ROWS if d == 0 else columns['y']))
+    refused(data, tmp_path / 'w', "all with 'y' = 0", 'leave it out with data.since')
+    data.since = '2024-03-02'
+    assert facts(data, tmp_path / 'w').rows == healthy.rows[1:]
+
+
+@pytest.mark.parametrize('first', ['ORCID', 'BZh9', 'PAR1', 'ARROW1', 'Obj'])
+def test_a_header_may_begin_as_a_format_does(tmp_path, healthy, first):
+    data = written(tmp_path, lambda d, columns: {first: [1] * ROWS, **columns})
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_times_of_a_day_and_odd_side_tables_are_one_line(tmp_path):
+    data = written(tmp_path, lambda d, c: c.update(ts=pa.array([0] * ROWS, pa.time64('us'))), parquet)
+    data.time.unit = 'iso'
+    refused(data, tmp_path / 'w', "day0.parquet: column 'ts' does not parse as a time")
+    data.side_tables = ({'path': 'a.csv', 'key': 'user', 'csv': 'x'},)
+    refused(data, tmp_path / 'w', "data.side_tables[0].csv is 'x': it must be a dict")
+
+
+def test_a_wrong_separator_is_noticed_in_little_files(tmp_path):
+    rng = np.random.default_rng(0)
+    for d in range(DAYS):
+        lists = ['|'.join(f'N{x}-{int(rng.random() < 0.4)}' for x in range(5)) for _ in range(20)]
+        csv(tmp_path / 'log', d, dict(ts=[START + 86400 * d + k for k in range(20)], user=range(20), shown=lists))
+    data = data_of(tmp_path / 'log')
+    data.label.column, data.numeric, data.fields = '', {}, ('user', 'shown')
+    data.impressions.update(items='shown', mark='-')
+    refused(data, tmp_path / 'w', "column 'shown' holds", 'data.impressions.separator')
+    data.impressions.separator = '|'
+    assert facts(data, tmp_path / 'w').rows == [100] * DAYS
+
+
+def test_describe_takes_all_good_files_where_one_is_none(tmp_path):
+    rng = np.random.default_rng(0)
+    for d in range(30):
+        ts = np.sort(START + 86400 * d + rng.choice(86000, 40, False))
+        columns = {'user_id': rng.integers(0, 9, 40), 'item_id': rng.integers(0, 6, 40), 'ts': ts}
+        csv(tmp_path / 'log', d, {**columns, 'click': rng.integers(0, 2, 40)}, 'log-{:02d}.csv')
+    (tmp_path / 'log' / 'log-20.csv').write_text('user_id,item_id,ts,click\n')
+    found = survey(str(tmp_path / 'log'))
+    assert found.rows == 29 * 40 and found.log.patterns == ('log-*.csv',)
+
+
+def test_describe_refuses_a_label_of_one_and_nothing(tmp_path):
+    rng = np.random.default_rng(0)
+    ts = np.sort(START + rng.choice(86400 * 9, 900, False))
+    columns = {'user_id': rng.integers(0, 9, 900), 'item_id': rng.integers(0, 6, 900), 'ts': ts}
+    csv(tmp_path / 'log', 0, {**columns, 'click': ['1' if v else '' for v in rng.integers(0, 2, 900)]})
+    with pytest.raises(UserError, match="column 'click' is 1 or missing .* write 0 where nothing was clicked"):
+        survey(str(tmp_path / 'log'))
