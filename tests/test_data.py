@@ -10,7 +10,7 @@ import pytest
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import default_data
-from diet_jax.data import scan, values
+from diet_jax.data import scan, times
 from diet_jax.data.stream import open_stream
 
 DAY = 86_400_000
@@ -311,10 +311,10 @@ def test_an_interrupted_preparation_leaves_nothing_behind(tmp_path, monkeypatch)
 @pytest.mark.parametrize('unit, scale', [('s', 1), ('ms', 1000), ('us', 10**6), ('ns', 10**9)])
 def test_words_and_numbers_say_the_same_time(unit, scale):
     time = dict(column='t', unit=unit, utc_offset_hours=8.0)
-    ticks = values.times(pa.array([1_650_844_800 * scale]), time, '')
+    ticks = times.times(pa.array([1_650_844_800 * scale]), time, '')
     iso = dict(time, unit='iso')
     words = ['2022-04-25 00:00:00Z', '2022-04-25T08:00:00+08:00', '2022-04-25 08:00:00']
     for word in words:
-        assert int(values.times(pa.array([word]), iso, '')[0]) * scale == int(ticks[0]) * 10**6
+        assert int(times.times(pa.array([word]), iso, '')[0]) * scale == int(ticks[0]) * 10**6
     stamp = pa.array([1_650_844_800 * 1000], pa.timestamp('ms', 'UTC'))
-    assert values.times(stamp, time, '')[0] == ticks[0]
+    assert times.times(stamp, time, '')[0] == ticks[0]

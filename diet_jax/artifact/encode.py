@@ -14,7 +14,7 @@ from diet_jax.artifact.format import CodedField
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.config.data import NULL_WORDS, default_data
-from diet_jax.data import bins, files, prepare, sides, tables, values
+from diet_jax.data import bins, files, prepare, sides, tables, times, values
 from diet_jax.data.coded import plain_array
 from diet_jax.data.impressions import first_value
 
@@ -184,7 +184,7 @@ def _time_fields(given: pa.Table, fields, data: dict) -> dict[str, pa.Array]:
     if name not in given.column_names:
         hint = closest(name, given.column_names)
         raise UserError(f"the table has no column '{name}'{hint}, from which {' and '.join(names)} come: add it")
-    time = _read(values.times, _column(given, name), data['time'], place, _nulls(data))
+    time = _read(times.times, _column(given, name), data['time'], place, _nulls(data))
     return prepare.time_fields(time, data)
 
 

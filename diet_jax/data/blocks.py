@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import values
+from diet_jax.data import times
 from diet_jax.data.log import Log, Rows, period_ticks
 
 ROWS = 1 << 18  # whose times are looked at together
@@ -82,7 +82,7 @@ def _since(found: list[Cut], data: dict, cached: Sequence[dict]) -> tuple[list[C
         return [], found
     if data['block']['by'] == 'period':
         seconds = int(np.datetime64(since, 's').astype(np.int64))
-        length, ticks = period_ticks(data), values.time_ticks(data['time'])
+        length, ticks = period_ticks(data), times.time_ticks(data['time'])
         early = [block for block in found if block.units[0] * length < seconds * ticks]
         return early, found[len(early) :]
     keys = [block['key'] for block in cached]
@@ -123,8 +123,8 @@ def _place(places: Sequence[tuple[str, str]], wanted: str, name: str, behind: bo
 
 def local_key(time: int, data: Mapping) -> str:
     """A time stamp in local time, as 2022-04-25, 2022-04-25T13, ...: no longer than it needs to be exact."""
-    local = int(time) + values.offset_ticks(data['time'])
-    unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[values.time_ticks(data['time'])]
+    local = int(time) + times.offset_ticks(data['time'])
+    unit = {1: 's', 10**3: 'ms', 10**6: 'us', 10**9: 'ns'}[times.time_ticks(data['time'])]
     text = str(np.datetime64(local, unit))
     for tail in ('.000000000', '.000000', '.000', ':00', ':00', 'T00'):
         text = text.removesuffix(tail)
@@ -140,7 +140,7 @@ def _whole(log: Log, key: str, unit: int) -> Cut:
 
 
 def _by_period(log: Log, data: dict) -> list[Cut]:
-    length, offset = period_ticks(data), values.offset_ticks(data['time'])
+    length, offset = period_ticks(data), times.offset_ticks(data['time'])
     return [_whole(log, local_key(unit * length - offset, data), unit) for unit in sorted(log.units)]
 
 
@@ -180,7 +180,7 @@ def _by_rows(log: Log, data: dict, cached: Sequence[dict]) -> tuple[list[Cut], d
     size, since = data['block']['rows'], None
     if data['since']:
         seconds = int(np.datetime64(data['since'], 's').astype(np.int64))
-        since = seconds * values.time_ticks(data['time']) - values.offset_ticks(data['time'])
+        since = seconds * times.time_ticks(data['time']) - times.offset_ticks(data['time'])
     starts = [block['first_time'] for block in cached]
     starts += [cached[-1]['last_time'] + 1] if cached else []
     early, old, new, held = _Times(log, data), [_Times(log, data) for _ in cached], [], _Times(log, data)

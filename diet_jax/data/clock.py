@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import files, tables, values
+from diet_jax.data import files, tables, times
 
 
 def settle(data: dict, root: files.Root, log_files: Sequence[files.LogFile], manifest: dict | None) -> None:
@@ -39,11 +39,11 @@ def settle(data: dict, root: files.Root, log_files: Sequence[files.LogFile], man
         first = next(tables.batches(root, file, form, [time['column']], [time['column']], rows=1))[time['column']]
         if len(first):
             try:
-                found, zone = values.zoned_times(first.slice(0, 1), time, '', data['null_words'])
+                found, zone = times.zoned_times(first.slice(0, 1), time, '', data['null_words'])
             except UserError:  # said when the log is read, of all its rows
                 return
-            if zone not in ('', 'UTC', values.NO_ZONE):
-                seconds = int(found[0]) // values.time_ticks(time)
+            if zone not in ('', 'UTC', times.NO_ZONE):
+                seconds = int(found[0]) // times.time_ticks(time)
                 time['utc_offset_hours'] = offset_of(zone, seconds, f"{file.name}: column '{time['column']}'")
             return
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.data import prepare, values
+from diet_jax.data import prepare, times
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.simulated import block_key, value_counts
 from diet_jax.data.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ class GeneratedStream(EncodedStream):
             fields=[field.plain() for field in self.vocabulary.fields],
             label=data['label']['column'],
             group=data['group'],
-            utc_offset_hours=values.offset_hours(data['time']),
+            utc_offset_hours=times.offset_hours(data['time']),
             notes=[*self._source.notes(), 'made when read, never stored; the bytes of a block are those of the first'],
             blocks=[block | like_first for block in blocks],
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import files, sides, tables, values
+from diet_jax.data import files, sides, tables, times
 
 HOUR = 3600  # seconds of a unit where blocks are so many rows
 
@@ -60,12 +60,12 @@ class Log:
 
     @property
     def ticks(self) -> int:
-        return values.time_ticks(self.data['time'])
+        return times.time_ticks(self.data['time'])
 
     def unit_of(self, time: np.ndarray) -> np.ndarray:
         """The units of times, where they are not a column's values: a period, or an hour, of local time."""
         length = HOUR * self.ticks if self.data['block']['by'] == 'rows' else period_ticks(self.data)
-        return (time + values.offset_ticks(self.data['time'])) // length
+        return (time + times.offset_ticks(self.data['time'])) // length
 
     def settled(self, left: Iterable[int], last: int) -> list[int]:
         """Files none of whose rows wait for a later run. left: units that do; last: the last prepared time."""
@@ -139,7 +139,7 @@ class Log:
 
 def period_ticks(data: Mapping) -> int:
     """Length of a block by period, in ticks of the log's time; UserError where it is shorter than one."""
-    ticks = round(data['block']['hours'] * 3600 * values.time_ticks(data['time']))
+    ticks = round(data['block']['hours'] * 3600 * times.time_ticks(data['time']))
     if ticks < 1:
         raise UserError(f'data.block.hours {data["block"]["hours"]} is shorter than data.time.unit: make it longer')
     return ticks

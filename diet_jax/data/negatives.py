@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import tables, values
+from diet_jax.data import tables, times
 from diet_jax.data.hashing import hash_values, mix
 
 ATTEMPTS = 64  # at drawing one item that is not excluded, before all that are left are listed
@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
 def window_ticks(data: dict) -> int:
     """The window in ticks of the log's time; UserError where it is shorter than one."""
     hours = data['negatives']['window_hours']
-    ticks = round(hours * 3600 * values.time_ticks(data['time']))
+    ticks = round(hours * 3600 * times.time_ticks(data['time']))
     if ticks < 1:
         raise UserError(f'data.negatives.window_hours {hours} is shorter than data.time.unit: make it longer')
     return ticks

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.progress import Progress
 from diet_jax.config.data import Simulated
-from diet_jax.data import bins, blocks, clock, files, negatives, past, scan, sides, tables, values
+from diet_jax.data import bins, blocks, clock, files, negatives, past, scan, sides, tables, times, values
 from diet_jax.data.coded import plain_array, recoded
 from diet_jax.data.fields import Field
 from diet_jax.data.log import Log
@@ -375,7 +375,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         columns=source.columns,
         fingerprint=source.fingerprint(),
         files=source.files(done),
-        utc_offset_hours=values.offset_hours(data['time']),
+        utc_offset_hours=times.offset_hours(data['time']),
         until=data['until'],
         vocabulary=name,
         recent=clicks,
@@ -400,6 +400,6 @@ def fields_of(data: dict) -> tuple[Field, ...]:
 
 def time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
     """'hour' (0..23) and 'weekday' (0 is Monday) of local time."""
-    hours = (time + values.offset_ticks(data['time'])) // (3600 * values.time_ticks(data['time']))
+    hours = (time + times.offset_ticks(data['time'])) // (3600 * times.time_ticks(data['time']))
     found = {'hour': hours % 24, 'weekday': (hours // 24 + 3) % 7}  # 1970-01-01 was a Thursday
     return {name: pa.array(found[name]) for name in data['time_fields']}

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.impressions import MADE
-from diet_jax.data import files, impressions, sides, tables, values
+from diet_jax.data import files, impressions, sides, tables, times, values
 from diet_jax.data.hashing import hash_rows, mix
 from diet_jax.data.log import Log, Slice, own
 
@@ -107,7 +107,7 @@ def scan(
     if data['block']['by'] == 'column':
         _merge_units(log, log.values[data['block']['column']])
     log.without_time = _without_time(seen, data, log.notes)
-    if seen.latest // log.ticks < values.EARLIEST:
+    if seen.latest // log.ticks < times.EARLIEST:
         log.notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
     log.notes += [f'read as {text}' for text in _in_words(log.kinds)]
     if seen.impressions:
@@ -181,7 +181,7 @@ class _File:
         """uint64 [N] of rows: times, labels and numbers count by what they are read as, other columns by their text."""
         data, nulls, meant = self.data, self.data['null_words'], dict(raw)
         time, label = data['time']['column'], data['label']['column']
-        meant[time] = pa.array(values.times(raw[time], data['time'], self.where(time), nulls))
+        meant[time] = pa.array(times.times(raw[time], data['time'], self.where(time), nulls))
         if label in raw and not data['impressions']['items']:
             meant[label] = values.labels(raw[label], data['label'], self.where(label), data['csv'], nulls)
         for name in self.numeric:
@@ -232,11 +232,11 @@ class _File:
 
     def _times(self, column: pa.Array, seen: _Seen) -> np.ndarray:
         data, where = self.data, self.where(self.data['time']['column'])
-        time, zone = values.zoned_times(column, data['time'], where, data['null_words'])
+        time, zone = times.zoned_times(column, data['time'], where, data['null_words'])
         if (
             zone
             and self.zone
-            and (zone == values.NO_ZONE) != (self.zone == values.NO_ZONE)
+            and (zone == times.NO_ZONE) != (self.zone == times.NO_ZONE)
             and values.is_text(column.type)
         ):
             raise UserError(f'{where} holds times with a zone and without one: write all in one way')
@@ -247,7 +247,7 @@ class _File:
             return time
         time = np.where(time == NOT_A_TIME, 0, time)
         seen.latest = max(seen.latest, int(time.max()))
-        early = time // values.time_ticks(data['time']) < values.EARLIEST
+        early = time // times.time_ticks(data['time']) < times.EARLIEST
         zero = time <= 0
         seen.early += int(early.sum())
         seen.zero += int(zero.sum())
@@ -303,7 +303,7 @@ def _without_time(seen: _Seen, data: Mapping, notes: list[str]) -> bool:
 
     Rows before `data.since` are nobody's, and a log all of whose times are before 1980 counts from some start.
     """
-    ticks, column = values.time_ticks(data['time']), data['time']['column']
+    ticks, column = times.time_ticks(data['time']), data['time']['column']
     if data['since'] or not seen.early or seen.usual is None:
         return False
     if seen.odd:
@@ -336,11 +336,11 @@ def _late_columns(wanted, has: dict[str, list[str]]) -> list[str]:
 def _zones(found: set[str], time: Mapping) -> list[str]:
     """What is said of zones in the files: days and hours are cut by one offset."""
     zones, column = sorted(found), time['column']
-    local = f'UTC{values.offset_hours(time):+g}'
-    if not zones or zones in (['UTC'], [values.NO_ZONE]):
+    local = f'UTC{times.offset_hours(time):+g}'
+    if not zones or zones in (['UTC'], [times.NO_ZONE]):
         return []
-    if values.NO_ZONE in zones:
-        others = ', '.join(zone for zone in zones if zone != values.NO_ZONE)
+    if times.NO_ZONE in zones:
+        others = ', '.join(zone for zone in zones if zone != times.NO_ZONE)
         return [f"'{column}' has zone {others} in some files and none in others: those are taken as {local}"]
     named = ', '.join(zones)
     return [f"'{column}' is in zone {named}; days and hours are cut in {local} (data.time.utc_offset_hours)"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest
-from diet_jax.data import generated, prepare, values
+from diet_jax.data import generated, prepare, times
 from diet_jax.data.prepared import EncodedStream
 
 
@@ -66,7 +66,7 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
                 if path.exists():
                     path.rmdir()
             raise
-    manifest.setdefault('utc_offset_hours', values.offset_hours(data['time']))  # a cache of before does not say it
+    manifest.setdefault('utc_offset_hours', times.offset_hours(data['time']))  # a cache of before does not say it
     stream = EncodedStream(folder, manifest, data['until'])
     if not stream.blocks:
         first = manifest['blocks'][0]['key']

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import NULL_WORDS
-from diet_jax.data import values
+from diet_jax.data import times, values
 
 # Words that often mean missing and are none of `data.null_words` by default: looked for among numbers only.
 MISSING = ('NA', 'N/A', 'n/a', 'na', '#N/A', 'NaT', '-', '--', '?')
@@ -95,12 +95,12 @@ def _times(parts: Sequence[pa.Array]) -> pa.Array:
 
 
 def _dates(words: pa.Array) -> pa.Array | None:
-    """Dates in words as time stamps, None where preparation would not read them as such (`values.times`)."""
+    """Dates in words as time stamps, None where preparation would not read them as such (`times.times`)."""
     filled = words.drop_null()
     if not len(filled) or not pc.all(pc.match_substring_regex(filled, DATED)).as_py():
         return None
     try:
-        values.times(filled, {'unit': 'iso', 'utc_offset_hours': 0.0}, '')
+        times.times(filled, {'unit': 'iso', 'utc_offset_hours': 0.0}, '')
     except UserError:
         return None
     zoned = pc.any(pc.match_substring_regex(filled, r'(Z|[+-]\d\d:?\d\d)$')).as_py()
