@@ -8,6 +8,7 @@ import pytest
 from quirky import DAYS, ROWS, START, csv, data_of, days, facts, parquet, refused, same, written
 
 from diet_jax.base.errors import UserError
+from diet_jax.commands import doors
 from diet_jax.data.stream import open_stream
 from diet_jax.describe import survey
 
@@ -261,3 +262,33 @@ def test_describe_refuses_a_label_of_one_and_nothing(tmp_path):
     csv(tmp_path / 'log', 0, {**columns, 'click': ['1' if v else '' for v in rng.integers(0, 2, 900)]})
     with pytest.raises(UserError, match="column 'click' is 1 or missing .* write 0 where nothing was clicked"):
         survey(str(tmp_path / 'log'))
+
+
+def test_describe_gives_a_name_to_columns_whose_own_no_field_can_have(tmp_path):
+    rng = np.random.default_rng(0)
+    n, ts = 1800, np.sort(START + rng.choice(86400 * 15, 1800, False))
+    columns = {'user_id': rng.integers(0, 9, n), 'item/id': rng.integers(100, 130, n), 'stage': rng.integers(0, 4, n)}
+    csv(tmp_path / 'log', 0, {**columns, 'ts': ts, 'click': rng.integers(0, 2, n)}, 'log.csv')
+    csv(tmp_path / 'log', 0, {'item/id': range(100, 130), 'a__code': [k % 4 for k in range(30)]}, 'items.csv')
+    text = doors.describe(str(tmp_path / 'log'))[0]
+    names = {'item/id': 'item_id', 'stage': 'stage_field', 'a__code': 'a__code_field'}
+    space: dict = {}
+    exec(text, space)
+    data = space['get_config']().data
+    assert dict(data.rename) == names and {*names.values()} <= {*data.fields}
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    field = [field.name for field in stream.fields].index('a__code_field')
+    assert set(stream.values(np.unique(stream.load(0).ids[:, field])).to_pylist()) <= {0, 1, 2, 3}
+
+
+def test_the_config_of_a_folder_with_a_file_that_is_none_is_read(tmp_path):
+    rng = np.random.default_rng(0)
+    for d in range(30):
+        ts = np.sort(START + 86400 * d + rng.choice(86000, 40, False))
+        columns = {'user_id': rng.integers(0, 9, 40), 'item_id': rng.integers(0, 6, 40), 'ts': ts}
+        csv(tmp_path / 'log', d, {**columns, 'click': rng.integers(0, 2, 40)}, 'log-{:02d}.csv')
+    (tmp_path / 'log' / 'log-20.csv').write_text('user_id,item_id,ts,click\n')
+    space: dict = {}
+    exec(doors.describe(str(tmp_path / 'log'))[0], space)
+    stream = open_stream(space['get_config']().data, tmp_path / 'w', lambda line: None)
+    assert sum(block.rows for block in stream.blocks) == 29 * 40

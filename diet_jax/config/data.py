@@ -205,7 +205,9 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     full['rename'] = _renaming(full['rename'])
     names = [*full['fields'], *full['numeric'], *full['time_fields']]
     for name in names:
-        _check_name(name)
+        if odd := name_fault(name):
+            way_out = f"data.rename = (({name!r}, 'my_name'),) gives it another one, for data.fields too"
+            raise UserError(f"field '{name}' {odd}: {way_out if name else 'give the column one in the files'}")
     if not names:
         raise UserError('data.fields is empty: name the columns a model may see')
     for name in names:
@@ -256,17 +258,14 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     return full
 
 
-def _check_name(name: str) -> None:
-    """Raises UserError for a field's name that files of the memory cannot have beside their own columns."""
+def name_fault(name: str) -> str:
+    """What is wrong with a field's name, which files of a memory have beside their own columns; '' if nothing."""
     odd = 'holds a character that no file name can have' if re.search(r'[/\\\x00-\x1f]', name) else ''
     if name in (*MEMORY_COLUMNS, '__label', '__time', '__bayes') or name.endswith('__code'):
         odd = 'is the name of a column that a memory has beside its fields'
     if name in ('', '.', '..') or len(name) > 200:
         odd = 'is no name for a file'
-    if odd:
-        raise UserError(
-            f"field '{name}' {odd}: data.rename = (({name!r}, 'my_name'),) gives it another one, for data.fields too"
-        )
+    return odd
 
 
 def _renaming(rename: Any) -> dict[str, str]:

@@ -25,6 +25,7 @@ class Group(NamedTuple):
     files: tuple[files.LogFile, ...]
     format: Format  # columns: those that all of them have
     partly: tuple[str, ...] = ()  # columns that only some have
+    bad: tuple[str, ...] = ()  # files that its patterns may take, and that are no table
 
     @property
     def name(self) -> str:
@@ -138,7 +139,8 @@ def _group(parts: Sequence[tuple[str, list, list[Format]]], there: list[files.Lo
         if not patterns or not all(any(matches(file.name, p) for p in patterns) for file in named):
             patterns += _exact(pattern, [file.name for file in named], names, there)
     form = formats[0]._replace(columns=common, encoding=encoding)
-    return Group(tuple(patterns), tuple(taken), form, tuple(name for name in every if name not in common))
+    partly = tuple(name for name in every if name not in common)
+    return Group(tuple(patterns), tuple(taken), form, partly, tuple(sorted(odd)))
 
 
 def matches(name: str, pattern: str) -> bool:

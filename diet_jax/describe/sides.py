@@ -102,7 +102,7 @@ def sides(root: files.Root, tables: Sequence[Group], log: Mapping[str, pa.Array]
 def _side(group: Group, sample: Sample, best: Pair, before: Sequence[Side]) -> Side:
     names, why = tuple(group.format.columns), f'{best.overlap:.1%} of its values in the log are there'
     if group.format.header:
-        names = tuple(best.key if name == best.own else name for name in names)
+        names = tuple(best.key if name == best.own else words.given(name) for name in names)
     else:
         word = words.singular(stem_of(group.name))
         while any(name.startswith(f'{word}_c') for side in before for name in side.names):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from diet_jax.base.errors import UserError
 from diet_jax.data import files
 from diet_jax.describe import blocks as cutting
-from diet_jax.describe import kinds, lists, look, measure, roles, sample, shown, sides, which
+from diet_jax.describe import kinds, lists, look, measure, roles, sample, shown, sides, which, words
 from diet_jax.describe.clock import Clock, clock
 from diet_jax.describe.kinds import Guess
 from diet_jax.describe.label import Label, label
@@ -37,6 +37,7 @@ class Survey(NamedTuple):
     columns: tuple[tuple[Measured, Guess], ...]  # of the log, then of the side tables
     shown: shown.Shown | None  # where a row lists what was shown
     first_value: dict[str, str]  # `data.first_value`
+    rename: dict[str, str]  # columns whose names no field can have: a name for each
     null_words: dict[str, tuple[str, ...]]  # column -> words among its numbers that mean missing, beside the usual ones
     strings: tuple[str, ...]  # `data.csv.strings`
     roles: roles.Roles
@@ -85,7 +86,7 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
     if not found:
         raise which.no_time(log, cells)
     target = _label(log, cells, found, listed)
-    names = {name: name for name in [*of_files, *cells]}
+    names = {name: words.given(name) for name in [*of_files, *cells]}
     if not header:
         odd_ones = (numbered - {found.column}) | ({shown.LABEL, shown.POSITION} if listed else set())
         named = {name: values for name, values in cells.items() if name not in odd_ones}
@@ -136,6 +137,7 @@ def survey(folder: str, patterns: Sequence[str] = (), hours: float = 0.0) -> Sur
         columns=known,
         shown=listed and shown.renamed(listed, names),
         first_value={c.name: c.parts for c, guess in known if guess.seen and c.parts is not None},
+        rename=_renamed(names if header else {}, joined),
         null_words=null_words,
         strings=_strings(known, taken, joined, names),
         roles=roles.roles(known, (user, item, unsure), of_item, hour=not found.of_days),
@@ -287,3 +289,12 @@ def _with_item(found: Survey, columns: dict[str, pa.Array]) -> tuple[str, ...]:
             if several.any() and one[item[several[item]]].mean() >= GOES_WITH:
                 names.append(name)
     return tuple(names)
+
+
+def _renamed(names: Mapping[str, str], joined: Sequence[sides.Side]) -> dict[str, str]:
+    """Columns of the log and of side tables with a header that get another name."""
+    found = {name: here for name, here in names.items() if here == words.given(name) != name}
+    for side in joined:
+        if side.group.format.header:
+            found |= {name: words.given(name) for name in side.group.format.columns if words.given(name) != name}
+    return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from diet_jax.config.data import name_fault
+
 USER = {'user', 'users', 'uid', 'member', 'members', 'customer', 'customers', 'visitor', 'viewer', 'account', 'reader'}
 ITEM = (
     {'item', 'items', 'iid', 'video', 'videos', 'article', 'articles', 'movie', 'movies', 'product', 'products', 'news'}
@@ -131,3 +133,15 @@ def head(name: str) -> str:
     """
     own = tokens(name)
     return '_'.join(word for word in own if word not in IDS) if own and own[-1] in IDS else ''
+
+
+def given(name: str) -> str:
+    """A name that a field can have, for a column whose own is none (`config.data.name_fault`).
+
+    >>> given('device/os'), given('stage'), given('user')
+    ('device_os', 'stage_field', 'user')
+    """
+    if not name_fault(name):
+        return name
+    clean = re.sub(r'\W+', '_', name).strip('_')[:100] or 'column'
+    return clean if not name_fault(clean) else f'{clean}_field'

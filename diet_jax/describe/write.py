@@ -12,7 +12,7 @@ from diet_jax.base.loading import absolute
 from diet_jax.config.checks import check_config
 from diet_jax.config.data import NULL_WORDS, check_data
 from diet_jax.data import files
-from diet_jax.describe import shown
+from diet_jax.describe import shown, words
 from diet_jax.describe.kinds import BINS
 from diet_jax.describe.sides import Side
 from diet_jax.describe.survey import Survey
@@ -63,7 +63,7 @@ def _check(text: str, found: Survey) -> None:
     config: ConfigDict = names['get_config']()
     check_config(config, 1)
     data = check_data(config.data)
-    taken = {file.name for file in files.find_files(found.root, data['log'])}
+    taken = {file.name for file in files.find_files(found.root, data['log'])} - set(found.log.bad)
     if taken != {file.name for file in found.log.files}:
         more = sorted(taken ^ {file.name for file in found.log.files})[0]
         raise UserError(f'{found.root.shown}: {" ".join(data["log"])} and {more} do not go together: name it in --log')
@@ -92,6 +92,9 @@ def _files(found: Survey) -> list[str]:
         if not form.header:
             lines.append('# ? There is no header: names by what the values look like.')
             lines += _assigned('data.csv.column_names', found.names)
+    if found.rename:
+        lines.append('# Names that no field can have.')
+        lines.append(f'data.rename = {tuple(found.rename.items())!r}')
     if found.strings:
         lines.append('# 1 and 0 beside true and false and other words: taken as they are written.')
         lines += _assigned('data.csv.strings', found.strings)
@@ -196,7 +199,7 @@ def _sides(found: Survey) -> list[str]:
     for side in sides:
         mark = '' if side.sure else '? '
         lines.append(f'    # {mark}{side.why}')
-        entry = {'path': side.group.files[0].name, 'key': side.own_key if side.on else side.key}
+        entry = {'path': side.group.files[0].name, 'key': words.given(side.own_key) if side.on else side.key}
         entry |= {'on': side.key} if side.on else {}
         options = _options(side, found)
         lines += _call('dict', entry | ({'csv': options} if options else {}), 4)
