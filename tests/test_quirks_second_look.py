@@ -292,3 +292,30 @@ def test_the_config_of_a_folder_with_a_file_that_is_none_is_read(tmp_path):
     exec(doors.describe(str(tmp_path / 'log'))[0], space)
     stream = open_stream(space['get_config']().data, tmp_path / 'w', lambda line: None)
     assert sum(block.rows for block in stream.blocks) == 29 * 40
+
+
+@pytest.mark.parametrize('written_as', ['%m/%d/%Y %I:%M:%S %p', '%d.%m.%Y %H:%M:%S', '%Y/%m/%d %H:%M'])
+def test_describe_finds_the_format_of_dates_in_words(tmp_path, written_as):
+    rng = np.random.default_rng(0)
+    ts = np.sort(START + rng.choice(86400 * 20, 1800, False)) // 60 * 60
+    when = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime(written_as) for t in ts.tolist()]
+    columns = {'user_id': rng.integers(0, 9, 1800), 'item_id': rng.integers(0, 30, 1800), 'time': when}
+    csv(tmp_path / 'log', 0, {**columns, 'click': rng.integers(0, 2, 1800)}, 'log.csv')
+    space: dict = {}
+    text = doors.describe(str(tmp_path / 'log'))[0]
+    exec(text, space)
+    data = space['get_config']().data
+    assert data.time.format == written_as and 'would fit, too' not in text
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    first = stream.load(0).time[0]
+    assert first in ts * 10**6
+
+
+def test_describe_says_where_a_day_may_be_a_month(tmp_path):
+    rng = np.random.default_rng(0)
+    ts = np.sort(START + rng.choice(86400 * 11, 900, False))  # no day after the 12th
+    when = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime('%d/%m/%Y %H:%M:%S') for t in ts.tolist()]
+    columns = {'user_id': rng.integers(0, 9, 900), 'item_id': rng.integers(0, 30, 900), 'time': when}
+    csv(tmp_path / 'log', 0, {**columns, 'click': rng.integers(0, 2, 900)}, 'log.csv')
+    text = doors.describe(str(tmp_path / 'log'))[0]
+    assert "data.time.format = '%d/%m/%Y %H:%M:%S'  # ? '%m/%d/%Y %H:%M:%S' would fit, too" in text

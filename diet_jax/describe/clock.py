@@ -12,11 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from diet_jax.base.errors import UserError
 from diet_jax.config.data import UNITS
+from diet_jax.data import times as reading
 from diet_jax.describe import words
 
 FIRST, LAST = 631_152_000, 2_051_222_400  # 1990 and 2035, in seconds since 1970
 DAY = 86_400
+SHOWN = 5_000  # different dates in words that are looked at
+DAYS = ('%d/%m/%Y', '%m/%d/%Y', '%Y/%m/%d', '%d.%m.%Y', '%d-%m-%Y', '%m-%d-%Y', '%d/%m/%y', '%m/%d/%y')
+HOURS = (' %H:%M:%S', ' %I:%M:%S %p', ' %H:%M', '')
 
 
 class Clock(NamedTuple):
@@ -29,6 +34,7 @@ class Clock(NamedTuple):
     offset: float  # hours of local time from UTC
     why: str  # where the offset comes from
     of_days: bool  # it says the day, not the hour
+    formats: tuple[str, ...] = ()  # by which dates in words can be read that are not ISO 8601, the likeliest first
 
 
 def stamps(values: pa.Array) -> tuple[str, np.ndarray] | None:
@@ -48,7 +54,8 @@ def stamps(values: pa.Array) -> tuple[str, np.ndarray] | None:
         return unit, values.cast(pa.timestamp('s', getattr(kind, 'tz', None)), safe=False).cast(pa.int64()).to_numpy()
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         if not re.match(r'\d{4}-\d\d-\d\d', values[0].as_py()):
-            return None
+            fitting = formats(values)
+            return ('iso', _by_format(values, fitting[0]) // UNITS['us']) if fitting else None
         zoned = re.search(r':\d\d.*(Z|[+-]\d\d:?\d\d)$', values[0].as_py())
         try:
             found = values.cast(pa.timestamp('us', 'UTC' if zoned else None))
@@ -66,6 +73,30 @@ def stamps(values: pa.Array) -> tuple[str, np.ndarray] | None:
         if FIRST * ticks <= numbers.min() and numbers.max() <= LAST * ticks:
             return unit, numbers // ticks
     return None
+
+
+def formats(values: pa.Array) -> tuple[str, ...]:
+    """Formats by which all of some dates in words can be read that are not ISO 8601; () where there is none.
+
+    >>> formats(pa.array(['11/15/2019 8:55:22 AM'])), formats(pa.array(['ams']))
+    (('%m/%d/%Y %I:%M:%S %p',), ())
+    """
+    if not re.match(r'\d{1,4}[/.-]\d{1,2}[/.-]\d{2,4}\b', values[0].as_py()):
+        return ()
+    shown, found = pc.unique(values)[:SHOWN], []
+    for day in DAYS:
+        for hour in HOURS:
+            try:
+                _by_format(shown, f'{day}{hour}')
+            except UserError:
+                continue
+            found.append(f'{day}{hour}')
+    return tuple(found)
+
+
+def _by_format(values: pa.Array, written: str) -> np.ndarray:
+    """int64 [N] microseconds of dates in words."""
+    return reading.times(values, {'unit': 'iso', 'format': written, 'utc_offset_hours': 0.0}, '')
 
 
 def times(columns: Mapping[str, pa.Array], header: bool) -> list[tuple[float, str]]:
@@ -104,7 +135,9 @@ def clock(columns: Mapping[str, pa.Array], header: bool, text: bool) -> Clock | 
     close = len(found) > 1 and found[0][0] - found[1][0] < 1
     offset, why = _offset(columns, name, seconds, calendar, text)
     of_days = bool((seconds % DAY == seconds[0] % DAY).all())
-    return Clock(name, unit, header and not close, seconds, offset, why, of_days)
+    text_of_dates = pa.types.is_string(values.type) and not re.match(r'\d{4}-\d\d-\d\d', values[0].as_py())
+    fitting = formats(values) if text_of_dates else ()
+    return Clock(name, unit, header and not close, seconds, offset, why, of_days, fitting)
 
 
 def _offset(columns, name: str, seconds: np.ndarray, calendar: bool, text: bool) -> tuple[float, str]:

@@ -123,6 +123,9 @@ def _time(found: Survey) -> list[str]:
     clock, cut = found.clock, found.blocks
     sure = '' if clock.sure else '  # ? by its name and size'
     lines = [f'data.time.column, data.time.unit = {clock.column!r}, {clock.unit!r}{sure}']
+    if clock.formats:
+        others = f'  # ? {" or ".join(map(repr, clock.formats[1:]))} would fit, too' if clock.formats[1:] else ''
+        lines.append(f'data.time.format = {clock.formats[0]!r}{others}')
     lines.append(f'data.time.utc_offset_hours = {clock.offset}  # {" ".join(clock.why.split())}')
     if cut.by == 'rows':
         lines.append(f"data.block.by, data.block.rows = 'rows', {cut.rows}  # ? {cut.why}; about {cut.count} blocks")
