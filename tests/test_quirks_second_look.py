@@ -1,6 +1,7 @@
 """Quirks that a second look found: what was read wrong, or refused with advice that did not work, when tried."""
 
 import datetime
+import decimal
 
 import numpy as np
 import pyarrow as pa
@@ -319,3 +320,139 @@ def test_describe_says_where_a_day_may_be_a_month(tmp_path):
     csv(tmp_path / 'log', 0, {**columns, 'click': rng.integers(0, 2, 900)}, 'log.csv')
     text = doors.describe(str(tmp_path / 'log'))[0]
     assert "data.time.format = '%d/%m/%Y %H:%M:%S'  # ? '%m/%d/%Y %H:%M:%S' would fit, too" in text
+
+
+# A second day, of which files that are as they were are not read again.
+
+
+def test_a_field_comes_from_where_it_came_from_before(tmp_path):
+    def logged(root, of):
+        csv(root, '', {'item': range(500, 506), 'city': list('uvwxyz')}, 'items.csv')
+        for d in of:
+            csv(root, d, days()[d] if d < 3 else {n: c for n, c in days()[d].items() if n != 'city'})
+        return data_of(root, side_tables=({'path': 'items.csv', 'key': 'item'},))
+
+    open_stream(logged(tmp_path / 'a', range(3)), tmp_path / 'w', lambda line: None)
+    found = facts(logged(tmp_path / 'a', [3]), tmp_path / 'w')
+    once = facts(logged(tmp_path / 'a', [3]), tmp_path / 'v')
+    assert same(found, once) and (found.values['city'], found.missing['city']) == (3, ROWS)
+
+    def other(root, of):
+        csv(root, '', {'item': range(500, 506), 'city': list('uvwxyz')}, 'items.csv')
+        for d in of:
+            csv(root, d, days()[d] if d == 3 else {n: c for n, c in days()[d].items() if n != 'city'})
+        return data_of(root, side_tables=({'path': 'items.csv', 'key': 'item'},))
+
+    open_stream(other(tmp_path / 'b', range(3)), tmp_path / 'u', lambda line: None)
+    found = facts(other(tmp_path / 'b', [3]), tmp_path / 'u')
+    assert (found.values['city'], found.missing['city']) == (6, 0)
+    assert "column 'city' of the log is not read: it comes from a side table, as it did before" in found.said
+
+
+@pytest.mark.parametrize('name', ['city', 'x'])
+def test_a_column_that_goes_away_is_missing(tmp_path, name):
+    for d in range(3):
+        csv(tmp_path / 'log', d, days()[d])
+    data = data_of(tmp_path / 'log')
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    csv(tmp_path / 'log', 3, {n: c for n, c in days()[3].items() if n != name})
+    found = facts(data, tmp_path / 'w')
+    assert same(found, facts(data, tmp_path / 'v')) and found.missing[name] == ROWS
+
+
+def test_files_are_compacted_one_after_the_other(tmp_path):
+    for d, columns in enumerate(days()):
+        for h in range(3):
+            csv(tmp_path / 'log', f'{d}-{h}', {n: c[h::3] for n, c in columns.items()})
+    data = data_of(tmp_path / 'log')
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    for h in range(3):
+        (tmp_path / 'log' / f'day2-{h}.csv').unlink()
+        parquet(tmp_path / 'log', f'2-{h}', {n: c[h::3] for n, c in days()[2].items()})
+        open_stream(data, tmp_path / 'w', lambda line: None)
+    csv(tmp_path / 'log', 9, {n: c[:5] for n, c in days()[2].items()})
+    with pytest.raises(UserError, match='block 2024-03-03 had 50 rows when prepared, now 55'):
+        open_stream(data, tmp_path / 'w', lambda line: None)
+
+
+def test_rows_of_other_ratings_are_no_repeats(tmp_path):
+    def change(d, columns):
+        twice = {name: [*column, *column] for name, column in columns.items()}
+        twice['y'] = [5 if y else 3 for y in columns['y']] + [4 if y else 2 for y in columns['y']]
+        return twice
+
+    data = written(tmp_path, change)
+    data.duplicates, data.label.threshold = 'drop', 4
+    assert facts(data, tmp_path / 'w').rows == [2 * ROWS] * DAYS
+
+
+def test_clicked_items_that_are_written_otherwise_in_one_file_are_refused(tmp_path):
+    for d, columns in enumerate(days()):
+        for h, mark in enumerate(('', 'x')):
+            shown = [[500, 501, 502] for _ in range(10)]
+            clicked = [[f'{mark}501'] for _ in range(10)]
+            table = {'ts': columns['ts'][h::5], 'user': columns['user'][h::5], 'shown': shown, 'clicked': clicked}
+            parquet(tmp_path / 'log', f'{d}-{h}', table)
+    data = data_of(tmp_path / 'log')
+    data.label.column, data.numeric, data.fields = '', {}, ('user', 'shown')
+    data.impressions.update(items='shown', clicked='clicked')
+    refused(data, tmp_path / 'w', "day0-1.parquet: column 'clicked': none of its 10 clicked items")
+
+
+def test_a_folder_and_a_column_that_agree_are_one(tmp_path):
+    for d, columns in enumerate(days()):
+        parquet(tmp_path / 'log', d, {**columns, 'h': [d] * ROWS} if d == 1 else columns, f'h=0{d}/day{{}}.parquet')
+    parquet(tmp_path / 'log', 9, {n: c[:5] for n, c in days()[1].items()}, 'h=01/day{}.parquet')
+    data = data_of(tmp_path / 'log', log=('h=*/day*',))
+    data.fields = ('user', 'item', 'h')
+    assert facts(data, tmp_path / 'w').values['h'] == DAYS
+
+
+def test_narrow_dictionaries_and_small_decimals_are_read(tmp_path, healthy):
+    def table(d, columns):
+        user = (
+            pa.array([f'u{u}' for u in columns['user']]).dictionary_encode().cast(pa.dictionary(pa.int8(), pa.string()))
+        )
+        return pa.table({**columns, 'user': user})
+
+    parquet(
+        tmp_path / 'a',
+        0,
+        pa.concat_tables([table(d, columns) for d, columns in enumerate(days())]),
+        row_group_size=ROWS,
+    )
+    assert same(facts(data_of(tmp_path / 'a'), tmp_path / 'w'), healthy)
+    if hasattr(pa, 'decimal32'):
+        data = written(
+            tmp_path / 'b',
+            lambda d, c: c.update(user=pa.array([decimal.Decimal(u) for u in c['user']], pa.decimal32(5, 0))),
+            parquet,
+        )
+        assert same(facts(data, tmp_path / 'v'), healthy)
+
+
+def test_a_header_without_an_end_of_line_is_a_file_without_rows(tmp_path, healthy):
+    data = written(tmp_path, lambda d, columns: columns)
+    (tmp_path / 'log' / 'day9.csv').write_text(','.join(days()[0]))
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_later_file_without_rows_or_labels_is_no_fault(tmp_path):
+    for d in range(3):
+        csv(tmp_path / 'log', d, days()[d])
+    data = data_of(tmp_path / 'log')
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    (tmp_path / 'log' / 'day8.csv').write_text(','.join(days()[0]) + '\n')
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    csv(tmp_path / 'log', 3, {**days()[3], 'y': [''] * ROWS})
+    said = []
+    assert len(open_stream(data, tmp_path / 'w', said.append).blocks) == 3
+    assert any(f"{ROWS} rows dropped whose 'y' is null" in line for line in said)
+
+
+def test_a_label_that_is_null_everywhere_is_one_line_with_since_too(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(day=[f'd{d}'] * ROWS, y=[''] * ROWS))
+    data.block.update(by='column', column='day')
+    data.since = 'd1'
+    refused(data, tmp_path / 'w', "column 'y' is null in every row")
+    assert not (tmp_path / 'w').exists()

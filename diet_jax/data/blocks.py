@@ -58,6 +58,8 @@ def cut(log: Log, data: dict, cached: Sequence[dict]) -> Blocks:
     else:
         found = _by_column(log, data) if data['block']['by'] == 'column' else _by_period(log, data)
         found = [block for block in found if block.rows]
+        if not found and not cached:
+            log.said()
         early, found = _since(found, data, cached)
         if data['block']['by'] == 'column':
             notes += _overlaps(log, data, found)
@@ -67,6 +69,8 @@ def cut(log: Log, data: dict, cached: Sequence[dict]) -> Blocks:
         for block in new:
             if cached and block.middle < cached[-1]['middle_time']:
                 raise _back_in_time(block.key, cached, data)
+    if not log.kept and not cached:
+        log.said()
     if early:
         notes.append(f'{sum(block.rows for block in early)} rows before data.since {data["since"]} left out')
     if early and not new and not old and not cached and not held_back:

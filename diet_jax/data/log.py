@@ -80,10 +80,10 @@ class Log:
         self.repeated += rows.repeated
         self.unlabelled += rows.unlabelled
 
-    def said(self) -> list[str]:
-        """What is said of rows, when all of them were counted; UserError where none is left."""
+    def said(self, first: bool = True) -> list[str]:
+        """What is said of rows, when all of them were counted; UserError where none is left of the first ones."""
         label, notes = self.data['label']['column'], []
-        if not self.kept:
+        if first and not self.kept:
             raise UserError(f"{self.files[0].name}: column '{label}' is null in every row: correct it")
         if self.data['duplicates'] == 'drop':
             notes.append(f'{self.repeated} rows dropped that repeat an earlier one in every column')

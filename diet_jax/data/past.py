@@ -31,7 +31,7 @@ def check(
     vocabulary: Vocabulary,
     folder: Path,
     unread: Mapping,
-) -> None:
+) -> dict[str, dict[int, list]]:
     """Compares the rows that the log still has of prepared blocks with those encoded then.
 
     Of the first block that is still there some rows may have gone with older files: the others must be among those
@@ -40,9 +40,11 @@ def check(
     Args:
       old: what was read of prepared blocks; folder: of the cache.
       unread: name -> what is known of a file that was not read again, since it is as it was (`of_files`).
+    Returns: {block: `of_files` of what was read of it}.
     Raises:
       UserError: the rows are others.
     """
+    read: dict[str, dict[int, list]] = {}
     name = log.data['log'][0]
     held = {t for t, block in enumerate(cached) if any(block['key'] in file['blocks'] for file in unread.values())}
     first = min(held | set(old), default=None)
@@ -55,6 +57,7 @@ def check(
             if field.name in rows.columns and field.kind != 'time'
         }
         hashes = row_hashes(vocabulary, slots, rows.time, rows.label)
+        read[block['key']] = of_files(rows.file, hashes)
         others = [file['blocks'][block['key']] for file in unread.values() if block['key'] in file['blocks']]
         count = len(hashes) + sum(number for number, _ in others)
         total = digest(hashes, *(int(found, 16) for _, found in others))
@@ -72,6 +75,7 @@ def check(
                 f'now {count}, or other values: restore {name}, or start a new workdir and '
                 'hold incomplete days back with data.until'
             )
+    return read
 
 
 def _read(column: pa.Array, field: Field) -> pa.Array:

@@ -89,6 +89,7 @@ class SimulatedSource:
 
     columns: dict[str, str] = {}  # noqa: RUF012
     read: tuple = ()  # files
+    before: tuple = ()
 
     def __init__(self, data: dict):
         self.parameters = Simulated(**data['simulated'])
@@ -160,8 +161,10 @@ class FileSource:
         self.read = tuple(file for file in self.log_files if file.name not in self.kept)
         clock.settle(data, self.root, self.log_files, manifest)
         self._notes: list[str] = []
-        self.columns: dict[str, str] = {}  # what each was read as
+        self.columns: dict[str, str]  # what each was read as
         self.log: Log | None = None
+        self.before = tuple((manifest or {}).get('log_columns', ()))
+        self.columns = dict((manifest or {}).get('columns', {}))
         self.left: list[int] = []  # units of blocks that a later run prepares
         self.in_blocks: list[dict] = [{} for _ in self.read]  # of every file: block -> its rows and their digest
 
@@ -199,11 +202,13 @@ class FileSource:
         known = vocabulary.types() if vocabulary else {}
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
+        before = scan.Before(self.before or None) if cached else None
         with Reading(self.read, self.folder.parent.parent / 'log.txt', emit) as reading:
-            log = scan.scan(data, self.root, list(self.read), known, path, not cached, reading)
-        self.log, self.columns = log, log.kinds
+            log = scan.scan(data, self.root, list(self.read), known, path, before, reading)
+        self.log, self.columns = log, {**self.columns, **log.kinds}
+        self.before = self.before or log.columns
         found = blocks.cut(log, data, cached)
-        self._notes += [*log.said(), *log.notes, *found.notes]
+        self._notes += [*log.said(not cached), *log.notes, *found.notes]
         if self.kept:
             self._notes.append(f'{len(self.kept)} files are as they were when prepared, and were not read again')
         own = log.columns
@@ -213,7 +218,9 @@ class FileSource:
                 columns = {name: plain_array(x) for name, x in rows.columns.items()}
                 clicks = negatives.clicks_of(columns, rows.time, rows.label, data, 'before data.since')
                 recent = negatives.keep_recent(negatives.join_clicks(recent, clicks), negatives.window_ticks(data))
-        past.check(log, found.old, cached, vocabulary, self.folder, self.kept)
+        for key, of_block in past.check(log, found.old, cached, vocabulary, self.folder, self.kept).items():
+            for i, what in of_block.items():
+                self.in_blocks[i][key] = what
         if found.held_back:
             emit(f'data: {found.held_back}')
         places = [(block['key'], block['start']) for block in cached]
@@ -373,6 +380,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         group=data['group'],
         notes=notes,
         columns=source.columns,
+        log_columns=list(source.before),
         fingerprint=source.fingerprint(),
         files=source.files(done),
         utc_offset_hours=times.offset_hours(data['time']),

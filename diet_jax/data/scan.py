@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +24,14 @@ from diet_jax.data.hashing import hash_rows, mix
 from diet_jax.data.log import Log, Slice, own
 
 NOT_A_TIME = -(2**63)  # pandas' NaT, where it was cast to a whole number
+SOME = 5  # clicked items of a file that say, if none was shown, that they are written otherwise
 FEW = 0.01  # share of rows without a time that are dropped with a word
+
+
+class Before(NamedTuple):
+    """What earlier preparations of a log came to."""
+
+    columns: tuple[str, ...] | None  # that were read of the log itself; None of a cache that does not say
 
 
 class _Seen:
@@ -46,7 +54,7 @@ def scan(
     log_files: list[files.LogFile],
     known: Mapping[str, str],
     path: Path,
-    first: bool,
+    before: Before | None,
     tell: Callable[[files.LogFile, int], None] = lambda file, size: None,
 ) -> Log:
     """Reads the needed columns of files and side tables; what a column is, is decided over all of them.
@@ -54,12 +62,17 @@ def scan(
     Args:
       data: checked `config.data`; `log_files`: those of the log that are to be read.
       known: kind (`values.KINDS`) of the categorical columns as the cache holds them.
-      path: of the file of codes; first: whether no block is prepared yet.
+      path: of the file of codes; before: what earlier preparations came to, None where this is the first.
       tell: given a file and how many of its bytes are read.
     """
     form, columns = tables.form_of(data), sides.Columns(data)
     has = {file.name: _names(data, tables.column_names(root, file, form), file.name) for file in log_files}
-    names = list(dict.fromkeys(name for of_file in has.values() for name in of_file))
+    names, first = list(dict.fromkeys(name for of_file in has.values() for name in of_file)), before is None
+    joined: set[str] = set()
+    if before and before.columns:  # a field comes from where it came from before
+        names += [name for name in before.columns if name not in names]
+        joined = {*data['fields'], *data['numeric']} & set(names) - set(before.columns)
+        names = [name for name in names if name not in joined]
     found, origin, side_bytes = sides.find(data, root, names, columns)
     categorical = {name for name in data['fields'] if origin[name] is None} | {
         side.key for side in found if side.key in names
@@ -92,9 +105,13 @@ def scan(
                 log.file_rows[number] += len(batch)
                 _write(writer, log, number, batch)
                 tell(file, reading.at)
-    if not log.file_rows.sum():
+    if first and not log.file_rows.sum():
         raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
+    for name in sorted(joined):
+        log.notes.append(f"column '{name}' of the log is not read: it comes from a side table, as it did before")
     log.notes += [*_late_columns((*sorted(categorical), *numeric), has), *_zones(seen.zones, data['time'])]
+    for name in categorical:
+        columns.of(name)  # a column that no file holds has no values, and is one all the same
     kinds = {name: words.decide(known.get(name)) for name, words in columns.items()}
     log.values = {name: words.values(kinds[name]) for name, words in columns.items()}
     log.kinds = {name: kind or 'int64' for name, kind in kinds.items()} | dict.fromkeys(data['numeric'], 'number')
@@ -175,6 +192,8 @@ class _File:
             if lists['items']:
                 raw, hashes = self._exploded(raw, hashes, {*wanted, *MADE})
             yield self._coded(raw, hashes, columns, seen)
+        if self.lists['not_shown'] >= SOME:
+            impressions.check_shown(self.lists, lists, self.where)
         seen.impressions += self.lists
 
     def _hashes(self, raw: dict[str, pa.Array]) -> np.ndarray:
@@ -182,8 +201,11 @@ class _File:
         data, nulls, meant = self.data, self.data['null_words'], dict(raw)
         time, label = data['time']['column'], data['label']['column']
         meant[time] = pa.array(times.times(raw[time], data['time'], self.where(time), nulls))
-        if label in raw and not data['impressions']['items']:
-            meant[label] = values.labels(raw[label], data['label'], self.where(label), data['csv'], nulls)
+        if label in raw and not data['impressions']['items'] and not data['label']['positive']:
+            if data['label']['threshold'] is None:  # true is 1
+                meant[label] = values.labels(raw[label], data['label'], self.where(label), data['csv'], nulls)
+            else:
+                meant[label] = values.numbers(raw[label], self.where(label), 'data.label', data['csv'], nulls)
         for name in self.numeric:
             if name in raw and name not in data['first_value'] and not pa.types.is_nested(raw[name].type):
                 meant[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
@@ -265,7 +287,7 @@ class _File:
             return pa.array(np.ones(rows, np.float32))
         column, nulls = raw[label['column']], data['null_words']
         if label['positive']:
-            seen.positives |= values.words_of(column, nulls)
+            seen.positives |= values.words_of(column, self.where(label['column']), nulls)
         return values.labels(column, label, self.where(label['column']), data['csv'], nulls)
 
 

@@ -40,6 +40,9 @@ class Columns(dict):
         super().__init__()
         self.data, self.strings = data, {*data['csv']['strings']}
 
+    def of(self, name: str) -> Words:
+        return self[name]
+
     def __missing__(self, name: str) -> Words:
         self[name] = Words(name, self.data['null_words'], name in self.strings)
         return self[name]

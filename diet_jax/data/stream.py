@@ -58,7 +58,7 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
         new = [path for path in (folder / 'rows', folder, folder.parent, *above) if not path.exists()]
         try:
             manifest = prepare.append(data, folder, manifest, source, emit)
-        except UserError:
+        except Exception:
             prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
             if above[0] in new:
                 (Path(workdir) / 'log.txt').unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from diet_jax.data.files import CHUNK, LogFile, Root
 ROWS = 1 << 19  # of a piece, about
 CSV_BLOCKS = (1 << 22, 1 << 25, 1 << 28, 1 << 30)  # bytes parsed at a time; larger where a value is longer
 PARQUET_BUFFER = 1 << 20  # bytes of a column read at a time
+SMALL = 1 << 16  # bytes of a file that is read at once
 SEPARATOR = '\x1f'  # stands for a delimiter of several characters; the text must not hold it
 
 # What pyarrow and codecs raise for a file that is not what the config says: each was met with a damaged or odd file.
@@ -144,9 +145,9 @@ def batches(
             found = {name: one_array(table.column(of_file)) for name, of_file in wanted.items()}
             for name, value in folders.items():
                 if name in wanted:
-                    _check_folder(file, name, value, found[name])
+                    _check_folder(file, name, value, found.pop(name))
             for name in columns:
-                if name not in wanted:
+                if name not in found:
                     found[name] = pa.repeat(pa.scalar(folders[name], pa.string()), table.num_rows)
             yield {name: found[name] for name in columns}
     except PARSE_ERRORS as error:
@@ -157,10 +158,11 @@ def _check_folder(file: LogFile, name: str, value: str | None, column: pa.Array)
     """Raises UserError for a folder that says otherwise than the file's own column."""
     for own in pc.unique(column).to_pylist():
         number = str(value).isdigit() and str(own).lstrip('0') == str(value).lstrip('0')  # month=03, and 3
-        if str(own).lower() != str(value).lower() and not number:
+        same = str(own).lower().removesuffix(' 00:00:00') == str(value).lower()
+        if not same and not number:
             raise UserError(
-                f"{file.name}: column '{name}' holds {own!r}, and its folder says {value!r}: remove the column, or "
-                'give it another name'
+                f"{file.name}: column '{name}' holds {own!r}, and its folder says {value!r}: remove the column "
+                'from the files, or rename the folders'
             )
 
 
@@ -232,6 +234,9 @@ def _separated(stream, file: LogFile, csv: Mapping):
     """The text of a file with one character between values. stream: of its bytes."""
     if file.packed:
         stream = pa.CompressedInputStream(stream, file.packed)
+    elif file.size < SMALL and len(csv['delimiter']) == 1 and not re.search('16|32', csv['encoding']):
+        text = stream.read()  # a header alone, without an end of its line, is one all the same
+        return pa.BufferReader(text if text.endswith(b'\n') else text + b'\n')
     if len(csv['delimiter']) == 1:
         return stream
     return pa.PythonFile(_Separated(stream, csv['delimiter'], csv['encoding'], file.name), 'r')
@@ -378,8 +383,20 @@ def _cannot_read(file: LogFile, error: Exception, key: str, names: Iterable[str]
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """All of a column; dictionaries share one."""
     if pa.types.is_dictionary(column.type):
-        column = column.unify_dictionaries()
+        try:
+            column = column.unify_dictionaries()
+        except pa.ArrowInvalid:  # its indices are too narrow for all values
+            column = column.cast(column.type.value_type)
+    column = _usual(column)
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # older pyarrow: no chunk, or several that do not fit one
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     return array
+
+
+def _usual(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Types for which pyarrow lacks functions as their usual ones."""
+    kind = column.type
+    if pa.types.is_decimal(kind) and kind.bit_width < 128:
+        return column.cast(pa.decimal128(kind.precision, kind.scale))
+    return column.cast(pa.binary()) if str(kind) == 'binary_view' else column

@@ -305,8 +305,8 @@ def positives(label: Mapping) -> pa.Array:
     return _ones(category(pa.array([str(value) for value in label['positive']]), 'data.label.positive', nulls=()))
 
 
-def words_of(array: pa.Array, nulls=NULL_WORDS) -> set[str]:
+def words_of(array: pa.Array, where: str, nulls=NULL_WORDS) -> set[str]:
     """The different words of a label's column, as `labels` compares them."""
     if pa.types.is_floating(array.type):
         array = array.cast(pa.string())
-    return set(by_word(category(array, '', nulls).cast(pa.string()), _ones).unique().drop_null().to_pylist())
+    return set(by_word(category(array, where, nulls).cast(pa.string()), _ones).unique().drop_null().to_pylist())
