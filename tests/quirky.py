@@ -96,3 +96,13 @@ def written(tmp_path, change, how=csv):
         columns = change(d, columns) or columns
         how(tmp_path / 'log', d, columns)
     return data_of(tmp_path / 'log')
+
+
+def bytes_of(workdir) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(workdir.rglob('rows/*'))]
+
+
+def healthy_log(root, how=csv, of=range(DAYS)):
+    for d in of:
+        how(root, d, days()[d])
+    return data_of(root)

@@ -3,6 +3,7 @@
 What people have reported to be read wrong of real logs, each with what is right.
 """
 
+import datetime
 import gzip
 import json
 import os
@@ -10,7 +11,7 @@ import os
 import numpy as np
 import pyarrow as pa
 import pytest
-from quirky import ITEMS, ROWS, USERS, csv, data_of, days, facts, parquet, refused, same, written
+from quirky import DAYS, ITEMS, ROWS, USERS, csv, data_of, days, facts, parquet, refused, same, written
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data
@@ -228,3 +229,128 @@ def test_what_was_read_stands_in_the_manifest(tmp_path):
     stream = open_stream(data, tmp_path / 'w', lambda line: None)
     kinds = json.loads((stream.folder / 'manifest.json').read_text())['columns']
     assert kinds == {'user': 'int64', 'item': 'int64', 'city': 'string', 'x': 'number'}
+
+
+@pytest.mark.parametrize('legitimate', ['"a, b"', '"a\nb"', 'plain'])
+def test_swallowed_lines_are_noticed_beside_a_quote_that_means_something(tmp_path, legitimate):
+    def change(d, columns):
+        title = [f't{k}' for k in range(ROWS)]
+        title[10], title[30], title[40] = '"open', 'end"', legitimate
+        return {
+            **{n: columns[n] for n in ('ts', 'user', 'item')},
+            'title': title,
+            **{n: columns[n] for n in 'city x y'.split()},
+        }
+
+    data = written(tmp_path, change)
+    refused(data, tmp_path / 'w', 'day0.csv: quotes swallow 20 of 50 rows', "data.csv.quote=''")
+
+
+@pytest.mark.parametrize('text', ['"one\ntwo, three"', '"a, b\n\nc"', '"1,2,3\n4,5\n6"'])
+def test_line_breaks_that_are_meant_are_read(tmp_path, healthy, text):
+    data = written(tmp_path, lambda d, columns: {**columns, 'title': [text] * ROWS})
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+@pytest.mark.parametrize('name', ['__hash', 'position', 'list_length', '=x'])
+def test_a_field_may_have_the_name_of_what_is_kept_beside_rows(tmp_path, healthy, name):
+    data = written(tmp_path, lambda d, c: {(name if key == 'city' else key): values for key, values in c.items()})
+    data.fields = ('user', 'item', name)
+    found = facts(data, tmp_path / 'w')
+    assert found.rows == healthy.rows and found.values[name] == healthy.values['city']
+    data.duplicates = 'drop'
+    assert facts(data, tmp_path / 'v').rows == healthy.rows
+
+
+@pytest.mark.parametrize('name', ['__time', '__label'])
+def test_a_block_column_may_too(tmp_path, healthy, name):
+    data = written(tmp_path, lambda d, columns: {**columns, name: [f'd{d}'] * ROWS})
+    data.block.update(by='column', column=name)
+    assert facts(data, tmp_path / 'w').rows == healthy.rows
+
+
+@pytest.mark.parametrize('change', ['ns', 'ms', 'zone', 'csv', 'flag', 'spelling'])
+def test_a_row_is_repeated_whatever_its_time_and_label_are_written_as(tmp_path, change):
+    def stamped(columns, unit='us', zone=None):
+        return {**columns, 'ts': pa.array(columns['ts'], pa.timestamp('s')).cast(pa.timestamp(unit, zone))}
+
+    for d, columns in enumerate(days()):
+        parquet(tmp_path / 'log', d, stamped(columns))
+    again = days()[2]
+    if change == 'csv':
+        iso = [datetime.datetime.fromtimestamp(t, datetime.UTC).strftime('%Y-%m-%d %H:%M:%S') for t in again['ts']]
+        csv(tmp_path / 'log', 7, {**again, 'ts': iso})
+    elif change == 'flag':
+        parquet(tmp_path / 'log', 7, {**stamped(again), 'y': [bool(y) for y in again['y']]})
+    elif change == 'spelling':
+        iso = [datetime.datetime.fromtimestamp(t, datetime.UTC).isoformat() for t in again['ts']]
+        csv(tmp_path / 'log', 7, {**again, 'ts': iso, 'x': [f'{x:.6f}' for x in again['x']]})
+    else:
+        parquet(
+            tmp_path / 'log',
+            7,
+            stamped(again, 'us' if change == 'zone' else change, 'UTC' if change == 'zone' else None),
+        )
+    data = data_of(tmp_path / 'log')
+    data.duplicates, data.time.unit, data.time.utc_offset_hours = 'drop', 'iso', 0.0
+    found = facts(data, tmp_path / 'w')
+    assert found.rows == [ROWS] * DAYS and f'{ROWS} rows dropped that repeat' in found.said
+
+
+def test_rows_of_other_ratings_are_no_repeats(tmp_path):
+    def change(d, columns):
+        twice = {name: [*column, *column] for name, column in columns.items()}
+        twice['y'] = [5 if y else 3 for y in columns['y']] + [4 if y else 2 for y in columns['y']]
+        return twice
+
+    data = written(tmp_path, change)
+    data.duplicates, data.label.threshold = 'drop', 4
+    assert facts(data, tmp_path / 'w').rows == [2 * ROWS] * DAYS
+
+
+def test_a_side_tables_encoding_is_set_for_it_alone(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(city=['é'] * ROWS))
+    text = 'user,name\n' + '\n'.join(f'{u},Zo\xeb' for u in range(100, 109))
+    (tmp_path / 'log' / 'users.csv').write_bytes(text.encode('latin1'))
+    data.fields, data.side_tables = ('user', 'city', 'name'), ({'path': 'users.csv', 'key': 'user'},)
+    refused(data, tmp_path / 'w', "users.csv: column 'name'", "set csv=dict(encoding='latin1', ...) of the side table")
+    data.side_tables = ({'path': 'users.csv', 'key': 'user', 'csv': {'encoding': 'latin1'}},)
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    found = [stream.values(np.unique(stream.load(0).ids[:, f])).to_pylist() for f in (1, 2)]
+    assert found == [['é'], ['Zoë']]
+
+
+def test_a_folder_that_contradicts_its_file_is_refused(tmp_path):
+    for d, columns in enumerate(days()):
+        stamped = {**columns, 'date': [f'2025-01-0{d + 1}'] * ROWS}
+        parquet(tmp_path / 'log', 0, stamped, f'date=2024-03-0{d + 1}/part-{{}}.parquet')
+    data = data_of(tmp_path / 'log', log=('date=*/part-*',))
+    data.block.update(by='column', column='date')
+    refused(data, tmp_path / 'w', "column 'date' holds '2025-01-01', and its folder says '2024-03-01'")
+
+
+def test_a_folder_and_a_column_that_agree_are_one(tmp_path):
+    for d, columns in enumerate(days()):
+        parquet(tmp_path / 'log', d, {**columns, 'h': [d] * ROWS} if d == 1 else columns, f'h=0{d}/day{{}}.parquet')
+    parquet(tmp_path / 'log', 9, {n: c[:5] for n, c in days()[1].items()}, 'h=01/day{}.parquet')
+    data = data_of(tmp_path / 'log', log=('h=*/day*',))
+    data.fields = ('user', 'item', 'h')
+    assert facts(data, tmp_path / 'w').values['h'] == DAYS
+
+
+@pytest.mark.parametrize('first', ['ORCID', 'BZh9', 'PAR1', 'ARROW1', 'Obj'])
+def test_a_header_may_begin_as_a_format_does(tmp_path, healthy, first):
+    data = written(tmp_path, lambda d, columns: {first: [1] * ROWS, **columns})
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_header_without_an_end_of_line_is_a_file_without_rows(tmp_path, healthy):
+    data = written(tmp_path, lambda d, columns: columns)
+    (tmp_path / 'log' / 'day9.csv').write_text(','.join(days()[0]))
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_refusal_leaves_no_folder_above_the_workdir(tmp_path):
+    csv(tmp_path / 'log', 0, {**days()[0], 'x': ['what'] * ROWS})
+    refused(data_of(tmp_path / 'log'), tmp_path / 'runs' / 'mine', "holds 'what', no number")
+    assert not (tmp_path / 'runs').exists()

@@ -183,3 +183,78 @@ def test_times_that_count_from_some_start_are_fine(tmp_path, healthy):
     data = written(tmp_path, lambda d, columns: columns.update(ts=[t - START for t in columns['ts']]))
     found = facts(data, tmp_path / 'w')
     assert same(found, healthy) and 'every time lies before 1980' in found.said
+
+
+def test_a_zone_of_a_format_is_used(tmp_path):
+    zone, written_as = datetime.timezone(datetime.timedelta(hours=8)), '%d/%m/%Y %H:%M:%S %z'
+    data = written(
+        tmp_path,
+        lambda d, c: c.update(ts=[datetime.datetime.fromtimestamp(t, zone).strftime(written_as) for t in c['ts']]),
+    )
+    data.time.unit, data.time.format = 'iso', written_as
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    assert stream.utc_offset_hours == 8.0
+    assert int(stream.load(0).time[0]) == days()[0]['ts'][0] * 10**6
+
+
+def test_a_day_that_no_month_has_is_refused(tmp_path):
+    def change(d, columns):
+        moments = [datetime.datetime.fromtimestamp(t, datetime.UTC) for t in columns['ts']]
+        columns['ts'] = [m.strftime('%d/%m/%Y %H:%M:%S') for m in moments]
+        columns['ts'][7] = '31/02/2024 10:00:00' if d == 2 else columns['ts'][7]
+
+    data = written(tmp_path, change)
+    data.time.unit, data.time.format = 'iso', '%d/%m/%Y %H:%M:%S'
+    refused(data, tmp_path / 'w', "day2.csv: column 'ts' holds '31/02/2024 10:00:00'")
+
+
+def test_pandas_nat_as_a_whole_number_is_a_row_without_a_time(tmp_path, healthy):
+    data = written(
+        tmp_path,
+        lambda d, c: c.update(ts=[-(2**63) if d == 1 and k == 3 else t * 10**9 for k, t in enumerate(c['ts'])]),
+        parquet,
+    )
+    data.time.unit = 'ns'
+    found = facts(data, tmp_path / 'w')
+    assert found.rows == [ROWS, ROWS - 1, ROWS, ROWS] and "1 rows dropped whose 'ts' is 0 (1970)" in found.said
+
+
+def test_seconds_with_a_fraction_are_to_be_a_smaller_unit(tmp_path, healthy):
+    data = written(tmp_path / 'a', lambda d, columns: columns.update(ts=[f'{t}.25' for t in columns['ts']]))
+    refused(data, tmp_path / 'w', f"holds '{days()[0]['ts'][0]}.25', no whole number of unit 's'", 'a smaller unit')
+    data = written(tmp_path / 'b', lambda d, columns: columns.update(ts=[t * 1000 + 250 for t in columns['ts']]))
+    data.time.unit = 'ms'
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_first_block_of_one_label_is_left_out_with_since(tmp_path, healthy):
+    data = written(tmp_path, lambda d, columns: columns.update(y=[0] * ROWS if d == 0 else columns['y']))
+    refused(data, tmp_path / 'w', "all with 'y' = 0", 'leave it out with data.since')
+    data.since = '2024-03-02'
+    assert facts(data, tmp_path / 'w').rows == healthy.rows[1:]
+
+
+def test_times_of_a_day_and_odd_side_tables_are_one_line(tmp_path):
+    data = written(tmp_path, lambda d, c: c.update(ts=pa.array([0] * ROWS, pa.time64('us'))), parquet)
+    data.time.unit = 'iso'
+    refused(data, tmp_path / 'w', "day0.parquet: column 'ts' does not parse as a time")
+    data.side_tables = ({'path': 'a.csv', 'key': 'user', 'csv': 'x'},)
+    refused(data, tmp_path / 'w', "data.side_tables[0].csv is 'x': it must be a dict")
+
+
+def test_a_label_that_is_null_everywhere_is_one_line_with_since_too(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(day=[f'd{d}'] * ROWS, y=[''] * ROWS))
+    data.block.update(by='column', column='day')
+    data.since = 'd1'
+    refused(data, tmp_path / 'w', "column 'y' is null in every row")
+    assert not (tmp_path / 'w').exists()
+
+
+def test_a_zone_of_hours_alone_is_one(tmp_path):
+    """As PostgreSQL writes it: 2024-03-01 08:03:56+08."""
+    zone = datetime.timezone(datetime.timedelta(hours=8))
+    moments = [[datetime.datetime.fromtimestamp(t, zone) for t in columns['ts']] for columns in days()]
+    data = written(tmp_path, lambda d, c: c.update(ts=[f'{t:%Y-%m-%d %H:%M:%S}+08' for t in moments[d]]))
+    data.time.unit = 'iso'
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    assert stream.utc_offset_hours == 8.0 and int(stream.load(0).time[0]) == days()[0]['ts'][0] * 10**6

@@ -3,7 +3,11 @@
 What people have reported to be read wrong of real logs, each with what is right.
 """
 
+import datetime
+import decimal
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from quirky import DAYS, ROWS, USERS, csv, data_of, days, facts, parquet, refused, same, written
 
@@ -217,3 +221,57 @@ def test_a_positive_word_that_no_row_has_is_refused(tmp_path):
     refused(data, tmp_path / 'w', "data.label.positive holds 'Yes', which no row of 'y' has; there are: no, yes")
     data.label.positive = ('yes',)
     assert facts(data, tmp_path / 'w').rows == [ROWS] * DAYS
+
+
+def test_a_date_is_that_date_at_midnight(tmp_path, healthy):
+    def dates(values):
+        return pa.array([datetime.date(2000, 1, 1) + datetime.timedelta(days=v) for v in values])
+
+    kinds = (pa.date32(), pa.timestamp('us'), pa.timestamp('ns'), pa.date64())
+    data = written(tmp_path, lambda d, c: c.update(user=dates(c['user']).cast(kinds[d])), parquet)
+    assert same(facts(data, tmp_path / 'w'), healthy)
+
+
+def test_a_number_cuts_no_blocks_and_is_no_key(tmp_path):
+    data = written(tmp_path, lambda d, columns: columns.update(day=[d] * ROWS))
+    data.block.update(by='column', column='day')
+    data.numeric = {'x': 4, 'day': 3}
+    refused(data, tmp_path / 'w', "'day' is in data.numeric and is data.block.column")
+    assert not (tmp_path / 'w').exists()
+
+
+def test_positive_floats_and_thresholds_with_decimal_commas(tmp_path, healthy):
+    data = written(tmp_path / 'a', lambda d, c: c.update(y=[4.5 if y else 2.0 for y in c['y']]), parquet)
+    data.label.positive = (4.5,)
+    assert same(facts(data, tmp_path / 'w'), healthy)
+    data = written(
+        tmp_path / 'b',
+        lambda d, c: c.update(y=['4,5' if y else '2,5' for y in c['y']], x=[str(x).replace('.', ',') for x in c['x']]),
+        lambda root, d, columns: csv(root, d, columns, delimiter=';'),
+    )
+    data.csv.update(delimiter=';', decimal_point=',')
+    data.label.threshold = 4
+    assert same(facts(data, tmp_path / 'v'), healthy)
+
+
+def test_narrow_dictionaries_and_small_decimals_are_read(tmp_path, healthy):
+    def table(d, columns):
+        user = (
+            pa.array([f'u{u}' for u in columns['user']]).dictionary_encode().cast(pa.dictionary(pa.int8(), pa.string()))
+        )
+        return pa.table({**columns, 'user': user})
+
+    parquet(
+        tmp_path / 'a',
+        0,
+        pa.concat_tables([table(d, columns) for d, columns in enumerate(days())]),
+        row_group_size=ROWS,
+    )
+    assert same(facts(data_of(tmp_path / 'a'), tmp_path / 'w'), healthy)
+    if hasattr(pa, 'decimal32'):
+        data = written(
+            tmp_path / 'b',
+            lambda d, c: c.update(user=pa.array([decimal.Decimal(u) for u in c['user']], pa.decimal32(5, 0))),
+            parquet,
+        )
+        assert same(facts(data, tmp_path / 'v'), healthy)

@@ -37,7 +37,7 @@ class LogFile(NamedTuple):
     is_csv: bool  # or Parquet
     packed: str | None  # codec of compressed text
     digest: str = ''  # of its bytes, once they were read
-    looked_for: str = ''  # a quote that was looked for in a text that is not compressed
+    looked_for: str = ''  # a quote that was looked for in a text
     quoted: bool = False  # whether it is there
 
     @property
@@ -139,11 +139,14 @@ def looked_through(root: Root, file: LogFile, quote: str = '') -> LogFile:
     Args: quote: character that is looked for in a text on the way.
     """
     found, quoted = hashlib.blake2b(digest_size=16), False
-    wanted = quote.encode() if file.is_csv and not file.packed else b''
+    wanted = quote.encode() if file.is_csv else b''
     with root.system.open_input_stream(file.path, compression=None) as stream:
         while chunk := stream.read(CHUNK):
             found.update(chunk)
-            quoted = quoted or bool(wanted and wanted in chunk)
+            quoted = quoted or bool(wanted and not file.packed and wanted in chunk)
+    if wanted and file.packed:
+        with root.system.open_input_stream(file.path, compression=file.packed) as stream:
+            quoted = any(wanted in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
     return file._replace(digest=found.hexdigest(), looked_for=wanted.decode(), quoted=quoted)
 
 

@@ -84,7 +84,10 @@ def _read(column: pa.Array, field: Field) -> pa.Array:
 
 def of_files(file: np.ndarray, hashes: np.ndarray) -> dict[int, list]:
     """What is kept of a block for every file that has rows in it: how many, and their digest."""
-    return {int(i): [int((file == i).sum()), digest(hashes[file == i])] for i in np.unique(file)}
+    order = np.argsort(file, kind='stable')
+    which, starts, counts = np.unique(file[order], return_index=True, return_counts=True)
+    sums = np.add.reduceat(hashes[order], starts) if len(starts) else ()
+    return {int(i): [int(n), f'{int(x):016x}'] for i, n, x in zip(which, counts, sums, strict=True)}
 
 
 def row_hashes(

@@ -161,10 +161,9 @@ class FileSource:
         self.read = tuple(file for file in self.log_files if file.name not in self.kept)
         clock.settle(data, self.root, self.log_files, manifest)
         self._notes: list[str] = []
-        self.columns: dict[str, str]  # what each was read as
         self.log: Log | None = None
-        self.before = tuple((manifest or {}).get('log_columns', ()))
-        self.columns = dict((manifest or {}).get('columns', {}))
+        self.before = tuple((manifest or {}).get('log_columns', ()))  # columns that were read of the log itself
+        self.columns: dict[str, str] = dict((manifest or {}).get('columns', {}))  # what each was read as
         self.left: list[int] = []  # units of blocks that a later run prepares
         self.in_blocks: list[dict] = [{} for _ in self.read]  # of every file: block -> its rows and their digest
 
@@ -202,9 +201,9 @@ class FileSource:
         known = vocabulary.types() if vocabulary else {}
         if recent:
             known = {**recent.types(data['negatives']['user']), **known}
-        before = scan.Before(self.before or None) if cached else None
         with Reading(self.read, self.folder.parent.parent / 'log.txt', emit) as reading:
-            log = scan.scan(data, self.root, list(self.read), known, path, before, reading)
+            before = self.before if cached else None
+            log = scan.scan(data, self.root, list(self.read), known, before, path, reading)
         self.log, self.columns = log, {**self.columns, **log.kinds}
         self.before = self.before or log.columns
         found = blocks.cut(log, data, cached)

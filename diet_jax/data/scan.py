@@ -8,7 +8,7 @@ in memory whole.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -19,33 +19,23 @@ import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.impressions import MADE
-from diet_jax.data import files, impressions, sides, tables, times, values
+from diet_jax.data import files, impressions, said, sides, tables, times, values
 from diet_jax.data.hashing import hash_rows, mix
 from diet_jax.data.log import Log, Slice, own
 
 NOT_A_TIME = -(2**63)  # pandas' NaT, where it was cast to a whole number
 SOME = 5  # clicked items of a file that say, if none was shown, that they are written otherwise
-FEW = 0.01  # share of rows without a time that are dropped with a word
 
 
-class Before(NamedTuple):
-    """What earlier preparations of a log came to."""
+class _Wanted(NamedTuple):
+    """Which columns are read, and of which files."""
 
-    columns: tuple[str, ...] | None  # that were read of the log itself; None of a cache that does not say
-
-
-class _Seen:
-    """What the pass over the files gathers for the user."""
-
-    def __init__(self):
-        self.zones: set[str] = set()
-        self.positives: set[str] = set()
-        self.impressions: Counter = Counter()
-        self.zero, self.early, self.rows = 0, 0, 0
-        self.odd: tuple[str, int] | None = None  # file and time of a row before 1980, but not of time 0
-        self.usual: tuple[str, int] | None = None  # of one after it
-        self.first_zero = ''  # file of the first row of time 0
-        self.latest = -(2**63)
+    has: dict[str, list[str]]  # file -> its columns, those among them that are made of lists
+    categorical: list[str]  # of the log itself
+    numeric: list[str]
+    sides: list[sides.Read]
+    side_bytes: int
+    notes: list[str]
 
 
 def scan(
@@ -53,8 +43,8 @@ def scan(
     root: files.Root,
     log_files: list[files.LogFile],
     known: Mapping[str, str],
+    before: Sequence[str] | None,
     path: Path,
-    before: Before | None,
     tell: Callable[[files.LogFile, int], None] = lambda file, size: None,
 ) -> Log:
     """Reads the needed columns of files and side tables; what a column is, is decided over all of them.
@@ -62,21 +52,56 @@ def scan(
     Args:
       data: checked `config.data`; `log_files`: those of the log that are to be read.
       known: kind (`values.KINDS`) of the categorical columns as the cache holds them.
-      path: of the file of codes; before: what earlier preparations came to, None where this is the first.
-      tell: given a file and how many of its bytes are read.
+      before: None where nothing is prepared yet, else the columns that earlier preparations read of the log itself,
+        () of a cache that does not say.
+      path: of the file of codes; tell: given a file and how many of its bytes are read.
     """
-    form, columns = tables.form_of(data), sides.Columns(data)
+    columns, seen = sides.Columns(data), said.Seen()
+    wanted = _wanted(data, root, log_files, before, columns)
+    log = Log(data, log_files, path)
+    log.side_bytes, log.columns = wanted.side_bytes, (*wanted.categorical, *wanted.numeric)
+    rows_of = {side.key: np.zeros(0, np.int64) for side in wanted.sides if side.key in wanted.categorical}
+    fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
+    fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
+    fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
+    fields += [pa.field(own(name), pa.float64()) for name in wanted.numeric]
+    with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
+        for number, file in enumerate(log_files):
+            reading = _File(data, file, wanted)
+            for batch in ahead(reading.batches(root, columns, seen)):
+                for name in rows_of:  # how many rows have each key: what a side table says nothing of
+                    counts = np.bincount(batch[own(name)].drop_null().to_numpy(), minlength=len(rows_of[name]))
+                    counts[: len(rows_of[name])] += rows_of[name]
+                    rows_of[name] = counts
+                log.file_rows[number] += len(batch)
+                _write(writer, log, number, batch)
+                tell(file, reading.at)
+    if before is None and not log.file_rows.sum():
+        raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
+    log.notes += [*wanted.notes, *said.late_columns(log.columns, wanted.has), *said.zones(seen.zones, data['time'])]
+    for name in wanted.categorical:
+        columns.of(name)  # no file may hold it any more
+    kinds, log.values = columns.decide(known)
+    log.kinds = {name: kind or 'int64' for name, kind in kinds.items()} | dict.fromkeys(data['numeric'], 'number')
+    log.sides = sides.decided(wanted.sides, log.values)
+    rows_of = {name: np.pad(rows, (0, len(log.values[name]) - len(rows))) for name, rows in rows_of.items()}
+    said.check(log, seen, rows_of, before is None)
+    if data['block']['by'] == 'column':
+        _merge_units(log, log.values[data['block']['column']])
+    return log
+
+
+def _wanted(data: Mapping, root, log_files, before: Sequence[str] | None, columns: sides.Columns) -> _Wanted:
+    """Which columns are read: a field comes from where it came from before. columns: get the side tables' values."""
+    form = tables.form_of(data)
     has = {file.name: _names(data, tables.column_names(root, file, form), file.name) for file in log_files}
-    names, first = list(dict.fromkeys(name for of_file in has.values() for name in of_file)), before is None
-    joined: set[str] = set()
-    if before and before.columns:  # a field comes from where it came from before
-        names += [name for name in before.columns if name not in names]
-        joined = {*data['fields'], *data['numeric']} & set(names) - set(before.columns)
-        names = [name for name in names if name not in joined]
-    found, origin, side_bytes = sides.find(data, root, names, columns)
-    categorical = {name for name in data['fields'] if origin[name] is None} | {
-        side.key for side in found if side.key in names
-    }
+    names, joined = dict.fromkeys(name for of_file in has.values() for name in of_file), set()
+    if before:
+        names |= dict.fromkeys(before)
+        joined = {*data['fields'], *data['numeric']} & set(names) - set(before)
+    found, origin, side_bytes = sides.find(data, root, [name for name in names if name not in joined], columns)
+    categorical = {name for name in data['fields'] if origin[name] is None}
+    categorical |= {side.key for side in found if side.key in names and side.key not in joined}
     if data['block']['by'] == 'column':
         categorical.add(data['block']['column'])
     if data['negatives']['per_click']:
@@ -86,53 +111,11 @@ def scan(
     for name in (*sorted(categorical), *numeric):
         if name not in names:
             raise UserError(f"{log_files[0].name} has no column '{name}'{closest(name, names)}: correct config.data")
-    log, seen = Log(data, log_files, path), _Seen()
-    log.side_bytes, log.columns = side_bytes, (*sorted(categorical), *numeric)
-    rows_of = {name: np.zeros(0, np.int64) for name in categorical}  # rows of every code
-    fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
-    fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
-    fields += [pa.field(own(name), pa.int32()) for name in sorted(categorical)]
-    fields += [pa.field(own(name), pa.float64()) for name in numeric]
-    with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
-        for number, file in enumerate(log_files):
-            reading = _File(data, file, has[file.name], (sorted(categorical), numeric))
-            for batch in ahead(reading.batches(root, columns, seen)):
-                for name in categorical:
-                    codes = batch[own(name)].drop_null().to_numpy()
-                    counts = np.bincount(codes, minlength=len(rows_of[name]))
-                    counts[: len(rows_of[name])] += rows_of[name]
-                    rows_of[name] = counts
-                log.file_rows[number] += len(batch)
-                _write(writer, log, number, batch)
-                tell(file, reading.at)
-    if first and not log.file_rows.sum():
-        raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
-    for name in sorted(joined):
-        log.notes.append(f"column '{name}' of the log is not read: it comes from a side table, as it did before")
-    log.notes += [*_late_columns((*sorted(categorical), *numeric), has), *_zones(seen.zones, data['time'])]
-    for name in categorical:
-        columns.of(name)  # a column that no file holds has no values, and is one all the same
-    kinds = {name: words.decide(known.get(name)) for name, words in columns.items()}
-    log.values = {name: words.values(kinds[name]) for name, words in columns.items()}
-    log.kinds = {name: kind or 'int64' for name, kind in kinds.items()} | dict.fromkeys(data['numeric'], 'number')
-    log.sides = sides.decided(found, log.values)
-    sides.check_keys(log.sides)
-    if first:
-        _check_positives(data['label'], seen.positives)
-    rows_of = {name: np.pad(rows, (0, len(log.values[name]) - len(rows))) for name, rows in rows_of.items()}
-    log.notes += sides.check_joins(log.sides, log.values, rows_of, first)
-    if data['block']['by'] == 'column':
-        _merge_units(log, log.values[data['block']['column']])
-    log.without_time = _without_time(seen, data, log.notes)
-    if seen.latest // log.ticks < times.EARLIEST:
-        log.notes.append(f"every time lies before 1980 in unit '{data['time']['unit']}': is data.time.unit right?")
-    log.notes += [f'read as {text}' for text in _in_words(log.kinds)]
-    if seen.impressions:
-        impressions.check_shown(
-            seen.impressions, data['impressions'], lambda name: f"{data['log'][0]}: column '{name}'"
-        )
-        log.notes.append(_impressions_in_words(seen.impressions))
-    return log
+    notes = [
+        f"column '{name}' of the log is not read: it comes from a side table, as it did before"
+        for name in sorted(joined)
+    ]
+    return _Wanted(has, sorted(categorical), numeric, found, side_bytes, notes)
 
 
 def ahead(batches: Iterator) -> Iterator:
@@ -157,9 +140,9 @@ def _names(data: Mapping, names: list[str], file: str) -> list[str]:
 class _File:
     """One file on its way into codes."""
 
-    def __init__(self, data: Mapping, file: files.LogFile, has: list[str], columns: tuple[list[str], list[str]]):
-        self.data, self.file, self.has, self.form = data, file, has, tables.form_of(data)
-        self.categorical, self.numeric = columns
+    def __init__(self, data: Mapping, file: files.LogFile, wanted: _Wanted):
+        self.data, self.file, self.has, self.form = data, file, wanted.has[file.name], tables.form_of(data)
+        self.categorical, self.numeric = wanted.categorical, wanted.numeric
         self.zone: str | None = None
         self.at = 0  # bytes that are read
         self.lists: Counter = Counter()  # facts of lists of items shown
@@ -170,7 +153,7 @@ class _File:
     def where(self, name: str) -> str:
         return f"{self.file.name}: column '{name}'"
 
-    def batches(self, root: files.Root, columns: sides.Columns, seen: _Seen) -> Iterator[pa.RecordBatch]:
+    def batches(self, root: files.Root, columns: sides.Columns, seen: said.Seen) -> Iterator[pa.RecordBatch]:
         """Time, label, hash, codes and numbers of the file's rows, piece by piece."""
         data, lists = self.data, self.data['impressions']
         time, label = data['time']['column'], data['label']['column']
@@ -229,7 +212,7 @@ class _File:
             hashes = mix(hashes[parent] + found['position'].to_numpy().astype(np.uint64))
         return found, hashes
 
-    def _coded(self, raw: dict[str, pa.Array], hashes, columns: sides.Columns, seen: _Seen) -> pa.RecordBatch:
+    def _coded(self, raw: dict[str, pa.Array], hashes, columns: sides.Columns, seen: said.Seen) -> pa.RecordBatch:
         data, nulls = self.data, self.data['null_words']
         time = self._times(raw[data['time']['column']], seen)
         found: dict = {'__time': time, '__label': self._labels(raw, len(time), seen)}
@@ -239,7 +222,7 @@ class _File:
             if name not in raw:  # a column that came later
                 codes = pa.nulls(len(time), pa.int32())
             else:
-                codes = columns[name].add(raw[name], self.where(name))
+                codes = columns.of(name).add(raw[name], self.where(name))
             if name == data['block']['column'] and data['block']['by'] == 'column' and codes.null_count:
                 raise UserError(
                     f'{self.where(name)} is null in {codes.null_count} rows, but cuts the blocks: fill it in'
@@ -252,15 +235,11 @@ class _File:
                 found[own(name)] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
         return pa.RecordBatch.from_pydict(found)
 
-    def _times(self, column: pa.Array, seen: _Seen) -> np.ndarray:
+    def _times(self, column: pa.Array, seen: said.Seen) -> np.ndarray:
         data, where = self.data, self.where(self.data['time']['column'])
         time, zone = times.zoned_times(column, data['time'], where, data['null_words'])
-        if (
-            zone
-            and self.zone
-            and (zone == times.NO_ZONE) != (self.zone == times.NO_ZONE)
-            and values.is_text(column.type)
-        ):
+        both = zone and self.zone and times.NO_ZONE in (zone, self.zone) and zone != self.zone
+        if both and values.is_text(column.type):
             raise UserError(f'{where} holds times with a zone and without one: write all in one way')
         self.zone = zone or self.zone
         seen.zones |= {zone} if zone else set()
@@ -281,7 +260,7 @@ class _File:
             seen.usual = self.file.name, int(time[~early][0])
         return time
 
-    def _labels(self, raw: dict[str, pa.Array], rows: int, seen: _Seen) -> pa.Array:
+    def _labels(self, raw: dict[str, pa.Array], rows: int, seen: said.Seen) -> pa.Array:
         data, label = self.data, self.data['label']
         if not label['column']:  # every row is a click
             return pa.array(np.ones(rows, np.float32))
@@ -318,78 +297,3 @@ def _merge_units(log: Log, of: pa.Array) -> None:
     for code, slices in log.units.items():
         merged.setdefault(int(first[code]), []).extend(slices)
     log.units = merged
-
-
-def _without_time(seen: _Seen, data: Mapping, notes: list[str]) -> bool:
-    """Whether there are rows of time 0 in a log of today, which are in no block; they are told in the notes.
-
-    Rows before `data.since` are nobody's, and a log all of whose times are before 1980 counts from some start.
-    """
-    ticks, column = times.time_ticks(data['time']), data['time']['column']
-    if data['since'] or not seen.early or seen.usual is None:
-        return False
-    if seen.odd:
-        day = np.datetime64(seen.odd[1] // ticks, 's').astype('datetime64[D]')
-        raise UserError(
-            f"{seen.odd[0]}: column '{column}' holds {seen.odd[1]}, which is {day} in unit '{data['time']['unit']}', "
-            f'and {seen.usual[1]} in {seen.usual[0]}: write all files in one unit, or leave old rows out with '
-            'data.since'
-        )
-    if seen.zero > FEW * seen.rows:
-        raise UserError(
-            f"{seen.first_zero}: column '{column}' is 0 (1970) in {seen.zero} of {seen.rows} rows: correct it, or "
-            'leave them out with data.since'
-        )
-    notes.append(f"{seen.zero} rows dropped whose '{column}' is 0 (1970)")
-    return True
-
-
-def _late_columns(wanted, has: dict[str, list[str]]) -> list[str]:
-    """What is said of columns that some files do not have: there they are missing."""
-    notes = []
-    for name in wanted:
-        without = [file for file, names in has.items() if name not in names]
-        if without and len(without) < len(has):
-            shown = ', '.join(without[:3]) + (', ...' if len(without) > 3 else '')
-            notes.append(f"column '{name}' is not in {len(without)} of {len(has)} files ({shown}): missing there")
-    return notes
-
-
-def _zones(found: set[str], time: Mapping) -> list[str]:
-    """What is said of zones in the files: days and hours are cut by one offset."""
-    zones, column = sorted(found), time['column']
-    local = f'UTC{times.offset_hours(time):+g}'
-    if not zones or zones in (['UTC'], [times.NO_ZONE]):
-        return []
-    if times.NO_ZONE in zones:
-        others = ', '.join(zone for zone in zones if zone != times.NO_ZONE)
-        return [f"'{column}' has zone {others} in some files and none in others: those are taken as {local}"]
-    named = ', '.join(zones)
-    return [f"'{column}' is in zone {named}; days and hours are cut in {local} (data.time.utc_offset_hours)"]
-
-
-def _check_positives(label: Mapping, there: set[str]) -> None:
-    """Raises UserError for a value that counts as 1 and that no row has: it is written otherwise there."""
-    if not label['positive']:
-        return
-    for word in values.positives(label).to_pylist():
-        if word not in there:
-            shown = ', '.join(sorted(there)[:6])
-            raise UserError(
-                f"data.label.positive holds {word!r}, which no row of '{label['column']}' has; there are: {shown}: "
-                'name those that count as 1'
-            )
-
-
-def _in_words(kinds: dict[str, str]) -> list[str]:
-    """['whole numbers: user, item', 'text: city', ...]."""
-    words = {'int64': 'whole numbers', 'bool': 'true and false', 'string': 'text', 'number': 'numbers'}
-    found = {text: [name for name, kind in kinds.items() if kind == of] for of, text in words.items()}
-    return [f'{text}: {", ".join(sorted(names))}' for text, names in found.items() if names]
-
-
-def _impressions_in_words(facts: Mapping[str, int]) -> str:
-    more = [f'{facts["empty"]} lists are empty'] if facts.get('empty') else []
-    more += [f'{facts["not_shown"]} clicked items were not shown, and are in no row'] if facts.get('not_shown') else []
-    said = f'{facts["impressions"]} lists of items shown are {facts["rows"]} rows, {facts["clicked"]} of them clicked'
-    return '; '.join([said, *more])

@@ -33,27 +33,30 @@ class Read(NamedTuple):
     columns: dict[str, pa.Array]  # codes, or float64
 
 
-class Columns(dict):
-    """name -> `Words`: those of a column of the log and of its side tables together."""
+class Columns:
+    """The `Words` of columns: those of the log and of its side tables together."""
 
     def __init__(self, data: Mapping):
-        super().__init__()
         self.data, self.strings = data, {*data['csv']['strings']}
+        self.words: dict[str, Words] = {}
 
     def of(self, name: str) -> Words:
-        return self[name]
+        """Those of a column, which begin empty."""
+        if name not in self.words:
+            self.words[name] = Words(name, self.data['null_words'], name in self.strings)
+        return self.words[name]
 
-    def __missing__(self, name: str) -> Words:
-        self[name] = Words(name, self.data['null_words'], name in self.strings)
-        return self[name]
+    def decide(self, known: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, pa.Array]]:
+        """Of every column its kind, and the value of every code. known: column -> what it was before."""
+        kinds = {name: words.decide(known.get(name)) for name, words in self.words.items()}
+        return kinds, {name: words.values(kinds[name]) for name, words in self.words.items()}
 
 
 def read(data: Mapping, root: files.Root | None, log_names: Iterable[str], known: Mapping) -> tuple[SideTable, ...]:
     """The side tables that a table at hand is joined with. known: column -> kind that it has."""
     columns = Columns(data)
     found = find(data, root, list(log_names), columns)[0]
-    of = {name: words.values(words.decide(known.get(name))) for name, words in columns.items()}
-    return decided(found, of)
+    return decided(found, columns.decide(known)[1])
 
 
 def decided(found: Iterable[Read], of: Mapping[str, pa.Array]) -> tuple[SideTable, ...]:
@@ -103,8 +106,8 @@ def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read]
             if name in data['numeric']:
                 side[name] = values.numbers(raw[name], where, csv=form.csv, nulls=data['null_words'])
             else:
-                side[name] = columns[name].add(raw[name], where)
-        keys = columns[on].add(raw[key], f"{file.name}: column '{key}'")
+                side[name] = columns.of(name).add(raw[name], where)
+        keys = columns.of(on).add(raw[key], f"{file.name}: column '{key}'")
         found.append(Read(file.name, on, keys, side))
         size += file.size
     for name in names:

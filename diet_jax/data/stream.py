@@ -58,11 +58,11 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
         new = [path for path in (folder / 'rows', folder, folder.parent, *above) if not path.exists()]
         try:
             manifest = prepare.append(data, folder, manifest, source, emit)
-        except Exception:
+        except Exception:  # raised again: whatever it is, the workdir is left as it was
             prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
             if above[0] in new:
                 (Path(workdir) / 'log.txt').unlink(missing_ok=True)
-            for path in new:  # the workdir is left as it was
+            for path in new:
                 if path.exists():
                     path.rmdir()
             raise

@@ -13,7 +13,8 @@ from diet_jax.base.errors import UserError
 from diet_jax.config.data import NULL_WORDS, UNITS
 from diet_jax.data.values import POINT_ZERO, is_text, whole_numbers, without_null_words
 
-ZONE = r'(?:Z|[+-]\d\d:?\d\d)$'  # at the end of a date in words
+ZONE = r'(?:Z|[+-]\d\d(?::?\d\d)?)$'  # at the end of a date in words
+ZONED = rf':\d\d(?:\.\d+)?\s*(?P<zone>{ZONE})'  # behind a time of day: 2024-03-01 has none
 NO_ZONE = 'none'  # of a date without one
 EARLIEST, LATEST = 315_532_800, 7_258_118_400  # 1980-01-01 and 2200-01-01, in seconds
 
@@ -87,9 +88,9 @@ def _calendar_times(array: pa.Array, time: Mapping, where: str) -> tuple[np.ndar
             array = _in_format(array, written, where)
     zone = (array.type.tz if pa.types.is_timestamp(array.type) else None) or NO_ZONE
     if is_text(array.type):
-        has = pc.match_substring_regex(array, ZONE)
+        has = pc.match_substring_regex(array, ZONED)
         if pc.any(has).as_py():
-            ending = pc.extract_regex(pc.filter(array, has), f'(?P<zone>{ZONE})').field('zone')
+            ending = pc.extract_regex(pc.filter(array, has), ZONED).field('zone')
             zone = ', '.join(sorted(pc.unique(ending).to_pylist())).replace('Z', 'UTC')
         if zone != NO_ZONE and not pc.all(has).as_py():
             bare, with_zone = (array.filter(m)[0].as_py() for m in (pc.invert(has), has))
