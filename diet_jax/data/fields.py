@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from diet_jax.base.layout import Layout
 
 Bounds = tuple[float, ...]
 
@@ -10,11 +13,14 @@ Bounds = tuple[float, ...]
 class Field(NamedTuple):
     """One input of a model."""
 
-    name: str  # the column, or 'hour' / 'weekday'
-    kind: str  # 'categorical' | 'numeric' | 'time'
+    name: str  # the column, or 'hour' / 'weekday', or a history's column
+    kind: str  # 'categorical' | 'numeric' | 'time' | 'list'
     bins: int = 0  # numeric: how many are asked for
     learned: tuple[tuple[int, Bounds], ...] = ()  # numeric: (block, `bounds` from that block on), in order
     open: bool = False  # numeric: whether a later block may still teach boundaries (`bins`)
+    width: int = 1  # list: values that it holds at most
+    shares: str = ''  # list: the field whose vocabulary its values are of; '' its own
+    sequence: str = ''  # list: what it is a column of; lists of one sequence are aligned
 
     @property
     def bounds(self) -> Bounds:
@@ -35,9 +41,12 @@ class Field(NamedTuple):
     def plain(self) -> dict[str, Any]:
         """For a manifest."""
         learned = [[block, list(bounds)] for block, bounds in self.learned]
-        return dict(
+        found = dict(
             name=self.name, kind=self.kind, bounds=list(self.bounds), bins=self.bins, learned=learned, open=self.open
         )
+        if self.kind == 'list':
+            found |= dict(width=self.width, shares=self.shares, sequence=self.sequence)
+        return found
 
     @classmethod
     def of(cls, plain: dict[str, Any]) -> Field:
@@ -47,4 +56,12 @@ class Field(NamedTuple):
             numeric = kind == 'numeric'
             return cls(name, kind, len(bounds) + 1 if numeric else 0, ((0, bounds),) if numeric else ())
         learned = tuple((block, tuple(bounds)) for block, bounds in plain['learned'])
-        return cls(name, kind, plain['bins'], learned, plain['open'])
+        of_list = {key: plain[key] for key in ('width', 'shares', 'sequence') if key in plain}
+        return cls(name, kind, plain['bins'], learned, plain['open'], **of_list)
+
+
+def layout_of(fields: Sequence[Field]) -> Layout:
+    """Where some fields lie among the columns of ids."""
+    names = tuple(field.name for field in fields)
+    owners = tuple(names.index(field.shares) if field.shares else f for f, field in enumerate(fields))
+    return Layout(names, tuple(f.width for f in fields), owners, tuple(f.sequence for f in fields))
