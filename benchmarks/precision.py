@@ -19,9 +19,9 @@ FIELDS = ('user', 'item', 'user_group', 'category', 'author', 'tab', 'device')
 def in_bf16(model: Model) -> Model:
     """The same model, its head computed in bf16 from rows and parameters kept in fp32; logits in fp32."""
 
-    def rows(head, rows, *, dropout_key=None):
+    def rows(head, rows, ids=None, *, dropout_key=None):
         half = lambda x: x.astype(jnp.bfloat16)  # noqa: E731
-        return model.rows(jax.tree.map(half, head), half(rows), dropout_key=dropout_key).astype(jnp.float32)
+        return model.rows(jax.tree.map(half, head), half(rows), ids, dropout_key=dropout_key).astype(jnp.float32)
 
     return model._replace(name=f'{model.name}, bf16', rows=rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from diet_jax.base.errors import UserError, closest
+from diet_jax.base.layout import Layout, flat
 from diet_jax.models import registry
 from diet_jax.models.recipes import Recipe, recipe_of
 
@@ -22,7 +23,8 @@ class Candidate(NamedTuple):
     def program(self) -> list:
         """What decides what is compiled for it, beside shapes, as JSON: `inputs`, fields not seen by their places."""
         options = {key: value for key, value in self.config.items() if key != 'drop'}
-        return [options, self.model.keep, registry.source(self.model.name)]
+        layout = [] if self.model.layout is None else [list(self.model.layout)]
+        return [options, self.model.keep, registry.source(self.model.name), *layout]
 
 
 def candidate(spec, dim: int, fields, roles=None) -> Candidate:
@@ -30,22 +32,26 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
 
     Args:
       spec: keys `model`, options of `models.build`, and optionally `name`; `drop`, names of fields that the model does
-        not see; `optimizer` and its options (`models.recipes`), `weight_decay` among them.
-      fields: names of the log's fields, in order; roles: {name that may stand in `drop`: field of this log}.
+        not see, or of sequences, for all of their lists; `optimizer` and its options (`models.recipes`),
+        `weight_decay` among them.
+      fields: the log's, a `Layout` or, none of them being a list, names in order; roles: {name that may stand in
+        `drop`: field of this log}.
     Raises:
       UserError: an unknown model, option or field.
     """
     config = {'model': spec} if isinstance(spec, str) else dict(spec)
     name = config.pop('name', config.get('model'))
     config = {'dim': dim, **config}
-    options, fields, roles = dict(config), list(fields), roles or {}
+    layout, options, roles = fields if isinstance(fields, Layout) else flat(fields), dict(config), roles or {}
     dropped = [roles.get(field, field) for field in options.pop('drop', ())]
+    known = dict.fromkeys((*layout.names, *filter(None, layout.sequences)))
     for field in dropped:
-        if field not in fields:
-            raise UserError(f"candidate {name} drops '{field}', which is no field of the log{closest(field, fields)}")
+        if field not in known:
+            raise UserError(f"candidate {name} drops '{field}', which is no field of the log{closest(field, known)}")
     if dropped:
         config['drop'] = dropped  # the same role is another field under other roles: another candidate
-        options['keep'] = tuple(i for i, field in enumerate(fields) if field not in dropped)
+        named = zip(layout.names, layout.sequences, strict=True)
+        options['keep'] = tuple(i for i, each in enumerate(named) if not set(each) & set(dropped))
     recipe = recipe_of(options, where=f'candidate {name}')
     options = {key: value for key, value in options.items() if key not in ('optimizer', *Recipe._fields)}
-    return Candidate(name=name, config=config, model=registry.of(options, dim), recipe=recipe)
+    return Candidate(name=name, config=config, model=registry.of(options, dim, layout), recipe=recipe)

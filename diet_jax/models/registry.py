@@ -4,6 +4,9 @@ A model is split in two where the cost is split: a *table* with one row per slot
 first-order weight in column 0, the embedding in the others), and a *head* that turns the B x F gathered rows
 into B logits. The head never sees an id and its parameters never depend on the vocabulary, so a caller may
 gather rows its own way: through a codebook, or from the small sub-table a batch touches.
+
+Where a field is a list, ids have W columns for F fields (`base.layout`), and a head sees an entry a field all the
+same: of a list the mean. One that declares `sequences` sees the events themselves too (`models.lists`).
 """
 
 import difflib
@@ -20,11 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from diet_jax.base.errors import UserError
+from diet_jax.base.errors import UserError, closest
 from diet_jax.base.keep import meaning
+from diet_jax.base.layout import Layout
+from diet_jax.models import lists
 
 Module = nn.Module | nnx.Module
-NNX_OWN = ('self', 'num_fields', 'dim', 'rngs')  # arguments of an NNX module that are no options
+NNX_OWN = ('self', 'num_fields', 'dim', 'sequences', 'rngs')  # arguments of an NNX module that are no options
 _REGISTRY: dict[str, type[Module]] = {}
 
 
@@ -37,22 +42,24 @@ class Model(NamedTuple):
 
     name: str
     dim: int  # embedding width; a row of the table is 1 + dim wide
-    init: Callable[..., dict[str, Any]]  # (key, num_slots: int, num_fields: int) -> {'table', 'head'}
-    rows: Callable[..., jax.Array]  # (head, f32[B, F, 1 + dim], *, dropout_key=None) -> f32[B] logits
+    init: Callable[..., dict[str, Any]]  # (key, num_slots: int, columns W of ids: int) -> {'table', 'head'}
+    rows: Callable[..., jax.Array]  # (head, f32[B, W, 1 + dim], ids i32[B, W], *, dropout_key=None) -> f32[B] logits;
+    # ids say what is PAD and which values are equal: needed with a layout, not read without
     keep: tuple[int, ...] | None = None  # positions of the fields that it sees, None for all
+    layout: Layout | None = None  # where fields lie among the columns; None where each is one, no field being a list
 
     def apply(self, params: dict[str, Any], ids: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
         """Logits of encoded rows.
 
         Args:
             params: `{'table': f32[V, 1 + dim], 'head': pytree}`, as from `init`.
-            ids: i32[B, F], slots in [0, V); under jit JAX clamps what lies outside.
+            ids: i32[B, W], slots in [0, V), or PAD in a list; under jit JAX clamps what lies outside.
             dropout_key: draws the dropout masks; without it there is no dropout.
 
         Returns:
-            f32[B], before the sigmoid; the same as `rows(params['head'], params['table'][ids])`.
+            f32[B], before the sigmoid; the same as `rows(params['head'], params['table'][ids], ids)`.
         """
-        return self.rows(params['head'], params['table'][ids], dropout_key=dropout_key)
+        return self.rows(params['head'], params['table'][ids], ids, dropout_key=dropout_key)  # PAD: any row, masked
 
 
 def register(name: str) -> Callable[[type[Module]], type[Module]]:
@@ -61,6 +68,10 @@ def register(name: str) -> Callable[[type[Module]], type[Module]]:
     The module is called with `(embeddings f32[B, F, dim], first_order f32[B, F], *, deterministic: bool)` and
     returns logits f32[B]. Parameters only: no batch statistics. The options of `build` are the dataclass fields of
     a Linen module; an NNX module is made as `cls(num_fields, dim, *, <options>, rngs=)`.
+
+    The entry of a field that is a list is the mean of its values. A module that declares a keyword `sequences` is given
+    `{sequence: lists.Events}` as well, and built for a log that has one only; an NNX module that declares it in
+    `__init__` gets `{sequence: width of its values}` there.
 
     Raises:
         UserError: the name belongs to another class, or the class is not a Flax module.
@@ -108,7 +119,13 @@ def names() -> list[str]:
 
 
 def build(
-    name: str, *, dim: int = 8, keep: tuple[int, ...] | None = None, init_std: float = 0.01, **options: Any
+    name: str,
+    *,
+    dim: int = 8,
+    keep: tuple[int, ...] | None = None,
+    init_std: float = 0.01,
+    layout: Layout | None = None,
+    **options: Any,
 ) -> Model:
     """Makes the model registered under `name`.
 
@@ -117,13 +134,15 @@ def build(
         dim: embedding width.
         keep: positions of the fields the model sees, in that order; None for all. The others are dropped.
         init_std: standard deviation of the embeddings at the start; first-order weights start at 0.
+        layout: where fields lie among the columns of ids; one without lists is None, and each field is a column.
         **options: the module's own fields, e.g. `hidden=(64, 32)`, `dropout=0.1`. Lists are read as tuples.
 
     Returns:
         A Model; the same object for equal arguments.
 
     Raises:
-        UserError: unknown name or option, an empty, negative or repeated `keep`, `dim` below 1.
+        UserError: unknown name or option, an empty, negative or repeated `keep`, `dim` below 1; a model that reads a
+            sequence where there is none, or not the one that its option `sequence` names.
     """
     cls = _REGISTRY.get(name)
     if cls is None:
@@ -139,11 +158,16 @@ def build(
         keep = tuple(int(f) for f in keep)
         if not keep or min(keep) < 0 or len(set(keep)) < len(keep):
             raise UserError(f'model {name!r}: keep={keep} must list at least one position, none twice')
+    if layout is not None:
+        _seen(name, keep, len(layout.names))
+        layout = layout if layout.lists else None
+    if _reads_sequences(cls):
+        _check_sequences(name, keep, layout, options.get('sequence', getattr(cls, 'sequence', '')))
     frozen = tuple(sorted((k, _tupled(v)) for k, v in options.items()))
-    return _build(name, cls, int(dim), keep, float(init_std), frozen)
+    return _build(name, cls, int(dim), keep, float(init_std), layout, frozen)
 
 
-def of(spec: str | Mapping[str, Any], dim: int) -> Model:
+def of(spec: str | Mapping[str, Any], dim: int, layout: Layout | None = None) -> Model:
     """The model of a config: a registry name, or a dict of `model` and options of `build`, e.g. `hidden`.
 
     Raises:
@@ -155,7 +179,7 @@ def of(spec: str | Mapping[str, Any], dim: int) -> Model:
     name, options = options.pop('model'), {'dim': dim, **options}
     if not getattr(_REGISTRY.get(name), 'reads_embeddings', True):
         options['dim'] = min(options['dim'], 1)  # of any width it is the same model
-    return build(name, **options)
+    return build(name, layout=layout, **options)
 
 
 def _options(cls: type[Module]) -> list[str]:
@@ -165,70 +189,119 @@ def _options(cls: type[Module]) -> list[str]:
     return [field for field in cls.__dataclass_fields__ if field not in ('parent', 'name')]
 
 
+def _reads_sequences(cls: type[Module]) -> bool:
+    return 'sequences' in inspect.signature(cls.__call__).parameters
+
+
+def _check_sequences(name: str, keep: tuple[int, ...] | None, layout: Layout | None, wanted: Any) -> None:
+    """That there is what a model reads."""
+    if layout is None:
+        raise UserError(
+            f'model {name!r} reads a sequence, and the log has none: add data.histories, or take a model without'
+        )
+    there = lists.sequences_kept(layout, keep)
+    if not there:
+        raise UserError(f'model {name!r} reads a sequence, and sees none: keep or do not drop a list of the log')
+    if wanted and wanted not in there:
+        raise UserError(f'model {name!r}: sequence={wanted!r} is none that it sees{closest(wanted, there)}')
+
+
 @functools.lru_cache(maxsize=1024)
-def _build(name, cls, dim, keep, init_std, options) -> Model:
+def _build(name, cls, dim, keep, init_std, layout, options) -> Model:
     make = _nnx_head if issubclass(cls, nnx.Module) else _linen_head
-    head_params, head_logits = make(name, cls, dim, dict(options))
+    reads = _reads_sequences(cls)
+
+    def given(rows: jax.Array, ids: jax.Array | None) -> tuple[tuple[jax.Array, jax.Array], dict]:
+        """What the head is called with: ((embeddings, first order), further keywords)."""
+        more = {'sequences': lists.events(layout, keep, rows, ids)} if reads else {}
+        if layout is not None:
+            rows = lists.by_field(layout, keep, rows, ids)
+        elif keep is not None:
+            _seen(name, keep, rows.shape[1])
+            rows = rows[:, np.asarray(keep)]
+        return (rows[..., 1:], rows[..., 0]), more
+
+    def blank(columns: int) -> tuple[tuple[jax.Array, jax.Array], dict]:
+        """The same of one row of zeros."""
+        return given(jnp.zeros((1, columns, 1 + dim)), jnp.zeros((1, columns), jnp.int32))
+
+    head_params, head_logits = make(name, cls, dim, dict(options), blank)
     init_head = jax.jit(head_params, static_argnums=1)  # so that the forward pass is traced, and never run
 
     def init(key: jax.Array, num_slots: int, num_fields: int) -> dict[str, Any]:
+        _check_columns(name, layout, num_fields)
+        if layout is None:
+            _seen(name, keep, num_fields)
         table_key, head_key = jax.random.split(key)
         embeddings = init_std * jax.random.normal(table_key, (num_slots, dim))
         table = jnp.pad(embeddings, ((0, 0), (1, 0)))
-        return {'table': table, 'head': init_head(head_key, _seen(name, keep, num_fields))}
+        return {'table': table, 'head': init_head(head_key, num_fields)}
 
-    def rows(head: Any, rows: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
+    def rows(
+        head: Any, rows: jax.Array, ids: jax.Array | None = None, *, dropout_key: jax.Array | None = None
+    ) -> jax.Array:
         if rows.ndim != 3 or rows.shape[2] != 1 + dim:
-            raise ValueError(f'model {name!r} takes rows of shape [B, F, {1 + dim}], not {rows.shape}')
-        if keep is not None:
-            _seen(name, keep, rows.shape[1])
-            rows = rows[:, np.asarray(keep)]
-        logits = head_logits(head, rows[..., 1:], rows[..., 0], dropout_key)
+            raise ValueError(f'model {name!r} takes rows of shape [B, W, {1 + dim}], not {rows.shape}')
+        if layout is not None:
+            _check_columns(name, layout, rows.shape[1])
+            if ids is None or ids.shape != rows.shape[:2]:
+                found = None if ids is None else ids.shape
+                raise ValueError(f'model {name!r} has lists: it takes ids of shape {rows.shape[:2]}, not {found}')
+        inputs, more = given(rows, ids)
+        logits = head_logits(head, inputs, more, dropout_key)
         if logits.shape != rows.shape[:1]:
             raise UserError(f'model {name!r} returned shape {logits.shape}; it must be {rows.shape[:1]}')
         return logits
 
-    return Model(name, dim, init, rows, keep)
+    return Model(name, dim, init, rows, keep, layout)
 
 
-def _linen_head(name: str, cls: type[nn.Module], dim: int, options: dict):
-    """((key, fields seen) -> params, (params, embeddings, first order, dropout key or None) -> logits)."""
+def _linen_head(name: str, cls: type[nn.Module], dim: int, options: dict, blank: Callable):
+    """((key, columns) -> params, (params, (embeddings, first order), keywords, dropout key or None) -> logits)."""
     module = cls(**options)
 
-    def params(key: jax.Array, seen: int) -> Any:
-        inputs = jnp.zeros((1, seen, dim)), jnp.zeros((1, seen))
-        variables = dict(module.init(key, *inputs, deterministic=True))
+    def params(key: jax.Array, columns: int) -> Any:
+        inputs, more = blank(columns)
+        variables = dict(module.init(key, *inputs, **more, deterministic=True))
         head = variables.pop('params', {})
         _check_stateless(name, sorted(variables))
         return head
 
-    def logits(head, embeddings, first_order, dropout_key) -> jax.Array:
+    def logits(head, inputs, more, dropout_key) -> jax.Array:
         rngs = None if dropout_key is None else {'dropout': dropout_key}
-        return module.apply({'params': head}, embeddings, first_order, deterministic=dropout_key is None, rngs=rngs)
+        return module.apply({'params': head}, *inputs, **more, deterministic=dropout_key is None, rngs=rngs)
 
     return params, logits
 
 
-def _nnx_head(name: str, cls: type[nnx.Module], dim: int, options: dict):
+def _nnx_head(name: str, cls: type[nnx.Module], dim: int, options: dict, blank: Callable):
     """The same of an NNX module, which is made anew where it is traced and then given its parameters."""
+    told = 'sequences' in inspect.signature(cls.__init__).parameters
 
-    def made(seen: int, key: jax.Array, dropout_key: jax.Array | None = None) -> nnx.Module:
-        return cls(seen, dim, **options, rngs=nnx.Rngs(params=key, dropout=key if dropout_key is None else dropout_key))
+    def made(inputs, more, key: jax.Array, dropout_key: jax.Array | None = None) -> nnx.Module:
+        rngs = nnx.Rngs(params=key, dropout=key if dropout_key is None else dropout_key)
+        widths = {s: found.values.shape[-1] for s, found in more.get('sequences', {}).items()}
+        return cls(inputs[0].shape[1], dim, **options, **({'sequences': widths} if told else {}), rngs=rngs)
 
-    def params(key: jax.Array, seen: int) -> Any:
-        module = made(seen, key)
+    def params(key: jax.Array, columns: int) -> Any:
+        module = made(*blank(columns), key)
         state = nnx.state(module, nnx.Not(nnx.Any(nnx.Param, nnx.RngState)))
         _check_stateless(name, sorted(map(str, nnx.to_pure_dict(state))))
         return nnx.to_pure_dict(nnx.state(module, nnx.Param))
 
-    def logits(head, embeddings, first_order, dropout_key) -> jax.Array:
-        module = made(embeddings.shape[1], jax.random.key(0), dropout_key)  # its own parameters are not computed
+    def logits(head, inputs, more, dropout_key) -> jax.Array:
+        module = made(inputs, more, jax.random.key(0), dropout_key)  # its own parameters are not computed
         state = nnx.state(module, nnx.Param)
         nnx.replace_by_pure_dict(state, head)
         nnx.update(module, state)
-        return module(embeddings, first_order, deterministic=dropout_key is None)
+        return module(*inputs, **more, deterministic=dropout_key is None)
 
     return params, logits
+
+
+def _check_columns(name: str, layout: Layout | None, columns: int) -> None:
+    if layout is not None and columns != layout.columns:
+        raise ValueError(f'model {name!r} has a layout of {layout.columns} columns, and was given {columns}')
 
 
 def _check_stateless(name: str, state: list[str]) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from diet_jax.base.errors import UserError
+from diet_jax.base.layout import Layout
 from diet_jax.base.plain import plain
 from diet_jax.models.candidates import Candidate, candidate
 from diet_jax.models.recipes import DEFAULT
@@ -28,12 +29,13 @@ class Twin(NamedTuple):
         return self.candidate.name
 
 
-def twins_of(config, fields: Sequence[str]) -> tuple[Twin, ...]:
+def twins_of(config, fields: Sequence[str] | Layout) -> tuple[Twin, ...]:
     """All of a run whose score on the log is known: the reference model, then its twins.
 
     Twins that drop a role the log does not have are left out (`left_out`).
 
-    Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`.
+    Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`; fields: as
+      there.
     Raises:
       UserError: a twin without a learning rate, or a name twice; an unknown model, option or field.
     """
