@@ -17,6 +17,7 @@ import numpy as np
 from benchmarks import child, clock, problem
 from benchmarks.sizes import Sizes
 from diet_jax import models
+from diet_jax.base.layout import flat
 from diet_jax.device.collectives import AXIS, WHOLE
 from diet_jax.device.programs import Timed
 from diet_jax.distillation import parallel
@@ -82,7 +83,7 @@ def _stage(sizes, fields, split: bool = False, donate: bool = False):
     over, config = jax.devices(), problem.config(sizes)
     config.reference.shard_tables = split
     reference, students = problem.reference(sizes), (models.of(problem.STUDENT, sizes.dim),)
-    spec = spec_of(config, reference, students, num_fields=len(fields), axis=AXIS)
+    spec = spec_of(config, reference, students, layout=flat(range(len(fields))), axis=AXIS)
     specs = parallel.state_specs(0) if split else WHOLE
     rows = sizes.steps * sizes.batch
     ids, label = problem.draw_ids(fields, rows, 7), problem.draw_labels(rows, 1)

@@ -7,6 +7,7 @@ import numpy as np
 
 from benchmarks import problem
 from diet_jax import models
+from diet_jax.base.layout import flat
 from diet_jax.device.collectives import AXIS
 from diet_jax.device.programs import Timed
 from diet_jax.distillation import parallel
@@ -20,7 +21,7 @@ def first_stage(sizes) -> None:
     c = problem.config(sizes)
     students = [models.of(dict(m), sizes.dim) for m in c.refine.models]
     twins = [(models.build(name, dim=sizes.dim), 2e-3) for name in ('lr', 'deepfm', 'mlp')]
-    spec = spec_of(c, problem.reference(sizes), students, num_fields=len(sizes.fields), twins=twins, axis=AXIS)
+    spec = spec_of(c, problem.reference(sizes), students, layout=flat(range(len(sizes.fields))), twins=twins, axis=AXIS)
     state = problem.first_state(spec, sizes.fields)
     ids = problem.draw_ids(sizes.fields, sizes.steps * sizes.batch, 8)
     label, held = problem.draw_labels(len(ids), 9), np.arange(len(ids)) % 5 == 0

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from benchmarks import clock, problem
 from diet_jax import models
+from diet_jax.base.layout import flat
 from diet_jax.distillation.refine import refine
 from diet_jax.distillation.spec import spec_of
 from diet_jax.distillation.stage import begin
@@ -44,7 +45,7 @@ def _parts(sizes, vocabulary: int) -> dict:
     fields = problem.spread_over(vocabulary, len(sizes.fields))
     model, student = problem.reference(sizes), models.of(problem.STUDENT, sizes.dim)
     c = problem.config(sizes)
-    spec = spec_of(c, model, [student], num_fields=len(fields))
+    spec = spec_of(c, model, [student], layout=flat(range(len(fields))))
     state = problem.first_state(spec, fields)
     rows = sizes.steps * sizes.batch
     zipf, uniform = (problem.batches(problem.draw_ids(fields, rows, 7, p), sizes.batch) for p in (0, 1))

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diet_jax import models
+from diet_jax.base.layout import flat
 from diet_jax.config import default_config
 from diet_jax.device.collectives import AXIS
 from diet_jax.device.programs import Timed
@@ -67,7 +68,7 @@ REFERENCE, STUDENTS, TWINS = tiny_model('fm'), (tiny_model('fm'),), ((tiny_model
 def tiny_spec(config: ConfigDict | None = None, axis: str | None = None, **parts) -> Spec:
     """The tiny stage's. parts: other fields of a `Spec` than the tiny ones, e.g. reference."""
     config = config or tiny_config()
-    spec = spec_of(config, REFERENCE, STUDENTS, num_fields=FIELDS, twins=TWINS, axis=axis)
+    spec = spec_of(config, REFERENCE, STUDENTS, layout=flat(range(FIELDS)), twins=TWINS, axis=axis)
     return spec._replace(**parts)
 
 

@@ -29,6 +29,7 @@ from benchmarks.clock import Seconds
 from benchmarks.sizes import FULL, SMOKE
 from diet_jax import models
 from diet_jax.base.errors import UserError
+from diet_jax.base.layout import flat
 from diet_jax.config.checks import check_config
 from diet_jax.data import generated
 from diet_jax.distillation.spec import spec_of
@@ -132,9 +133,8 @@ def test_a_trace_gives_every_scope_its_time():
 
 def test_a_stage_names_its_parts():
     c, model = problem.config(SMOKE), problem.reference(SMOKE)
-    spec = spec_of(
-        c, model, [problem.reference(SMOKE, 'fm')], num_fields=len(SMOKE.fields), twins=[(model, DEFAULT, 1e-3)]
-    )
+    layout, twins = flat(range(len(SMOKE.fields))), [(model, DEFAULT, 1e-3)]
+    spec = spec_of(c, model, [problem.reference(SMOKE, 'fm')], layout=layout, twins=twins)
     state = problem.first_state(spec, SMOKE.fields)
     rows = problem.batches(problem.draw_ids(SMOKE.fields, 2 * SMOKE.batch, 0), SMOKE.batch)
     text = jax.jit(make_stage_update(spec)).lower(state, rows).as_text(debug_info=True)

@@ -20,9 +20,10 @@ def extended(book, table, ids, weight=None, times=1):
 
     times: a stage is one step of k-means; those after the first bring no rows.
     """
-    out = extend(book, table, ids, jnp.ones(len(ids)) if weight is None else weight)
+    share = np.ones(ids.shape) if weight is None else np.repeat(np.asarray(weight)[:, None], ids.shape[1], 1)
+    out = extend(book, table, ids, jnp.asarray(share, jnp.float32))
     for _ in range(times - 1):
-        out = extend(out[0], table, ids, jnp.zeros(len(ids)))
+        out = extend(out[0], table, ids, jnp.zeros(ids.shape))
     return out
 
 

@@ -79,7 +79,8 @@ def kernels(stream, block, score, axis=None):
     rows, params, score = flat_rows(block), stream.params, score.reshape(-1)
     v = query_gradient(DEEP, params, rows.ids, rows.label, rows.weight, axis, chunk=20)
     logits_after, influence = row_influence(DEEP, params, v, rows.ids, rows.label, chunk=20)
-    book, moved = codebook.extend(empty_book(), params['table'], rows.ids, rows.weight, axis)
+    share = codebook.shares(tiny_spec().layout, rows)
+    book, moved = codebook.extend(empty_book(), params['table'], rows.ids, share, axis)
     embeddings = params['table'][rows.ids]
     basis = principal_basis(embeddings[..., 1:], rows.weight, 3, axis)
     config = tiny_config()

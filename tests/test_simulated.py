@@ -118,3 +118,26 @@ def test_a_stream_made_when_read_leaves_no_file_and_its_slots_never_move(tmp_pat
         data = simulated_data(blocks=1, **small)
         data.fields = ('user', 'price')
         open_stream(data, tmp_path)
+
+
+def test_the_last_click_says_something_and_only_in_order():
+    parameters = SMALL._replace(behaviour=1.5, season=0.0, drift=0.0, interaction=0.0, first_order=0.0, low_rank=0.0)
+    last, found = {}, []
+    for t in range(6):
+        for row in sorted(simulate_block(parameters, t).to_pylist(), key=lambda row: row['time']):
+            if row['user'] in last:
+                found.append((last[row['user']], row['category'], row['bayes_logit'] - parameters.bias))
+            if row['label']:
+                last[row['user']] = row['category']
+    says = {}
+    for before, category, term in found:
+        says.setdefault((before, category), set()).add(round(term, 6))
+    assert len(found) > 15_000
+    assert all(len(terms) == 1 for terms in says.values())  # of the two categories alone
+    assert {abs(term) for terms in says.values() for term in terms} == {1.5}
+    alone = np.array([np.mean([term for b, _, term in found if b == before]) for before in range(8)])
+    assert np.abs(alone).max() < 0.9  # it is the pair that says it
+
+
+def test_a_stream_without_behaviour_is_as_it_was():
+    assert simulate_block(SMALL, 9)['label'].to_numpy() @ (np.arange(SMALL.rows_per_block) % 97) == 61652

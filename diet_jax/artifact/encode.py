@@ -8,17 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from diet_jax.artifact.format import CodedField
+from diet_jax.artifact.numbers import Known, lengths, missing, number, owner_of, right
 from diet_jax.base.errors import UserError, closest
+from diet_jax.base.layout import PAD
 from diet_jax.base.plain import plain
 from diet_jax.config.data import NULL_WORDS, default_data
 from diet_jax.data import bins, files, prepare, sides, tables, times, values
 from diet_jax.data.coded import plain_array
 from diet_jax.data.impressions import first_value
-
-Known = tuple[pa.Array, np.ndarray]  # a field's n values, and i32[n] their codes
 
 
 class Encoded(NamedTuple):
@@ -26,6 +25,8 @@ class Encoded(NamedTuple):
 
     ids: np.ndarray  # i32[N, F], within the field: the place in its codebook, then one for missing, one for unseen
     codes: np.ndarray  # i32[N, F], code within the field
+    list_ids: dict[str, np.ndarray] = {}  # list -> i32[N, width], of the field that it shares; PAD before the first
+    list_codes: dict[str, np.ndarray] = {}  # list -> i32[N, width]
 
 
 def as_table(table: Any) -> pa.Table:
@@ -60,7 +61,7 @@ def encode(table: Any, fields: Iterable[CodedField], codebook: dict[str, Known],
 
     Args:
       table: see `as_table`; N rows.
-      fields, codebook: of the memory; data: `data` of its manifest.
+      fields, codebook: of the memory, lists behind the others; data: `data` of its manifest.
     Raises:
       UserError: a column is missing, or holds a value that is not of the memory's type.
 
@@ -69,29 +70,37 @@ def encode(table: Any, fields: Iterable[CodedField], codebook: dict[str, Known],
     >>> rows.ids.tolist(), rows.codes.tolist()
     ([[1], [3], [2]], [[1], [0], [2]])
     """
-    given, fields = _renamed(as_table(table), data.get('rename', {})), tuple(fields)
+    given, all_ = _renamed(as_table(table), data.get('rename', {})), {field.name: field for field in fields}
+    fields = [field for field in all_.values() if field.kind != 'list']
     columns = {**_columns(given, fields, codebook, data), **_time_fields(given, fields, data)}
     ids = [number(columns[field.name], codebook[field.name][0]) for field in fields]
     codes = [codes_of_ids(field, codebook[field.name])[column] for field, column in zip(fields, ids)]
-    return Encoded(ids=np.stack(ids, axis=1), codes=np.stack(codes, axis=1))
+    lists, of_lists = {}, {}
+    for name, field in all_.items():
+        if field.kind == 'list':
+            known = codebook[owner_of(field)]
+            lists[name] = _list(given, field, known[0], data)
+            table_of = np.append(codes_of_ids(all_[owner_of(field)], known), np.int32(PAD))  # PAD is the last place
+            of_lists[name] = table_of[lists[name]]
+    return Encoded(np.stack(ids, axis=1), np.stack(codes, axis=1), lists, of_lists)
+
+
+def _list(given: pa.Table, field: CodedField, known: pa.Array, data: dict) -> np.ndarray:
+    """i32[N, width]: places of a list's values among known ones, the last `width` of each."""
+    if field.name not in given.column_names:
+        hint = closest(field.name, given.column_names)
+        raise UserError(f"the table has no column '{field.name}'{hint}: add it, a list of values a row")
+    column, place = tables.one_array(given[field.name]), _place(field.name)
+    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+        raise UserError(f'{place} is {column.type}, and the memory has lists there: give it as an Arrow list column')
+    flat = _categories(column.flatten(), place, data)
+    return right(number(_fitting(flat, known.type, place), known), lengths(column), field.width)
 
 
 def _renamed(given: pa.Table, rename: Mapping[str, str]) -> pa.Table:
     """With the names of `data.rename`, where the table has the log's own."""
     names = given.column_names
     return given.rename_columns([n if rename.get(n, n) in names else rename[n] for n in names])
-
-
-def number(column: pa.Array, known: pa.Array) -> np.ndarray:
-    """i32[N]: the place of each value among n known ones; n where it is null, n + 1 where it is not known.
-
-    >>> number(pa.array([6, None, 7]), pa.array([5, 6])).tolist()
-    [1, 2, 3]
-    """
-    if column.type != known.type:  # one of them holds nothing
-        column, known = (column, known.cast(column.type)) if not len(known) else (column.cast(known.type), known)
-    place = pc.index_in(column, value_set=known).fill_null(len(known) + 1).to_numpy(zero_copy_only=False)
-    return np.where(_missing(column), len(known), place).astype(np.int32)
 
 
 def codes_of_ids(field: CodedField, known: Known) -> np.ndarray:
@@ -199,10 +208,6 @@ def _place(name: str) -> str:
     return f"the table: column '{name}'"
 
 
-def _missing(column: pa.Array) -> np.ndarray:
-    return column.is_null().to_numpy(zero_copy_only=False)
-
-
 def _read(reader: Callable, *args):
     """What a reader of log files makes of a column; its way out is for a config, not for a table at hand."""
     try:
@@ -227,7 +232,7 @@ def _categories(column: pa.Array, place: str, data: dict) -> pa.Array:
 
 def _bins(column: pa.Array, bounds: Iterable[float]) -> pa.Array:
     """int64 [N]: as `bins.bin_of`, and null stays null."""
-    return pa.array(bins.bin_of(column, tuple(bounds)), mask=_missing(column))
+    return pa.array(bins.bin_of(column, tuple(bounds)), mask=missing(column))
 
 
 def _fitting(column: pa.Array, kind: pa.DataType, place: str) -> pa.Array:

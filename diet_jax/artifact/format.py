@@ -1,7 +1,8 @@
 """The memory on disk: plain Parquet and JSON that any program can read (format: docs/elsewhere.md).
 
-    rows.parquet            one row an entry: the log's own values, codes, labels, weight
-    codebook/<field>.parquet    value -> code; the row with a null value is the code of unseen values
+    rows.parquet            one row an entry: the log's own values, codes, labels, weight; lists as lists
+    codebook/<field>.parquet    value -> code; the row with a null value is the code of unseen values; none of a list
+                            that shares the vocabulary of a field
     manifest.json           fields, how a log is encoded and students are trained, budgets, seed, versions, checksums
 
 A folder is written beside its place and renamed, so a reader sees a whole artifact or none.
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from diet_jax.base.errors import UserError
 
-FORMAT = 2
+FORMAT = 3  # of a memory with lists; one of format 2 has none, and is read as well
 # What a student may train on: the mean of these columns. The teacher's label keeps the level, the mean click of the log
 # rows an entry stands for keeps the order (docs/results/choices.md).
 VIEWS = {
@@ -48,11 +49,14 @@ ENCODING = (
 
 class CodedField(NamedTuple):
     name: str
-    kind: str  # 'categorical' | 'numeric' | 'time'
+    kind: str  # 'categorical' | 'numeric' | 'time' | 'list'
     codes: int  # codes are 0 .. codes - 1
     bounds: tuple[float, ...]  # numeric: bin b holds bounds[b-1] <= x < bounds[b]
     missing_code: int  # of rows in which the log has no value
     unseen_code: int  # of values that are not in the codebook
+    width: int = 1  # list: values at most
+    shares: str = ''  # list: the field whose codes its own are; '' where it has its own
+    sequence: str = ''  # list: what it is a column of; lists of one sequence are aligned
 
 
 def read_manifest(folder) -> dict:
@@ -69,7 +73,7 @@ def read_manifest(folder) -> dict:
         version_ = manifest.get('format')
     except (ValueError, AttributeError) as error:
         raise UserError(f'{path} does not parse ({error}): distill again') from error
-    if version_ != FORMAT:
+    if version_ not in (2, FORMAT):
         raise UserError(
             f'{path} is of format {version_}, this version reads {FORMAT}: distill again in another --workdir, or '
             'read it with the version of diet-jax that wrote it'

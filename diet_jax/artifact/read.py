@@ -13,22 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_jax.artifact.encode import Encoded, Known, encode, number
+from diet_jax.artifact.encode import Encoded, encode
 from diet_jax.artifact.format import DEFAULT_VIEW, VIEWS, CodedField, read_manifest
+from diet_jax.artifact.numbers import Known, lengths, list_numbers, number, owner_of, padded, right
 from diet_jax.base.errors import UserError, closest
+from diet_jax.base.layout import PAD
 from diet_jax.config.data import MEMORY_COLUMNS
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Artifact:
-    """A memory as read from its folder: M rows of F fields.
+    """A memory as read from its folder: M rows of F fields, and of lists.
 
     A student trains on `codes + offsets()`, numbers below `num_codes`, or on the log's own values, `ids + id_offsets()`
-    below `num_ids`; `encode` gives other rows of the log the same numbers.
+    below `num_ids`; `encode` gives other rows of the log the same numbers. Lists are apart: `list_codes`, `list_ids`.
     """
 
     manifest: dict  # manifest.json
     fields: tuple[CodedField, ...]  # in the order of the columns of `codes` and `ids`
+    lists: tuple[CodedField, ...]
     rows: pa.Table  # rows.parquet, M rows
     codebook: dict[str, Known]  # field -> (values pa.Array [n], codes i32[n]), without the row of unseen values
 
@@ -48,6 +51,16 @@ class Artifact:
         return np.stack(numbered, axis=1)
 
     @cached_property
+    def list_codes(self) -> dict[str, np.ndarray]:
+        """List -> i32[M, width]: codes within the field that it shares, or its own; PAD (-1) before the first."""
+        return {f.name: padded(self.rows[f'{f.name}__code'], f.width) for f in self.lists}
+
+    @cached_property
+    def list_ids(self) -> dict[str, np.ndarray]:
+        """List -> i32[M, width]: as `ids`, of the field that it shares, or its own; PAD (-1) before the first."""
+        return {f.name: list_numbers(self.rows[f.name], f.width, self.codebook[owner_of(f)][0]) for f in self.lists}
+
+    @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """[M] each: soft_label, mean_label, hard_label, count, weight, influence (f32) and stage (i32)."""
         return {name: self.rows[name].to_numpy() for name in MEMORY_COLUMNS}
@@ -55,28 +68,51 @@ class Artifact:
     @cached_property
     def values(self) -> dict[str, pa.Array]:
         """Field -> the log's own values, [M]; the bin of a numeric field; null where the log has none."""
-        return {f.name: self.rows[f.name].combine_chunks() for f in self.fields}
+        return {f.name: self.rows[f.name].combine_chunks() for f in (*self.fields, *self.lists)}
 
     @property
     def num_codes(self) -> int:
-        """Codes of all fields."""
-        return sum(f.codes for f in self.fields)
+        """Codes of all fields, and of lists that have their own."""
+        return sum(f.codes for f in self._coded)
 
     @property
     def num_ids(self) -> int:
-        """Ids of all fields, missing and unseen among them."""
+        """Ids of all fields, and of lists that have their own, missing and unseen among them."""
         return sum(self._ids_of_field())
 
     def offsets(self) -> np.ndarray:
         """i32[F]: add to a field's codes for their rows in one table of `num_codes`."""
-        return _starts([f.codes for f in self.fields])
+        return _starts([f.codes for f in self._coded])[: len(self.fields)]
 
     def id_offsets(self) -> np.ndarray:
         """i32[F]: add to a field's ids for their rows in one table of `num_ids`."""
-        return _starts(self._ids_of_field())
+        return _starts(self._ids_of_field())[: len(self.fields)]
+
+    def list_offset(self, name: str) -> int:
+        """What to add to a list's codes, but for PAD, for their rows in one table of `num_codes`."""
+        return self._offset_of(name, [f.codes for f in self._coded])
+
+    def list_id_offset(self, name: str) -> int:
+        """What to add to a list's ids, but for PAD, for their rows in one table of `num_ids`."""
+        return self._offset_of(name, self._ids_of_field())
+
+    @property
+    def table_rows(self) -> np.ndarray:
+        """i32[M, W]: rows of one table of `num_codes`, lists behind the fields; PAD in lists."""
+        lists = [np.where(x == PAD, PAD, x + self.list_offset(name)) for name, x in self.list_codes.items()]
+        return np.concatenate([self.codes + self.offsets(), *lists], 1)
+
+    @property
+    def _coded(self) -> tuple[CodedField, ...]:
+        """What has codes of its own."""
+        return (*self.fields, *(f for f in self.lists if not f.shares))
+
+    def _offset_of(self, name: str, sizes: list[int]) -> int:
+        of = {f.name: owner_of(f) for f in self.lists}[name]
+        return int(_starts(sizes)[[f.name for f in self._coded].index(of)])
 
     def _ids_of_field(self) -> list[int]:
-        return [len(self.codebook[f.name][0]) + 2 for f in self.fields]
+        return [len(self.codebook[f.name][0]) + 2 for f in self._coded]
 
     def label(self, view: str = DEFAULT_VIEW) -> np.ndarray:
         """f32[M]: what a student trains on.
@@ -114,13 +150,14 @@ class Artifact:
                 f'the memory of stage {self.manifest["stage"]} was written by an earlier version, which did not say '
                 'how its log is encoded: distill again'
             )
-        return encode(table, self.fields, self.codebook, self.manifest['data'])
+        return encode(table, (*self.fields, *self.lists), self.codebook, self.manifest['data'])
 
     def code_of_slots(self, stream) -> np.ndarray:
         """i32[V]: the table row of every slot of an encoded stream; values not in the codebook get the unseen code."""
-        owner = stream.field_of_slot(stream.num_slots)
+        owner, names = stream.field_of_slot(stream.num_slots), stream.layout.names
         table = np.zeros(stream.num_slots, np.int32)
-        for f, (field, offset) in enumerate(zip(self.fields, self.offsets())):
+        for field, offset in zip(self._coded, _starts([f.codes for f in self._coded]), strict=True):
+            f = names.index(field.name)
             slots = np.flatnonzero(owner == f)
             values, codes = self.codebook[field.name]
             of_stream = stream.values(slots)
@@ -132,14 +169,15 @@ class Artifact:
         return table
 
     def slots(self, stream) -> np.ndarray:
-        """i32[M, F]: the rows in the slots of an encoded stream."""
+        """i32[M, W]: the rows in the slots of an encoded stream; PAD in lists."""
         owner, columns = stream.field_of_slot(stream.num_slots), []
-        for f, field in enumerate(self.fields):
-            slots = np.flatnonzero(owner == f)
-            of_stream = stream.values(slots)
-            found = pc.index_in(self.values[field.name].cast(of_stream.type), value_set=of_stream, skip_nulls=True)
-            columns.append(slots[found.fill_null(0).to_numpy()])  # null is the field's first slot, MISSING
-        return np.stack(columns, 1).astype(np.int32)
+        for f, field in enumerate((*self.fields, *self.lists)):
+            slots, column = np.flatnonzero(owner == stream.layout.owners[f]), self.values[field.name]
+            of_stream, flat = stream.values(slots), column.flatten() if field.kind == 'list' else column
+            found = pc.index_in(flat.cast(of_stream.type), value_set=of_stream, skip_nulls=True)
+            found = slots[found.fill_null(0).to_numpy()].astype(np.int32)  # null is the field's first slot, MISSING
+            columns.append(right(found, lengths(column), field.width) if field.kind == 'list' else found[:, None])
+        return np.concatenate(columns, 1)
 
 
 def load_memory(path: str | Path) -> Artifact:
@@ -161,11 +199,15 @@ def load_memory(path: str | Path) -> Artifact:
             raise UserError(f'{folder / name} is missing or not as it was written (checksum): copy or distill it again')
     fields = tuple(CodedField(**{**f, 'bounds': tuple(f['bounds'])}) for f in manifest['fields'])
     codebook = {}
-    for f in fields:
+    for f in (f for f in fields if not f.shares):
         t = pq.read_table(folder / 'codebook' / f'{f.name}.parquet').combine_chunks()
         known = t.filter(pc.is_valid(t['value'])).combine_chunks()
         codebook[f.name] = (known['value'].combine_chunks(), known['code'].to_numpy())
-    return Artifact(manifest=manifest, fields=fields, rows=pq.read_table(folder / 'rows.parquet'), codebook=codebook)
+    lists = tuple(f for f in fields if f.kind == 'list')
+    fields = tuple(f for f in fields if f.kind != 'list')
+    return Artifact(
+        manifest=manifest, fields=fields, lists=lists, rows=pq.read_table(folder / 'rows.parquet'), codebook=codebook
+    )
 
 
 def _starts(sizes: list[int]) -> np.ndarray:

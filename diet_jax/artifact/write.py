@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 from diet_jax import __version__
 from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField
 from diet_jax.base.atomic import replace_folder
+from diet_jax.base.layout import PAD
 from diet_jax.base.loading import absolute
 from diet_jax.base.plain import plain
 from diet_jax.config.data import check_data
@@ -59,16 +60,32 @@ def write_artifact(
     per_field = book.centroids.shape[1]
     owner = stream.field_of_slot(info.num_slots)
 
-    fields, columns, tables = [], {}, {}
+    fields, columns, tables, layout, of_field = [], {}, {}, stream.layout, {}
     for f, field in enumerate(stream.fields):
-        slots = np.flatnonzero(owner == f)
-        local, missing, unseen, used = _local_codes(field, slots, code, frequency, f, per_field)
-        column = memory.ids[:valid, f]
-        columns[field.name] = stream.values(column)
-        position = np.searchsorted(slots, column)
-        columns[f'{field.name}__code'] = pa.array(local[position], pa.int32())
+        if field.shares:
+            like, slots, local = of_field[layout.owners[f]]
+            fields.append(like._replace(**_list(field)))
+        else:
+            slots = np.flatnonzero(owner == f)
+            local, missing, unseen, used = _local_codes(field, slots, code, frequency, f, per_field)
+            bounds = field.after(stage).bounds
+            fields.append(CodedField(field.name, field.kind, int(used), bounds, int(missing), int(unseen)))
+            if field.kind == 'list':
+                fields[-1] = fields[-1]._replace(**_list(field))
+            of_field[f] = fields[-1], slots, local
+        column = memory.ids[:valid, layout.at(f)]
+        there = column != PAD
+        values = stream.values(column[there])
+        codes = pa.array(local[np.searchsorted(slots, column[there])], pa.int32())
+        if field.kind == 'list':
+            ends = pa.array(np.append(0, np.cumsum(there.sum(1))), pa.int32())
+            values, codes = (pa.ListArray.from_arrays(ends, x) for x in (values, codes))
+        columns[field.name], columns[f'{field.name}__code'] = values, codes
+        if field.shares:
+            continue
         seen = slots[(frequency[slots] > 0) & (slots != 2 * f)]
-        values = stream.values(seen) if len(seen) else pa.array([], columns[field.name].type)
+        kind = values.type.value_type if field.kind == 'list' else values.type
+        values = stream.values(seen) if len(seen) else pa.array([], kind)
         order = pc.sort_indices(values)
         values, codes = values.take(order), local[np.searchsorted(slots, seen)][order.to_numpy()]
         tables[field.name] = pa.table(
@@ -77,8 +94,6 @@ def write_artifact(
                 'code': pa.array(np.append(codes, unseen), pa.int32()),
             }
         )
-        bounds = field.after(stage).bounds
-        fields.append(CodedField(field.name, field.kind, int(used), bounds, int(missing), int(unseen)))
     soft = 1.0 / (1.0 + np.exp(-memory.soft_logit.astype(np.float64)))
     for name, values in (
         ('soft_label', soft),
@@ -148,6 +163,11 @@ def _meant(config: ConfigDict, utc_offset_hours: float) -> dict:
     if data['first_value']:
         kept['first_value'] = data['first_value']
     return plain({'data': kept, 'roles': config.roles, 'weekday': WEEKDAY, 'students': students})
+
+
+def _list(field) -> dict:
+    """What a list's `CodedField` says beside its codes."""
+    return {key: getattr(field, key) for key in ('name', 'kind', 'width', 'shares', 'sequence')}
 
 
 def _local_codes(field, slots, code, frequency, f, per_field):

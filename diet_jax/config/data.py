@@ -37,6 +37,7 @@ NEWER = (
     'csv.thousands',
     'impressions',
     'first_value',
+    'simulated.behaviour',
 )
 OPEN = ('data.numeric', 'data.first_value')  # dicts whose keys are columns
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
@@ -59,6 +60,7 @@ SIMULATED: Section = dict(
     rank=Key(4, 'of user x item'),
     drift=Key(0.5, 'share of the user and item terms that wanders, over weeks'),
     bias=Key(-0.5, 'mean logit', least=-math.inf),
+    behaviour=Key(0.0, 'size of what the category that its user clicked last says of a row', least=0),
 )
 # Parameters of the simulated stream; the formulas are in diet_jax/data/simulated.py.
 Simulated = namedtuple('Simulated', SIMULATED, defaults=[key.default for key in SIMULATED.values()])

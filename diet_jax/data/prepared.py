@@ -15,7 +15,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
+from diet_jax.base.layout import Layout
 from diet_jax.data import prepare
+from diet_jax.data.fields import layout_of
 from diet_jax.data.vocabulary import Vocabulary
 
 NO_GROUP = -1  # of rows whose group is missing: they are in none
@@ -66,6 +68,11 @@ class EncodedStream:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         return prepare.read_vocabulary(self.folder, self._manifest)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where the fields lie among the columns of a block's ids."""
+        return layout_of(self.fields)
 
     @cached_property
     def _field_of_slot(self) -> np.ndarray:

@@ -1,17 +1,21 @@
 """A click log with a known truth, made block by block on the fly.
 
 Block t depends on the seed and t alone: any block can be made without the others, on any machine, and a
-stream of any length is never stored. Its rows carry the true logit, hence the best AUC there can be.
+stream of any length is never stored (with `behaviour`, the blocks before are made on the way). Its rows carry the true
+logit, hence the best AUC there can be.
 
     logit = bias + first_order * (user + item + group + category + author + tab + hour + price)
                  + interaction * (group x category + device x tab)
                  + season      * (category + tab, other values on weekends than on working days)
                  + low_rank    * <user factors, item factors>
+                 + behaviour   * (+1 or -1, by category and the category that its user clicked last)
 
 Items appear as time goes on and lose popularity with age; user and item terms wander slowly. What holds on
 weekends does not hold on working days and comes back on the next weekend, so a memory that keeps only recent
-rows forgets it.
+rows forgets it. What the last click says averages out over a user's clicks: it shows in their order alone.
 """
+
+import functools
 
 import numpy as np
 import pyarrow as pa
@@ -126,8 +130,40 @@ def simulate_block(p: Simulated, t: int) -> pa.Table:
         + p.season * season
         + p.low_rank * factors.sum(axis=1) / np.sqrt(p.rank)
     )
-    label = rng.random(n) < 1 / (1 + np.exp(-logit))
+    luck, time = rng.random(n), START + t * DAY + (hour * 3_600_000).astype(np.int64)
+    if p.behaviour:
+        logit = logit + p.behaviour * _last_click(p, t, user, category, time, logit, luck)
+    label = luck < 1 / (1 + np.exp(-logit))
     columns = dict(user=user, item=item, user_group=group, category=category, author=author, tab=tab, device=device)
     table = {name: column.astype(np.int64) for name, column in columns.items()}
-    table |= dict(price=np.round(price, 2), time=START + t * DAY + (hour * 3_600_000).astype(np.int64))
+    table |= dict(price=np.round(price, 2), time=time)
     return pa.table({**table, 'label': label.astype(np.int64), 'bayes_logit': logit})
+
+
+def _last_click(p: Simulated, t: int, user, category, time, logit, luck) -> np.ndarray:
+    """What every row's last click says of it: float64 [n], +1 or -1, 0 where its user has clicked nothing before.
+
+    Args: of the rows: user, category, time: int64 [n]; logit: without the last click; luck: in [0, 1), decides the
+      click.
+    """
+    says = np.sign(_draw(p, 'last category x category', p.categories, p.categories))
+    order, last, found = np.lexsort((time, user)), _clicked_before(p, t).copy(), np.zeros(len(user))
+    nth = np.arange(len(order)) - np.searchsorted(user[order], user[order])  # of its user's rows
+    for turn in range(nth.max() + 1):  # of every user the next row
+        rows = order[nth == turn]
+        before = last[user[rows]]
+        found[rows] = np.where(before >= 0, says[before, category[rows]], 0.0)
+        clicked = rows[luck[rows] < 1 / (1 + np.exp(-logit[rows] - p.behaviour * found[rows]))]
+        last[user[clicked]] = category[clicked]
+    return found
+
+
+@functools.lru_cache(maxsize=64)
+def _clicked_before(p: Simulated, t: int) -> np.ndarray:
+    """int64 [users]: the category of every user's last click before block t, -1 for none."""
+    if t == 0:
+        return np.full(p.users, -1)
+    last, rows = _clicked_before(p, t - 1).copy(), simulate_block(p, t - 1).sort_by('time').to_pydict()
+    clicked = np.flatnonzero(rows['label'])
+    last[np.array(rows['user'])[clicked]] = np.array(rows['category'])[clicked]  # of equals the last one stays
+    return last

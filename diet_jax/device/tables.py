@@ -73,10 +73,12 @@ def subtable(ids: jax.Array, table: jax.Array, shards: str | None = None) -> Sub
     `gather_common(table, sub.ids)`, ids are `gather(sub.place, ids)` in it, and a value of untouched ids is
     `rows.at[place].get(mode='fill', fill_value=...)`. One i32[V] is filled on the way.
 
-    Args: ids: i32[...], n in all, the same on all devices; table: [V, ...], of which only V is used.
+    Args: ids: i32[...], n in all, the same on all devices, below 0 where there is none; table: [V, ...], of which
+      only V is used.
     Returns: Subtable with U = min(n, V).
     """
-    flat, capacity = ids.reshape(-1), size(table, shards)
+    capacity = size(table, shards)
+    flat = jnp.where(ids < 0, capacity, ids).reshape(-1)
     order = jnp.arange(flat.shape[0], dtype=jnp.int32)
     place = jnp.full(table.shape[0], flat.shape[0], jnp.int32)
     # The least of the occurrences, so that nothing depends on the order of writing.

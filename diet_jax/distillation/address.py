@@ -26,12 +26,13 @@ from diet_jax.device.tiling import chunked, tiling
 from diet_jax.distillation.nearest import nearest, tiles
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Addressing, Memory, Work
+from diet_jax.models.lists import by_field
 
 
 class PlacedRows(NamedTuple):
     """One device's rows of a block, as the addressing sees them."""
 
-    ids: jax.Array  # i32[n, F]
+    ids: jax.Array  # i32[n, W]
     label: jax.Array  # f32[n]
     soft_logit: jax.Array  # f32[n]     by the reference model after this block
     influence: jax.Array  # f32[n]
@@ -48,7 +49,7 @@ class PlacedEntries(NamedTuple):
 
 
 def places(embeddings: jax.Array, logits: jax.Array, basis: jax.Array, logit_weight: float) -> jax.Array:
-    """Where rows stand: principal components of their embeddings, and the weighted logit. -> f32[n, k + 1]."""
+    """Where rows f32[n, F, d] stand: their principal components, and the weighted logit. -> f32[n, k + 1]."""
     flat = embeddings.reshape(embeddings.shape[0], -1)
     return jnp.concatenate([flat @ basis, logit_weight * logits[:, None]], axis=1)
 
@@ -70,10 +71,11 @@ def address_and_fuse(spec: Spec, work: Work) -> Work:
     memory, table = state.memory, state.reference.params['table']
     live = jnp.sum(rows.weight)  # rows come first, padding last
     spread = (jnp.arange(a.basis_rows).astype(jnp.float32) * (live / a.basis_rows)).astype(jnp.int32)
-    sample = tables.gather(table, rows.ids[spread], shards)
-    basis = principal_basis(sample[..., 1:], rows.weight[spread], a.components, spec.axis)
-    place = lambda r, logits: places(r[..., 1:], logits, basis, a.logit_weight)  # noqa: E731
-    place_rows = lambda part: place(tables.gather(table, part[0], shards), part[1])  # noqa: E731
+    seen = lambda ids, gather: by_field(spec.layout, None, gather(table, ids, shards)[..., 1:], ids)  # noqa: E731
+    sample = seen(rows.ids[spread], tables.gather)
+    basis = principal_basis(sample, rows.weight[spread], a.components, spec.axis)
+    place = lambda e, logits: places(e, logits, basis, a.logit_weight)  # noqa: E731
+    place_rows = lambda part: place(seen(part[0], tables.gather), part[1])  # noqa: E731
     budget = jnp.floor(spec.memory.row_budget * state.rows_seen.astype(jnp.float32)).astype(jnp.int32)
     memory, addressed, addressing = address(
         spec,
@@ -87,7 +89,7 @@ def address_and_fuse(spec: Spec, work: Work) -> Work:
             valid=rows.weight > 0,
         ),
         PlacedEntries(
-            place=place(tables.gather_common(table, memory.ids, shards), work.of_entries.logits),
+            place=place(seen(memory.ids, tables.gather_common), work.of_entries.logits),
             influence=work.of_entries.influence,
             shift=work.of_entries.logits - work.before,
         ),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import mapped
-from diet_jax.distillation.memory import student_data
+from diet_jax.distillation.memory import coded, student_data
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Rows, Work
 from diet_jax.training.losses import row_losses
@@ -27,9 +27,9 @@ def do_no_harm(spec: Spec, work: Work) -> Work:
 
     def loss(memory, key):
         data = student_data(memory, code)
-        student = init_student(model, key, spec.num_codes, spec.num_fields)
+        student = init_student(model, key, spec.num_codes, spec.columns)
         student = student_epochs(model, student, data, key, r.check_lr, r.check_epochs, batch=r.check_batch)
-        return jnp.sum(held.weight * row_losses(model.apply(student.params, code[held.ids]), held.label))
+        return jnp.sum(held.weight * row_losses(model.apply(student.params, coded(code, held.ids)), held.label))
 
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), work.unrefined, memory)
     keys = jax.random.split(work.keys.check, r.check_seeds)

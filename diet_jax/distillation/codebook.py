@@ -13,12 +13,14 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from diet_jax.base.layout import PAD, Layout
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import tiling
 from diet_jax.distillation.spec import Spec
-from diet_jax.distillation.state import Codebook, Work
+from diet_jax.distillation.state import Codebook, Rows, Work
 
 TABLE = 1024  # codes of all fields together, where a config does not say: few fields get more each
 
@@ -51,8 +53,18 @@ def extend_codebook(spec: Spec, work: Work) -> Work:
     """The part of a stage: codes for ids first seen in the block, centroids that follow the models after it."""
     state, rows = work.state, work.rows
     points = code_space(spec.along_the_stream, (state.reference, *state.twins))
-    book, moved = extend(state.codebook, points, rows.ids, rows.weight, spec.axis, spec.shards)
+    book, moved = extend(state.codebook, points, rows.ids, shares(spec.layout, rows), spec.axis, spec.shards)
     return work._replace(state=state._replace(codebook=book), moved=moved)
+
+
+def shares(layout: Layout, rows: Rows) -> jax.Array:
+    """How much each id of a row counts: the row's weight, in a list its share of that. -> f32[n, W]."""
+    if not layout.lists:
+        return jnp.broadcast_to(rows.weight[:, None], rows.ids.shape)
+    there = (rows.ids != PAD).astype(jnp.float32)
+    sizes = [jnp.maximum(there[:, layout.at(f)].sum(1, keepdims=True), 1.0) for f in range(len(layout.names))]
+    size = jnp.repeat(jnp.concatenate(sizes, 1), np.array(layout.widths), axis=1, total_repeat_length=layout.columns)
+    return rows.weight[:, None] * there / size
 
 
 def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, axis=None, shards=None):
@@ -62,15 +74,16 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     reference model knows about an id that it has not met.
 
     Args:
-      table: f32[V, D] what is known of every id; ids: i32[n, F], weight: f32[n] this device's rows of the block.
+      table: f32[V, D] what is known of every id; ids: i32[n, W] of this device's rows of the block, weight: f32[n, W]
+        how much each counts, 0 where there is none (`shares`).
       shards: the device axis where the rows of `table` are spread over it (`tables`): each device then assigns the
         slots that it holds, and sums their part of the means; the codebook itself is on every device.
     Returns: (codebook, moved): moved is the share of the block's id occurrences whose code changed.
     """
     num_fields, codes, width = book.centroids.shape
     chex.assert_shape(table, (None, width))
-    chex.assert_shape(ids, (*weight.shape, num_fields))
-    occurrences = psum(jnp.zeros_like(book.frequency).at[ids.reshape(-1)].add(jnp.repeat(weight, num_fields)), axis)
+    chex.assert_equal_shape([ids, weight])
+    occurrences = psum(jnp.zeros_like(book.frequency).at[ids.reshape(-1)].add(weight.reshape(-1)), axis)
     frequency = book.frequency + occurrences
     fields = book.field_of_slot
     slots = jax.ops.segment_sum((book.position >= 0).astype(jnp.int32), fields, num_fields)

@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from diet_jax.base.layout import PAD
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, split
@@ -32,18 +33,18 @@ def query_gradient(model, params, ids, label, weight, axis=None, chunk: int | No
 
     Args:
       params: with the table of the rows that the query touches (`tables.subtable`), [U, 1 + d], not of all ids.
-      ids: i32[Q, F] places in that table; label, weight: f32[Q]; rows may be sharded over `axis`.
+      ids: i32[Q, W] places in that table, PAD in lists; label, weight: f32[Q]; rows may be sharded over `axis`.
     Returns: a pytree like `params`.
     """
     chex.assert_equal_shape([label, weight, ids[:, 0]])
     total = jnp.maximum(psum(jnp.sum(weight), axis), 1e-6)
 
-    def loss(rows, head, label, weight):
-        return jnp.sum(weight * row_losses(model.rows(head, rows), label)) / total
+    def loss(rows, head, ids, label, weight):
+        return jnp.sum(weight * row_losses(model.rows(head, rows, ids), label)) / total
 
     def add(grads, part):
         ids, *rest = part
-        rows, head = jax.grad(loss, (0, 1))(params['table'][ids], params['head'], *rest)
+        rows, head = jax.grad(loss, (0, 1))(params['table'][ids], params['head'], ids, *rest)
         return {'table': grads['table'].at[ids].add(rows), 'head': jax.tree.map(jnp.add, grads['head'], head)}, None
 
     grads, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), split((ids, label, weight), chunk))
@@ -72,8 +73,8 @@ def row_influence(model, params, direction, ids, label, chunk: int | None = None
     g_i . P v = (sigmoid(z_i) - y_i) (dz_i . P v).
 
     Args:
-      direction: a pytree like params; ids: i32[N, F]; label: f32[N] in [0, 1].
-      look_up: i32[n, F] -> (rows of the params' table, rows of the direction's), both f32[n, F, 1 + d], where the two
+      direction: a pytree like params; ids: i32[N, W]; label: f32[N] in [0, 1].
+      look_up: i32[n, W] -> (rows of the params' table, rows of the direction's), both f32[n, W, 1 + d], where the two
         tables are of different size: a direction knows the ids that the query touched only. Default: their rows `ids`.
     Returns: Scored(logits f32[N], influence f32[N], positive = training on the row lowers the query loss).
     """
@@ -82,7 +83,8 @@ def row_influence(model, params, direction, ids, label, chunk: int | None = None
 
     def score(part):
         rows, along = look_up(part[0]) if look_up else (params['table'][part[0]], direction['table'][part[0]])
-        logits, change = jax.jvp(model.rows, (params['head'], rows), (direction['head'], along))
+        of_rows = lambda head, rows: model.rows(head, rows, part[0])  # noqa: E731
+        logits, change = jax.jvp(of_rows, (params['head'], rows), (direction['head'], along))
         return Scored(logits, (jax.nn.sigmoid(logits) - part[1]) * change)
 
     return chunked(score, (ids, label), chunk)
@@ -104,11 +106,13 @@ def score_influence(spec: Spec, work: Work) -> Work:
     everyones = jax.lax.all_gather(sample.ids, axis, tiled=True) if axis else sample.ids
     sub = tables.subtable(jnp.concatenate([everyones, memory.ids]), table, shards)
     touched = {'table': tables.gather_common(table, sub.ids, shards), 'head': head}
-    of_entries = tables.gather_common(sub.place, memory.ids, shards)
+    padded = lambda ids, at: jnp.where(ids == PAD, PAD, at)  # noqa: E731
+    of_entries = padded(memory.ids, tables.gather_common(sub.place, memory.ids, shards))
+    of_sample = padded(sample.ids, tables.gather(sub.place, sample.ids, shards))
     v = query_gradient(
         spec.reference,
         touched,
-        jnp.concatenate([tables.gather(sub.place, sample.ids, shards), of_entries]),
+        jnp.concatenate([of_sample, of_entries]),
         jnp.concatenate([sample.label, memory.mean_label]),
         jnp.concatenate([sample.weight * scale, past * share]),
         axis,

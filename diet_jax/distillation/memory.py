@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from diet_jax.base.layout import PAD
 from diet_jax.distillation.state import Memory
 from diet_jax.training.students import StudentData
 
 
-def init_memory(capacity: int, num_fields: int) -> Memory:
+def init_memory(capacity: int, columns: int) -> Memory:
     """No valid entry, room for `capacity`.
 
     >>> int(init_memory(8, 3).valid.sum())
@@ -17,7 +18,7 @@ def init_memory(capacity: int, num_fields: int) -> Memory:
     """
     zero = jnp.zeros(capacity)
     return Memory(
-        ids=jnp.zeros((capacity, num_fields), jnp.int32),
+        ids=jnp.zeros((capacity, columns), jnp.int32),
         soft_logit=zero,
         mean_label=zero,
         hard_label=zero,
@@ -28,10 +29,15 @@ def init_memory(capacity: int, num_fields: int) -> Memory:
     )
 
 
+def coded(code: jax.Array, ids: jax.Array) -> jax.Array:
+    """The codes of slots, PAD where they are PAD. code: i32[V], of every slot; ids: i32[...]."""
+    return jnp.where(ids == PAD, PAD, code[ids])
+
+
 def student_data(memory: Memory, code: jax.Array) -> StudentData:
     """The memory as training data on codes: soft labels, every entry one row. code: i32[V], of every slot."""
     return StudentData(
-        ids=code[memory.ids],
+        ids=coded(code, memory.ids),
         target=jax.nn.sigmoid(memory.soft_logit),
         weight=memory.valid.astype(jnp.float32),
         rows=jnp.sum(memory.valid),

@@ -37,10 +37,10 @@ def train_along_the_stream(spec: Spec, work: Work) -> Work:
 def entry_logits(spec: Spec, reference: StreamState, memory: Memory) -> jax.Array:
     """Logits of the entries by the reference model as it stands. -> f32[M]."""
     rows = tables.gather_common(reference.params['table'], memory.ids, spec.shards)
-    return spec.reference.rows(reference.params['head'], rows)
+    return spec.reference.rows(reference.params['head'], rows, memory.ids)
 
 
 def teacher_logits(spec: Spec, reference: StreamState, ids: jax.Array) -> jax.Array:
-    """Logits of each device's own rows by the reference model. ids: i32[n, F] -> f32[n]."""
+    """Logits of each device's own rows by the reference model. ids: i32[n, W] -> f32[n]."""
     rows = tables.gather(reference.params['table'], ids, spec.shards)
-    return spec.reference.rows(reference.params['head'], rows)
+    return spec.reference.rows(reference.params['head'], rows, ids)

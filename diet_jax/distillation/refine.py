@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from diet_jax.device.collectives import psum
-from diet_jax.distillation.memory import student_data
+from diet_jax.distillation.memory import coded, student_data
 from diet_jax.distillation.reference import teacher_logits
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import StudentPool, Work, sample_rows
@@ -88,7 +88,7 @@ def refine_with(
         label = r.click_share * now.label + (1.0 - r.click_share) * probability
 
         def outer_loss(student, _):
-            today = jnp.sum(now.weight * row_losses(model.apply(student.params, code[now.ids]), label))
+            today = jnp.sum(now.weight * row_losses(model.apply(student.params, coded(code, now.ids)), label))
             before = weighted_loss(model, student.params, entries.ids[past], anchor[past], entries.weight[past])
             return today / jnp.maximum(live, 1.0) + r.past_weight * share * before
 
@@ -110,7 +110,7 @@ def _returned(spec: Spec, model: Model, pool: StudentPool, who, student, *, key)
     """The pool with a student back at its place, older by the inner steps; one too old makes way for a new one."""
     age = pool.age[who] + spec.refine.inner_steps
     old = age >= spec.refine.max_age
-    born = init_student(model, key, spec.num_codes, spec.num_fields)
+    born = init_student(model, key, spec.num_codes, spec.columns)
     student = jax.tree.map(lambda new, now: jnp.where(old, new, now), born, student)
     return StudentPool(
         students=jax.tree.map(lambda all_, one: all_.at[who].set(one), pool.students, student),
@@ -126,5 +126,5 @@ def outer_optimizer() -> optax.GradientTransformation:
 def fresh_pool(spec: Spec, model: Model, key: jax.Array) -> StudentPool:
     """`refine.pool` untrained students of one architecture."""
     keys = jax.random.split(key, spec.refine.pool)
-    students = jax.vmap(lambda k: init_student(model, k, spec.num_codes, spec.num_fields))(keys)
+    students = jax.vmap(lambda k: init_student(model, k, spec.num_codes, spec.columns))(keys)
     return StudentPool(students=students, age=jnp.zeros(spec.refine.pool, jnp.int32))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict, FrozenConfigDict
 
+from diet_jax.base.layout import Layout
 from diet_jax.models import Model
 from diet_jax.models.recipes import Recipe, recipe_of
 
@@ -18,7 +19,7 @@ class Spec(NamedTuple):
     learning_rate: float  # of the reference model
     twins: tuple[tuple[Model, Recipe, float], ...]  # other models along the same stream, with their learning rates
     students: tuple[Model, ...]  # over codes, of the outer loop
-    num_fields: int  # F
+    layout: Layout  # F fields on W columns of ids
     codes: int  # C, codes of every field
     memory: FrozenConfigDict  # the sections of the config: row_budget, capacity, max_new
     addressing: FrozenConfigDict
@@ -32,6 +33,16 @@ class Spec(NamedTuple):
         return self.axis if self.shard_tables else None
 
     @property
+    def num_fields(self) -> int:
+        """F."""
+        return len(self.layout.names)
+
+    @property
+    def columns(self) -> int:
+        """W, of the ids of a row."""
+        return self.layout.columns
+
+    @property
     def num_codes(self) -> int:
         """Rows of a student's table: every field has the same number of codes."""
         return self.num_fields * self.codes
@@ -43,19 +54,20 @@ class Spec(NamedTuple):
 
 
 def spec_of(
-    config: ConfigDict, reference: Model, students, *, num_fields: int, twins=(), axis: str | None = None
+    config: ConfigDict, reference: Model, students, *, layout: Layout, twins=(), axis: str | None = None
 ) -> Spec:
     """The spec of a run.
 
     Args:
       config: the run's, its static sizes filled in (`run.sizes.sized`); reference, students: `Model`s.
-      num_fields: F; twins: of (`Model`, `Recipe`, learning rate); axis: name of the device axis, or None.
+      layout: of the rows; twins: of (`Model`, `Recipe`, learning rate); axis: name of the device axis, or None.
 
+    >>> from diet_jax.base.layout import flat
     >>> from diet_jax.config import default_config
     >>> from diet_jax.models import build
-    >>> spec = spec_of(default_config(), build('deepfm'), [build('fm')], num_fields=3)
-    >>> spec.refine.inner_steps, spec == spec_of(default_config(), build('deepfm'), [build('fm')], num_fields=3)
-    (20, True)
+    >>> spec = spec_of(default_config(), build('deepfm'), [build('fm')], layout=flat(['user', 'item']))
+    >>> spec.refine.inner_steps, spec.num_fields
+    (20, 2)
     """
     numbers = {name: value for name, value in config.refine.items() if name != 'models'}
     return Spec(
@@ -64,7 +76,7 @@ def spec_of(
         learning_rate=config.reference.learning_rate * config.reference.rate,
         twins=tuple((model, recipe, float(rate)) for model, recipe, rate in twins),
         students=tuple(students),
-        num_fields=num_fields,
+        layout=layout,
         codes=config.codebook.codes,
         memory=FrozenConfigDict(config.memory),
         addressing=FrozenConfigDict(config.addressing),

@@ -58,7 +58,7 @@ def make_stage_update(spec: Spec) -> Callable[[StageState, Batches], tuple[Stage
 def begin(spec: Spec, state: StageState, block: Batches) -> Work:
     """What the first part is given: the stage and its rows are counted, its keys drawn."""
     rows = flat_rows(block)
-    chex.assert_shape(rows.ids, (None, spec.num_fields))
+    chex.assert_shape(rows.ids, (None, spec.columns))
     chex.assert_equal_shape([rows.label, rows.weight, rows.held])
     key, *keys = jax.random.split(state.key, 4)
     seen = state.rows_seen + count_rows(rows, spec.axis).astype(jnp.int32)
@@ -100,10 +100,10 @@ def init_state(spec: Spec, slots: int, key: jax.Array) -> StageState:
     model_key, pool_key, key = jax.random.split(key, 3)
     streams, recipes = spec.along_the_stream, (spec.recipe, *(recipe for _, recipe, _ in spec.twins))
     reference, *twins = (
-        init_stream(model, jax.random.fold_in(model_key, i) if i else model_key, slots, spec.num_fields, recipe)
+        init_stream(model, jax.random.fold_in(model_key, i) if i else model_key, slots, spec.columns, recipe)
         for i, (model, recipe) in enumerate(zip(streams, recipes, strict=True))
     )
-    memory = init_memory(spec.memory.capacity, spec.num_fields)
+    memory = init_memory(spec.memory.capacity, spec.columns)
     width = sum(1 + streams[i].dim for i in in_code_space(streams))
     return StageState(
         memory=memory,

@@ -16,7 +16,7 @@ from diet_jax.training.students import StudentState
 class Memory(NamedTuple):
     """The distilled memory: entries of a fixed capacity, each standing for rows of the log."""
 
-    ids: jax.Array  # i32[M, F]  slots of a representative row
+    ids: jax.Array  # i32[M, W]  slots of a representative row, its lists too (`base.layout`)
     soft_logit: jax.Array  # f32[M]     label from the reference model, then learned; before the sigmoid
     mean_label: jax.Array  # f32[M]     mean click of the log rows this entry stands for
     hard_label: jax.Array  # f32[M]     the representative row's own click
@@ -61,7 +61,7 @@ class StageState(NamedTuple):
 class Rows(NamedTuple):
     """A device's rows of the block, flat."""
 
-    ids: jax.Array  # i32[n, F]
+    ids: jax.Array  # i32[n, W]
     label: jax.Array  # f32[n]
     weight: jax.Array  # f32[n]  1 row, 0 padding
     held: jax.Array  # bool[n]  held out of influence queries and refinement, for the do-no-harm check

@@ -16,6 +16,9 @@ from diet_jax import models
 from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.config.checks import check_config, check_same_config
+from diet_jax.config.data import check_data
+from diet_jax.data.fields import layout_of
+from diet_jax.data.prepare import fields_of
 from diet_jax.data.stream import open_stream
 from diet_jax.device.collectives import AXIS, WHOLE
 from diet_jax.device.forecast import Forecast
@@ -49,8 +52,9 @@ class Run:
         if self.workdir.exists() and not self.workdir.is_dir():
             raise UserError(f'{workdir} is a file: --workdir names a folder')
         check_config(config, len(self.devices))
-        self.reference = models.build(config.reference.model, dim=config.reference.dim)
-        self.students = tuple(models.of(spec, config.reference.dim) for spec in config.refine.models)
+        self.layout = layout_of(fields_of(check_data(config.data)))
+        self.reference = models.build(config.reference.model, dim=config.reference.dim, layout=self.layout)
+        self.students = tuple(models.of(spec, config.reference.dim, self.layout) for spec in config.refine.models)
         self.done, sizes = checkpoint.last(self.workdir)
         if self.done:  # before the first stage is done nothing binds
             check_same_config(config, self.workdir / 'config.json')
@@ -61,9 +65,9 @@ class Run:
         )
         self._check_same_log(sizes.get('log', []))
         self.config = sized(config, self.stream)
-        self.fields = len(self.stream.fields)
-        names = [field.name for field in self.stream.fields]
-        self.beside = twins_of(config, names)  # the reference model and the twins: their score on the log is known
+        self.beside = twins_of(
+            config, self.layout
+        )  # the reference model and the twins: their score on the log is known
         self.twins = self.beside[1:]
         if sizes:  # capacities never shrink
             with self.config.unlocked():
@@ -91,8 +95,9 @@ class Run:
         """What decides what is compiled for its stage, as JSON; names of fields do not."""
         sections = ('reference', 'codebook', 'memory', 'addressing', 'refine')
         models = [[twin.candidate.program(), twin.lr] for twin in self.beside]
-        shapes = [self.fields, self.slots, self.steps, len(self.devices), jax.process_count()]
-        return [[plain(self.config[name]) for name in sections], models, shapes]
+        shapes = [self.layout.columns, self.slots, self.steps, len(self.devices), jax.process_count()]
+        lists = list(self.layout[1:]) if self.layout.lists else []  # names apart: they compile to nothing
+        return [[plain(self.config[name]) for name in sections], models, [*shapes, *lists]]
 
     def _check_same_log(self, seen: list) -> None:
         """Raises UserError if the blocks at hand do not begin with those that the memory has seen.
@@ -127,7 +132,7 @@ class Run:
         with config.unlocked():
             config.memory.capacity = capacity
         twins = [(twin.candidate.model, twin.candidate.recipe, twin.lr) for twin in self.twins]
-        return spec_of(config, self.reference, self.students, num_fields=self.fields, twins=twins, axis=AXIS)
+        return spec_of(config, self.reference, self.students, layout=self.layout, twins=twins, axis=AXIS)
 
     def _initial(self, spec: Spec, slots: int) -> StageState:
         return init_state(spec, slots, jax.random.key_data(jax.random.key(self.config.seed)))
@@ -159,7 +164,7 @@ class Run:
         """Block t, this process's share of its rows laid out. Work of the host alone, so a thread may do it ahead."""
         info, batch, count = self.stream.blocks[t], self.config.reference.batch, len(self.devices)
         held = held_out(info.key, info.rows, self.config.refine.held_share)
-        slots = vocabulary(self.stream, t, self.slots, self.fields)
+        slots = vocabulary(self.stream, t, self.slots, len(self.layout.names))
         if not processes.several():
             block = self.stream.load(t)
             batches = shard_block(block.ids, block.label, held, devices=count, batch=batch, steps=self.steps)

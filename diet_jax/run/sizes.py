@@ -67,4 +67,5 @@ def table_capacity(slots: int) -> int:
 
 def codes_of(codes: int, fields) -> int:
     """Codes of every field. Args: codes: `codebook.codes` of a config; fields: of a stream."""
-    return codes_per_field(codes, len(fields), max((f.most_bins for f in fields if f.kind == 'numeric'), default=0))
+    own = sum(not field.shares for field in fields)  # lists that share a field's vocabulary share its codes
+    return codes_per_field(codes, own, max((f.most_bins for f in fields if f.kind == 'numeric'), default=0))

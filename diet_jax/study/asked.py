@@ -48,7 +48,8 @@ class Asked(NamedTuple):
 
     @property
     def fields(self) -> list[str]:
-        return [field.name for field in self.stream.fields]
+        """Those that are no lists: a column of ids each."""
+        return [field.name for field in self.stream.fields if field.kind != 'list']
 
     @property
     def several(self) -> str:
@@ -69,11 +70,11 @@ def opened(memories: list[Path], emit) -> Asked:
     artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
-    reference = models.build(config.reference.model, dim=config.reference.dim)
+    reference = models.build(config.reference.model, dim=config.reference.dim, layout=stream.layout)
     capacity = rounded(max(len(artifact.codes) for artifact in artifacts), 64)
     predicted = twin_logits(config, stream, log, t, folders)
     scored = twin_scores(predicted, log, t)
-    twins = twins_of(config, [field.name for field in stream.fields]) if scored else ()
+    twins = twins_of(config, stream.layout) if scored else ()
     return Asked(
         run=run,
         t=t,

@@ -63,7 +63,7 @@ def cheap_reading(
             for j, lr in enumerate(lrs):
                 for s in range(seeds):
                     key = jax.random.fold_in(jax.random.key(s), r)
-                    state = init_stream(candidate.model, key, log.capacity, log.fields, candidate.recipe)
+                    state = init_stream(candidate.model, key, log.capacity, log.columns, candidate.recipe)
                     state = state if table is None else _warmed(state, table)
                     compiled, start = step.compile_seconds, time.perf_counter()
                     state = jax.block_until_ready(step(state, laid, np.float32(lr), key))

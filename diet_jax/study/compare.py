@@ -71,7 +71,7 @@ def compare(
     held_to = [rules.parse(text) for text in fail_if]
     asked = opened([Path(memory) for memory in memories], emit)
     config, t, log = asked.config, asked.t, asked.log
-    pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.fields)
+    pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.stream.layout)
     gone = twins.left_out(config)
     for line in filter(None, (pool.without(), scores.left_out(gone, 'twins'))):
         emit(line)
@@ -87,7 +87,7 @@ def compare(
     order = [entry['name'] for entry in entries]
     answer = corrected(entries, [mean_logits(each) for each in students], known)
     by_place = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
-    reference = _called(twins.twins_of(config, asked.fields)[0].candidate, pool.candidates)
+    reference = _called(twins.twins_of(config, asked.stream.layout)[0].candidate, pool.candidates)
     pace = _pace(overhead, asked, entries, reference)
     own = len(pool.candidates)
     paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''

@@ -13,6 +13,7 @@ from diet_jax import models
 from diet_jax.artifact.format import DEFAULT_VIEW
 from diet_jax.artifact.read import Artifact, load_memory
 from diet_jax.base.errors import UserError
+from diet_jax.base.layout import PAD
 from diet_jax.device.programs import rounded
 from diet_jax.distillation.codebook import init_codebook
 from diet_jax.distillation.memory import student_data
@@ -35,7 +36,7 @@ class TrainingSet(NamedTuple):
 
     data: StudentData
     num_codes: int
-    encode: Callable[[np.ndarray], np.ndarray]  # i32[N, F] slots -> i32[N, F]
+    encode: Callable[[np.ndarray], np.ndarray]  # i32[N, W] slots -> i32[N, W]
     lazy: bool = False  # a large table, of which a step updates the rows that it touches, as on the full side
     by_ids: TrainingSet | None = None  # of coded rows: the same rows by their own ids, with soft labels
 
@@ -53,7 +54,7 @@ def memory_of_stage(folder, t: int, stream) -> Artifact:
             f'{folder} has seen block {artifact.manifest["last_block"]}, the protocol of stage {t} allows {allowed}: '
             'name the memory of that stage (history/ of the run has them all), or distill this log again'
         )
-    theirs, ours = ([field.name for field in fields] for fields in (artifact.fields, stream.fields))
+    theirs, ours = [f.name for f in (*artifact.fields, *artifact.lists)], list(stream.layout.names)
     if theirs != ours:
         raise UserError(f'{folder} has the fields {", ".join(theirs)}, the log has {", ".join(ours)}: distill this log')
     rows = sum(block.rows for block in stream.blocks[:t])
@@ -80,9 +81,9 @@ class Distillation:
         self.config, self.reference, self.artifacts = config, reference, artifacts
         self.stream, self.log, self.capacity = stream, log, capacity
         codes = codes_of(config.codebook.codes, stream.fields)
-        self.num_codes = log.fields * codes
+        self.num_codes = len(log.layout.names) * codes
         for t, a in artifacts.items():
-            if (most := max(field.codes for field in a.fields)) > codes:
+            if (most := max(field.codes for field in (*a.fields, *a.lists))) > codes:
                 raise UserError(
                     f'the memory of stage {t} (seed {a.manifest["seed"]}) has up to {most} codes a field and '
                     f'codebook.codes is {codes}: use the config that it was distilled with'
@@ -98,7 +99,7 @@ class Distillation:
         """The memory of stage t through one view."""
         artifact = self.artifacts[t]
         ids, weight = artifact.slots(self.stream), artifact.columns['weight']
-        coded = self._coded(self.code[t], artifact.codes + artifact.offsets(), artifact.label(view), weight)
+        coded = self._coded(self.code[t], artifact.table_rows, artifact.label(view), weight)
         return coded._replace(by_ids=self._raw(ids, artifact.label('soft'), weight))
 
     def rival(self, kind: str, t: int) -> TrainingSet:
@@ -120,7 +121,7 @@ class Distillation:
         ids, chosen = self._chosen[key]
         ones = np.ones(len(ids))
         if ours:
-            coded = self._coded(self.code[t], self.code[t][ids], chosen.soft, ones)
+            coded = self._coded(self.code[t], _codes(self.code[t], ids), chosen.soft, ones)
             return coded._replace(by_ids=self._raw(ids, chosen.soft, ones))
         return self._raw(ids, chosen.own, ones)
 
@@ -135,7 +136,9 @@ class Distillation:
     def _one_shot(self, t: int) -> TrainingSet:
         """A memory distilled in one stage from all of D_1..D_t, with a codebook of its own."""
         trained, (ids, label) = self._reference(t), self.log.until(t)
-        spec = self._spec(tuple(models.of(s, self.config.reference.dim) for s in self.config.refine.models))
+        spec = self._spec(
+            tuple(models.of(s, self.config.reference.dim, self.log.layout) for s in self.config.refine.models)
+        )
         width = trained.params['table'].shape[1]
         book = init_codebook(self.log.capacity, spec.num_fields, spec.codes, width)
         book = with_vocabulary(book, self.stream, t - 1)
@@ -148,8 +151,8 @@ class Distillation:
     def _spec(self, students=()):
         config = self.config.copy_and_resolve_references()
         with config.unlocked():
-            config.codebook.codes = self.num_codes // self.log.fields
-        return spec_of(config, self.reference, students, num_fields=self.log.fields)
+            config.codebook.codes = self.num_codes // len(self.log.layout.names)
+        return spec_of(config, self.reference, students, layout=self.log.layout)
 
     def _reference(self, t: int):
         if not self._references:
@@ -170,13 +173,20 @@ class Distillation:
         return self._references[t]
 
     def _coded(self, code, codes, target, weight) -> TrainingSet:
-        return TrainingSet(padded(codes, target, weight, self.capacity), self.num_codes, lambda rows: code[rows])
+        data = padded(codes, target, weight, self.capacity)
+        return TrainingSet(data, self.num_codes, lambda rows: _codes(code, rows))
 
     def _raw(self, ids, target, weight) -> TrainingSet:
         slots, renumbered = compact(ids)
-        table = 1 << (len(slots) + self.log.fields - 1).bit_length()  # a power of two: few shapes to compile
+        owner = self.log.layout.owner_of_column()
+        # A power of two: few shapes to compile.
+        table = 1 << (len(slots) + len(self.log.layout.names) - 1).bit_length()
         data = padded(renumbered, target, weight, self.capacity)
-        return TrainingSet(data, table, lambda rows: renumber(slots, rows), lazy=True)
+        return TrainingSet(data, table, lambda rows: renumber(slots, rows, owner), lazy=True)
+
+
+def _codes(code: np.ndarray, slots: np.ndarray) -> np.ndarray:
+    return np.where(slots == PAD, PAD, code[slots])
 
 
 def distillations(runs, stages, data: EvaluationLog) -> list[Distillation]:

@@ -51,7 +51,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
             'choose on, one to score on'
         )
     # A name that does not exist is found before the work.
-    pool = [candidate_of(spec, e.dim, [field.name for field in stream.fields]) for spec in e.candidates]
+    pool = [candidate_of(spec, e.dim, stream.layout) for spec in e.candidates]
     data = read_blocks(stream, e.batch, run.slots)
     grid = protocol.grid_of(e)
     runs = [run, *replicates]
@@ -105,7 +105,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
         'config': plain(config),
         'data': {
             'label': stream.label,
-            'fields': [f.name for f in stream.fields],
+            'fields': list(stream.layout.names),
             'blocks': [[b.key, b.rows] for b in stream.blocks],
         },
         'full_pass_rows': {t: data.rows_of_pass(t) for t in stages},

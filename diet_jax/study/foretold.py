@@ -31,7 +31,7 @@ def key(asked: Asked, candidate: Candidate) -> str:
     grid, rows = protocol.grid_of(asked.config.evaluate), asked.rows[0]
     sizes = [len(grid.lrs), len(grid.seeds), grid.batch, grid.epochs, grid.id_epochs, bool(grid.by_ids)]
     scored = call_size(asked.log.batches[asked.t].weight.size)
-    shapes = [*map(_shape, (rows, rows.by_ids)), scored, asked.log.fields]
+    shapes = [*map(_shape, (rows, rows.by_ids)), scored, asked.log.columns]
     return key_of(CANDIDATE, [candidate.program(), sizes, shapes])
 
 

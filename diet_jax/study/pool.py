@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diet_jax.base.errors import UserError, closest
+from diet_jax.base.layout import Layout
 from diet_jax.base.loading import found, load_module
 from diet_jax.base.plain import plain
 from diet_jax.models.candidates import candidate as candidate_of
@@ -21,7 +22,8 @@ class CandidatePool:
 
     Args:
       source: a file, or {name: options} of candidates; roles: {role: field of this log, '' if it has none}: candidates
-        that drop one it has not are left out; dim: embedding size of candidates that say none; fields: of the log.
+        that drop one it has not are left out; dim: embedding size of candidates that say none; fields: of the
+        log.
       only: names of those wanted, () for all; confirmation: the confirmation set too.
     Raises:
       UserError: the file is not there or does not run; a name that is twice, no file name, or not in it; none is left.
@@ -32,7 +34,7 @@ class CandidatePool:
         source: str | os.PathLike | Mapping[str, Mapping],
         roles: Mapping,
         dim: int,
-        fields: Sequence[str],
+        fields: Layout,
         only: Sequence[str] = (),
         confirmation: bool = True,
     ):

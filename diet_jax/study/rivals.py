@@ -29,8 +29,10 @@ import optax
 
 from diet_jax import models
 from diet_jax.base.errors import UserError, closest
+from diet_jax.base.layout import PAD, Layout, flat
 from diet_jax.device.tiling import chunked
 from diet_jax.distillation.address import places, principal_basis
+from diet_jax.models.lists import by_field
 from diet_jax.training.losses import row_losses, weighted_loss
 from diet_jax.training.passes import predict
 from diet_jax.trials.rows import compact, renumber
@@ -47,10 +49,14 @@ COVERED, NOISY = 2048, 0.1  # NaCS: rows among which it covers at a time; share 
 class Seen(NamedTuple):
     """The log of D_1..D_t in time order, and the reference model after it."""
 
-    ids: np.ndarray  # i32[N, F]  global slots; a field's slots are its own
+    ids: np.ndarray  # i32[N, W]  global slots; a field's slots are its own; PAD in lists
     label: np.ndarray  # f32[N]     clicks, 0 or 1
     model: models.Model  # the reference
     params: Any  # {'table': f32[V, 1+d], 'head': ...} after the pass over D_1..D_t
+
+    @property
+    def layout(self) -> Layout:
+        return self.model.layout or flat(range(self.ids.shape[1]))
 
 
 class Chosen(NamedTuple):
@@ -208,14 +214,14 @@ def gradient_norms(model, params, ids, label, chunk: int = 256) -> jax.Array:
     """Norm of the gradient of every row's LogLoss by the parameters that it has: its table rows, and the head.
 
     Exact, at a cost per row that does not depend on the vocabulary: the gradient is taken of the gathered rows, which
-    is the table's own as long as a row names no slot twice. Args: ids i32[N, F]; label f32[N]. Returns: f32[N].
+    is the table's own as long as a row names no slot twice. Args: ids i32[N, W]; label f32[N]. Returns: f32[N].
     """
 
-    def norm(rows, label):
-        loss = lambda rows, head: row_losses(model.rows(head, rows[None]), label[None])[0]  # noqa: E731
+    def norm(rows, ids, label):
+        loss = lambda rows, head: row_losses(model.rows(head, rows[None], ids[None]), label[None])[0]  # noqa: E731
         return optax.tree.norm(jax.grad(loss, (0, 1))(rows, params['head']))
 
-    return chunked(lambda part: jax.vmap(norm)(params['table'][part[0]], part[1]), (ids, label), chunk)
+    return chunked(lambda part: jax.vmap(norm)(params['table'][part[0]], *part), (ids, label), chunk)
 
 
 @functools.partial(jax.jit, static_argnames='count')
@@ -265,18 +271,19 @@ def match_gradients(model, ids, starts, real_ids, real_label, num_codes: int, ke
     linearly to 0. A cosine does not see the length of a gradient, so labels are found up to their distance from 1/2.
 
     Args:
-      ids: i32[n, F] in [0, num_codes); starts: f32[K, n], K sets of labels, learned apart from the same draws.
-      real_ids: i32[N, F] in [0, num_codes); real_label: f32[N]; key: PRNG key.
+      ids: i32[n, W] in [0, num_codes), PAD in lists; starts: f32[K, n], K sets of labels, learned apart from the same
+        draws.
+      real_ids: i32[N, W] in [0, num_codes); real_label: f32[N]; key: PRNG key.
     Returns:
       (labels f32[K, n], distances f32[STEPS, K], each of its own draw).
     """
-    rows, fields = real_ids.shape
+    rows, columns = real_ids.shape
     adam = optax.adam(optax.linear_schedule(RATE, 0.0, STEPS))
 
     def step(carry, key):
         labels, opt = carry
         init_key, draw_key = jax.random.split(key)
-        params = model.init(init_key, num_codes, fields)
+        params = model.init(init_key, num_codes, columns)
         real = real_ids, real_label
         if rows > REAL_ROWS:
             pick = jax.random.randint(draw_key, (REAL_ROWS,), 0, rows)
@@ -297,9 +304,10 @@ def gradient_distance(model, params, ids, label, real_ids, real_label) -> jax.Ar
     the embeddings is a hundredth of the other. Only table rows that `ids` names count; the rest no label can move. A
     tensor without gradient (embeddings of a linear model) counts 1 whatever the labels.
 
-    Args: ids i32[n, F], label f32[n]; real_ids i32[N, F], real_label f32[N].
+    Args: ids i32[n, W], label f32[n]; real_ids i32[N, W], real_label f32[N].
     """
-    named = jnp.zeros(params['table'].shape[0]).at[ids].set(1.0)[:, None]
+    size = params['table'].shape[0]
+    named = jnp.zeros(size).at[jnp.where(ids == PAD, size, ids)].set(1.0, mode='drop')[:, None]
 
     def tensors(ids, label):
         grads = jax.grad(lambda p: weighted_loss(model, p, ids, label, jnp.ones(len(label))))(params)
@@ -314,9 +322,11 @@ def _learned(seen: Seen, index, starts, seed: int, code) -> np.ndarray:
     """f32[K, n]: labels of the rows `index`, in the numbering in which students will read them."""
     if code is None:
         slots, ids = compact(seen.ids[index])
-        real, num_codes = renumber(slots, seen.ids), len(slots) + seen.ids.shape[1]
+        owner, fields = seen.layout.owner_of_column(), len(seen.layout.names)
+        real, num_codes = renumber(slots, seen.ids, owner), len(slots) + fields
     else:
-        real, num_codes = np.asarray(code, np.int32)[seen.ids], int(np.max(code)) + 1
+        real = np.where(seen.ids == PAD, PAD, np.asarray(code, np.int32)[seen.ids])
+        num_codes = int(np.max(code)) + 1
         ids = real[index]
     return np.asarray(match_gradients(seen.model, ids, starts, real, seen.label, num_codes, jax.random.key(seed))[0])
 
@@ -330,11 +340,14 @@ def _places(seen: Seen) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames='model')
 def _places_of(model, params, ids, basis_ids):
-    basis = principal_basis(params['table'][basis_ids][..., 1:], jnp.ones(len(basis_ids)), COMPONENTS)
+    layout = model.layout or flat(range(ids.shape[1]))
+    embedded = lambda rows, ids: by_field(layout, None, rows[..., 1:], ids)  # noqa: E731
+    of_basis = embedded(params['table'][basis_ids], basis_ids)
+    basis = principal_basis(of_basis, jnp.ones(len(basis_ids)), COMPONENTS)
 
     def place(part):
         rows = params['table'][part[0]]
-        return places(rows[..., 1:], model.rows(params['head'], rows), basis, LOGIT_WEIGHT)
+        return places(embedded(rows, part[0]), model.rows(params['head'], rows, part[0]), basis, LOGIT_WEIGHT)
 
     return chunked(place, (ids,))
 

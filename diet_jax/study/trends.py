@@ -163,8 +163,7 @@ def _opened(config: ConfigDict, workdir: Path, memories, emit) -> _Study:
             f'trends.stage is {t}, the log has {len(stream.blocks)} blocks: stage t is chosen on block t + 1 and '
             f'scored on block t + 2, so 1 to {last} is possible'
         )
-    names = [field.name for field in stream.fields]
-    pool = CandidatePool(section.pool, plain(config.roles), e.dim, names, section.only, section.confirmation)
+    pool = CandidatePool(section.pool, plain(config.roles), e.dim, stream.layout, section.only, section.confirmation)
     log = read_blocks(stream, e.batch, table_capacity(stream.num_slots))
     protocol.check_blocks(stream, log, t)
     study = _Study(config=config, stream=stream, log=log, t=t, pool=pool, distillations=[], static=[], folders=[])
@@ -209,7 +208,7 @@ def _full(candidate: Candidate, study: _Study, workdir: Path) -> Reading:
     )
     reading, context = protocol.full_reading(passes, lrs, study.log, t), study.config.roles.context
     if kinds:
-        names = [field.name for field in study.stream.fields]
+        names = study.stream.layout.names
         place = names.index(context) if context else None
         raced = {kind: halving.scores(kind, passes, study.log, t, place).tolist() for kind in kinds}
         reading.scores['raced'] = raced
@@ -340,7 +339,7 @@ def _protocol(config, study: _Study, runs: list[dict]) -> dict:
         'scored_rows': len(data.labels[t + 1]),
         'data': {
             'label': study.stream.label,
-            'fields': [f.name for f in study.stream.fields],
+            'fields': list(study.stream.layout.names),
             'notes': study.stream.notes,
         },
         'log_digest': data.digest,

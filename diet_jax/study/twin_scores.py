@@ -18,8 +18,7 @@ def twin_logits(config, encoded, data: EvaluationLog, t: int, folders: Sequence[
 
     {} where a memory stands without them: it was moved out of its run, or they were dropped (`twins.keep`).
     """
-    names = [field.name for field in encoded.fields]
-    beside, ids = twins_of(config, names), data.ids(t + 1, data.num_slots[t - 1])
+    beside, ids = twins_of(config, encoded.layout), data.ids(t + 1, data.num_slots[t - 1])
     found = [logits(path, beside, ids) for path in twin_files(t, folders)]
     if any(one is None for one in found):
         return {}

@@ -11,7 +11,7 @@ import numpy as np
 class Batches(NamedTuple):
     """One device's share of a block: batch k of the block is batch k of every device, side by side."""
 
-    ids: jax.Array  # i32[S, b, F]
+    ids: jax.Array  # i32[S, b, W]
     label: jax.Array  # f32[S, b]
     weight: jax.Array  # f32[S, b]  1 for a row, 0 for padding
     held: jax.Array  # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
@@ -22,7 +22,7 @@ def shard_block(ids, label, held, *, devices: int, batch: int, steps: int) -> Ba
     """Lays a block out for `devices`: batch k of the block is batch k of every device, side by side.
 
     Args:
-      ids: i32[N, F]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
+      ids: i32[N, W]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
       steps: padded number of batches S, at least ceil(N / batch).
     Returns: Batches of numpy arrays with a leading device axis.
     """

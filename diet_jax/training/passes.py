@@ -14,6 +14,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from diet_jax.base.layout import PAD
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, tiling
@@ -35,9 +36,9 @@ class StreamState(NamedTuple):
     step: jax.Array  # i32[]
 
 
-def init_stream(model, key: jax.Array, capacity: int, num_fields: int, recipe: Recipe = DEFAULT) -> StreamState:
-    """A fresh model over `capacity` slots of `num_fields` fields."""
-    params = model.init(key, capacity, num_fields)
+def init_stream(model, key: jax.Array, capacity: int, columns: int, recipe: Recipe = DEFAULT) -> StreamState:
+    """A fresh model over `capacity` slots; columns: of the ids that it will be given."""
+    params = model.init(key, capacity, columns)
     zeros = jnp.zeros_like(params['table'])
     return StreamState(
         params=params,
@@ -69,16 +70,17 @@ def stream_step(
     first brought up to the step before, then stepped.
 
     Args:
-      ids: i32[b, F] global slots; label, weight: f32[b]; lr: scalar learning rate (may be traced).
+      ids: i32[b, W] global slots, PAD where a list is shorter; label, weight: f32[b]; lr: scalar learning rate (may
+        be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
       shards: `axis` where the rows of table, moments and places are spread over it (`tables`), else None.
     """
     params, now = state.params, state.step
     chex.assert_equal_shape([label, weight, ids[:, 0]])
     total = psum(jnp.sum(weight), axis)
-    # A padded row points past the end of the table: reads clip, writes drop, so padding touches no moment.
+    # A padded row and a list's padding point past the end of the table: reads fill, writes drop, and no moment moves.
     capacity = tables.size(params['table'], shards)
-    flat = jnp.where(weight[:, None] > 0, ids, capacity).reshape(-1)
+    flat = jnp.where((weight[:, None] > 0) & (ids != PAD), ids, capacity).reshape(-1)
     share = flat.shape[0]
     if axis:
         flat = jax.lax.all_gather(flat, axis, tiled=True)
@@ -113,7 +115,7 @@ def stream_step(
         old = jax.lax.psum_scatter(old, axis, tiled=True)
 
     def loss(rows, head):
-        logits = model.rows(head, rows.reshape(*ids.shape, -1), dropout_key=dropout_key)
+        logits = model.rows(head, rows.reshape(*ids.shape, -1), ids, dropout_key=dropout_key)
         return jnp.sum(weight * row_losses(logits, label)) / jnp.maximum(total, 1.0), logits
 
     (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(old, params['head'])
@@ -221,5 +223,5 @@ def _pass(models, states, batches: Batches, *, axis, key=None, shards: str | Non
 
 
 def predict(model, params, ids: jax.Array, chunk: int | None = None) -> jax.Array:
-    """Logits of any number of rows: i32[N, F] -> f32[N]."""
+    """Logits of any number of rows: i32[N, W] -> f32[N]."""
     return chunked(lambda part: model.apply(params, part[0]), (ids,), chunk)

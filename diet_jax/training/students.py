@@ -28,15 +28,15 @@ class StudentState(NamedTuple):
 class StudentData(NamedTuple):
     """What a student trains on: the memory (or a rival's rows) seen through one view, valid rows first."""
 
-    ids: jax.Array  # i32[M, F]  codes (or slots, for rows without a codebook)
+    ids: jax.Array  # i32[M, W]  codes (or slots, for rows without a codebook); PAD in lists
     target: jax.Array  # f32[M]     label in [0, 1]
     weight: jax.Array  # f32[M]     >= 0
     rows: jax.Array  # i32[]      valid rows: the first `rows`
 
 
-def init_student(model, key: jax.Array, num_codes: int, num_fields: int, recipe: Recipe = DEFAULT) -> StudentState:
-    """An untrained model over `num_codes` rows of a table."""
-    params = model.init(key, num_codes, num_fields)
+def init_student(model, key: jax.Array, num_codes: int, columns: int, recipe: Recipe = DEFAULT) -> StudentState:
+    """An untrained model over `num_codes` rows of a table; columns: of the ids that it will be given."""
+    params = model.init(key, num_codes, columns)
     return StudentState(params=params, opt=dense_init(recipe, params))
 
 

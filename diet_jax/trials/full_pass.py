@@ -59,7 +59,7 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = D
     Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T] or None, seconds f64[T]).
     """
     step, settle, predict = compiled_pass(model, recipe)
-    state = init_stream(model, jax.random.key(seed), log.capacity, log.fields, recipe)
+    state = init_stream(model, jax.random.key(seed), log.capacity, log.columns, recipe)
     logits, seconds, last = {}, [], max(boundaries)
 
     def predicted(t, block):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from diet_jax.base.layout import Layout
 from diet_jax.device.programs import rounded
 from diet_jax.training.batches import shard_block
 
@@ -21,21 +22,26 @@ class EvaluationLog(NamedTuple):
     labels: list  # f32[n] of each block, or None
     groups: list  # i32[n], or None
     num_slots: list  # vocabulary after each block
-    fields: int
+    layout: Layout  # of a row's ids
     capacity: int
     digest: str  # of all of it
 
+    @property
+    def columns(self) -> int:
+        """W, of the ids of a row."""
+        return self.layout.columns
+
     def ids(self, t: int, known: int) -> np.ndarray:
-        """i32[S * b, F] of block t (padded), values first seen after slot `known` - 1 as their field's UNSEEN slot."""
-        ids = self.batches[t].ids.reshape(-1, self.fields)
-        return np.where(ids < known, ids, 2 * np.arange(self.fields, dtype=np.int32) + 1)
+        """i32[S * b, W] of block t (padded), values first seen after slot `known` - 1 as their field's UNSEEN slot."""
+        ids = self.batches[t].ids.reshape(-1, self.columns)
+        return np.where(ids < known, ids, 2 * self.layout.owner_of_column() + 1)
 
     def rows(self, t: int) -> np.ndarray:
-        """i32[n, F] of block t, without padding."""
-        return self.batches[t].ids.reshape(-1, self.fields)[: len(self.labels[t])]
+        """i32[n, W] of block t, without the rows that fill its batches."""
+        return self.batches[t].ids.reshape(-1, self.columns)[: len(self.labels[t])]
 
     def until(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """(i32[N, F], f32[N]) of D_1..D_t, in time order."""
+        """(i32[N, W], f32[N]) of D_1..D_t, in time order."""
         return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(self.labels[:t])
 
     def rows_of_pass(self, t: int) -> int:
@@ -68,7 +74,7 @@ def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> Evaluation
         labels=labels,
         groups=groups,
         num_slots=[b.num_slots for b in stream.blocks],
-        fields=len(stream.fields),
+        layout=stream.layout,
         capacity=capacity,
         digest=digest.hexdigest()[:16],
     )

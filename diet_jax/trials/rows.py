@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
+from diet_jax.base.layout import PAD
 from diet_jax.training.students import StudentData
 
 
@@ -21,12 +22,13 @@ def padded(ids, target, weight, capacity: int) -> StudentData:
 
 
 def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sub-table that some rows touch: (slots i32[n] in order, ids renumbered); other slots become n + field."""
-    slots, renumbered = np.unique(ids, return_inverse=True)
-    return slots.astype(np.int32), renumbered.reshape(ids.shape).astype(np.int32)
+    """The sub-table that some rows touch: (slots i32[n] in order, ids renumbered, PAD as it is)."""
+    slots = np.unique(ids[ids != PAD]).astype(np.int32)
+    return slots, renumber(slots, ids, np.zeros(ids.shape[1], np.int32))
 
 
-def renumber(slots: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """ids in the numbering of `compact`; what it has not seen becomes the untrained row n + field."""
+def renumber(slots: np.ndarray, ids: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """ids in the numbering of `compact`; what it has not seen becomes the untrained row n + field. owner: i32[W]."""
     at = np.minimum(np.searchsorted(slots, ids), len(slots) - 1)
-    return np.where(slots[at] == ids, at, len(slots) + np.arange(ids.shape[1])).astype(np.int32)
+    found = np.where(slots[at] == ids, at, len(slots) + owner)
+    return np.where(ids == PAD, PAD, found).astype(np.int32)
