@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base.errors import UserError
 from diet_jax.data import prepare, sources, times
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.simulated import block_key, value_counts
@@ -25,12 +26,17 @@ class GeneratedStream(EncodedStream):
     Args:
       data: checked `config.data` of a simulated stream.
     Raises:
-      UserError: a field that the simulated stream does not have.
+      UserError: a field that the simulated stream does not have, or histories, which need the blocks before.
     """
 
     vocabulary: Vocabulary = None  # not the base class's, which reads a file
 
     def __init__(self, data: dict):
+        if data['histories']:
+            raise UserError(
+                f'data.histories of a simulated stream need blocks that are stored: make data.simulated.rows_per_block '
+                f'less than {ROWS}, or leave them out'
+            )
         self._source = sources.SimulatedSource(data)
         first, p = self._piece(0), self._source.parameters
         self.vocabulary = Vocabulary(prepare.fields_of(data))

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import bins, blocks, negatives, past, times
+from diet_jax.config import lists
+from diet_jax.data import bins, blocks, histories, negatives, past, times
 from diet_jax.data.coded import plain_array, recoded
 from diet_jax.data.fields import Field
 from diet_jax.data.vocabulary import Vocabulary
@@ -73,9 +74,11 @@ def clean(folder: Path, blocks: int) -> None:
 def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callable) -> dict:
     """Encodes the new blocks of a source behind the cached ones; the manifest is written last."""
     cached = list(manifest['blocks']) if manifest else []
-    vocabulary, recent = None, None
+    vocabulary, recent, before = None, None, histories.Histories(data)
     if manifest:
         vocabulary = read_vocabulary(folder, manifest)
+        if data['histories']:
+            before = histories.Histories.read(folder / manifest['histories'], data)
         recent = negatives.Clicks.read(folder / manifest['recent']) if manifest.get('recent') else None
     (folder / 'rows').mkdir(parents=True, exist_ok=True)
     clean(folder, len(cached))
@@ -93,12 +96,15 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         if vocabulary is None:
             vocabulary = Vocabulary(fields_of(data))
         available = {**piece.columns, **time_fields(piece.time, data)}
-        columns = [
-            plain_array(available[field.name]) if field.kind == 'numeric' else recoded(available[field.name])
-            for field in vocabulary.fields
-        ]
+        columns = [_column(available, field) for field in vocabulary.fields]
         vocabulary.grow(columns, where)
-        encoded = {field.name: vocabulary.encode(f, columns[f], where) for f, field in enumerate(vocabulary.fields)}
+        encoded = {
+            field.name: vocabulary.encode(f, columns[f], where)
+            for f, field in enumerate(vocabulary.fields)
+            if field.kind != 'list'
+        }
+        real = np.ones(len(piece.label), bool) if piece.drawn is None else ~piece.drawn.negative
+        encoded |= before.encode(vocabulary, encoded, piece.time, piece.label, real, where)
         encoded['__label'] = piece.label.astype(np.int8)
         encoded['__time'] = piece.time
         if piece.bayes is not None:
@@ -106,7 +112,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         path = folder / 'rows' / f'{len(done):05d}.parquet'
         table = pa.table(encoded)
         _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
-        read = np.arange(len(piece.label)) if piece.drawn is None else np.flatnonzero(~piece.drawn.negative)
+        read = np.flatnonzero(real)
         slots = {name: encoded[name][read] for name in piece.of_log if name in encoded}
         hashes = past.row_hashes(vocabulary, slots, piece.time[read], piece.label[read])
         source.prepared(piece, hashes)
@@ -146,10 +152,13 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         emit(f'data: no block is new after {done[-1]["key"]}')
     name = f'vocabulary-{len(done):05d}.parquet'
     clicks = f'clicks-{len(done):05d}.parquet' if recent is not None else ''
+    tails = f'histories-{len(done):05d}.parquet' if data['histories'] else ''
     if new:
         _replace(folder / name, vocabulary.write)
         if clicks:
             _replace(folder / clicks, recent.write)
+        if tails:
+            _replace(folder / tails, before.write)
     manifest = dict(
         format=FORMAT,
         fields=[field.plain() for field in vocabulary.fields],
@@ -166,12 +175,20 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         recent=clicks,
         growth=vocabulary.growth,
         blocks=done,
+        **({'histories': tails} if tails else {}),
     )
     _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
     for old in folder.glob('*.parquet'):
-        if old.name not in (name, clicks):
+        if old.name not in (name, clicks, tails):
             old.unlink()
     return manifest
+
+
+def _column(available: dict[str, pa.Array], field: Field) -> pa.Array | None:
+    """What a block adds of a field: its numbers, or codes of its values; None of a history, which adds none."""
+    if field.kind == 'numeric':
+        return plain_array(available[field.name])
+    return recoded(available[field.name]) if field.name in available else None
 
 
 def fields_of(data: dict) -> tuple[Field, ...]:
@@ -180,7 +197,20 @@ def fields_of(data: dict) -> tuple[Field, ...]:
         *(Field(name, 'categorical') for name in data['fields']),
         *(Field(name, 'numeric', number, open=True) for name, number in data['numeric'].items()),
         *(Field(name, 'time') for name in data['time_fields']),
+        *(
+            Field(name, 'list', width=one['max_len'], shares=one['shares'], sequence=name)
+            for name, one in data['lists'].items()
+        ),
+        *_history_fields(data),
     )
+
+
+def _history_fields(data: dict) -> Iterator[Field]:
+    for name, one in data['histories'].items():
+        for field, of in lists.history_fields(name, one).items():
+            yield Field(field, 'list', width=one['max_len'], shares=of, sequence=name)
+        if one['gap']:
+            yield Field(lists.gap_field(name), 'list', width=one['max_len'], sequence=name)
 
 
 def time_fields(time: np.ndarray, data: dict) -> dict[str, pa.Array]:
