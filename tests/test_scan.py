@@ -35,8 +35,8 @@ def test_nothing_is_left_of_a_pass_that_fails(tmp_path):
 
 
 def test_a_large_log_shows_how_far_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr('diet_jax.data.prepare.LARGE', 1)
-    monkeypatch.setattr('diet_jax.data.prepare.STEP', 1)
+    monkeypatch.setattr('diet_jax.data.sources.LARGE', 1)
+    monkeypatch.setattr('diet_jax.data.sources.STEP', 1)
     csv(tmp_path / 'odd', 0, {**days()[0], 'x': ['what'] * ROWS})
     refused(data_of(tmp_path / 'odd'), tmp_path / 'v', "holds 'what', no number")
     assert not (tmp_path / 'v').exists()

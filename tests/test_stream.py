@@ -16,7 +16,7 @@ from tiny import DAYS, ROWS, contents, distill, outcome
 
 from diet_jax.artifact.read import load_memory
 from diet_jax.base.errors import UserError
-from diet_jax.data import prepare
+from diet_jax.data import sources
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.run import driver
 from diet_jax.run.record import read_metrics
@@ -331,9 +331,9 @@ def test_ids_that_would_mean_something_else_are_refused(distilled, tmp_path, mon
     """The prepared blocks are deleted and the log has lost its first day: slots would be other ids than before."""
     workdir = _copy(distilled, tmp_path)
     shutil.rmtree(workdir / 'blocks')
-    make, key = prepare.simulate_block, prepare.block_key
-    monkeypatch.setattr(prepare, 'simulate_block', lambda p, t: make(p, t + 1))
-    monkeypatch.setattr(prepare, 'block_key', lambda t: key(t + 1))
+    make, key = sources.simulate_block, sources.block_key
+    monkeypatch.setattr(sources, 'simulate_block', lambda p, t: make(p, t + 1))
+    monkeypatch.setattr(sources, 'block_key', lambda t: key(t + 1))
     with pytest.raises(UserError, match=f'block {DAYS[1]} .* is where the memory has seen block {DAYS[0]}'):
         distill(workdir)
     assert outcome(workdir) == outcome(distilled)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
+from diet_jax.config import lists
 from diet_jax.config.impressions import IMPRESSIONS, check_first_value, check_impressions, check_side_table
 from diet_jax.config.keys import Key, Section, defaults, flat
 
@@ -38,8 +39,10 @@ NEWER = (
     'impressions',
     'first_value',
     'simulated.behaviour',
+    'lists',
+    'histories',
 )
-OPEN = ('data.numeric', 'data.first_value')  # dicts whose keys are columns
+OPEN = ('data.numeric', 'data.first_value', 'data.lists', 'data.histories')  # dicts whose keys are columns
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
 SIMULATED: Section = dict(
     seed=Key(0, 'of the simulated stream', least=0),
@@ -121,6 +124,12 @@ DATA: Section = dict(
     numeric=Key({}, 'column -> number of bins: quantiles of the first block that can teach them, heavy values apart'),
     first_value=Key(
         {}, "column -> separator: of several values in a cell ('Comedy|War') the first is taken; '' for list columns"
+    ),
+    lists=Key(
+        {}, "column -> dict: separator ('' for list columns), max_len (20), keep ('last', 'first'), shares (a field)"
+    ),
+    histories=Key(
+        {}, "name -> dict: of (fields), by (data.group), where ('label', 'not label', ''), max_len (50), gap (False)"
     ),
     time_fields=Key((), "of 'hour' and 'weekday' (Monday is 0), from the time column", empty=True),
     side_tables=Key(
@@ -206,6 +215,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
             raise UserError(f"data.numeric['{name}'] is {bins!r}: the number of bins must be an int, 2 or more")
     full['rename'] = _renaming(full['rename'])
     names = [*full['fields'], *full['numeric'], *full['time_fields']]
+    lists.fill(full)
     for name in names:
         if odd := name_fault(name):
             way_out = f"data.rename = (({name!r}, 'my_name'),) gives it another one, for data.fields too"
@@ -229,7 +239,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         if not column and (path == 'time' or not full['negatives']['per_click']):
             hint = ', or set data.negatives.per_click if every row is a click' if path == 'label' else ''
             raise UserError(f"data.{path}.column is empty: name the log's {path} column{hint}")
-        if column in names:
+        if column in (*names, *full['lists']):
             raise UserError(f"data.{path}.column '{column}' is also a field: take it out of data.fields")
     offset = full['time']['utc_offset_hours']
     if offset is not None and (isinstance(offset, (bool, str)) or not -24 <= offset <= 24):
@@ -239,6 +249,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         raise UserError(f"data.group '{full['group']}' is no field{closest(full['group'], names)}")
     if full['label']['threshold'] is not None and full['label']['positive']:
         raise UserError('data.label has both threshold and positive: give one of them')
+    lists.check(full, names, name_fault)
     _check_negatives(full)
     if full['source'] == 'files':
         _check_files(full)

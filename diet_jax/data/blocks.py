@@ -135,6 +135,11 @@ def local_key(time: int, data: Mapping) -> str:
     return text
 
 
+def start(key: str, middle: int, data: Mapping) -> str:
+    """When a block is, for `data.until`: blocks of a column by the middle of their rows, others by their key."""
+    return local_key(middle, data) if data['block']['by'] == 'column' else key
+
+
 def _whole(log: Log, key: str, unit: int) -> Cut:
     """A unit that is a block."""
     rows = log.rows([unit])

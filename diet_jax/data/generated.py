@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.data import prepare, times
+from diet_jax.base.errors import UserError
+from diet_jax.data import prepare, sources, times
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.simulated import block_key, value_counts
 from diet_jax.data.vocabulary import Vocabulary
@@ -25,13 +26,18 @@ class GeneratedStream(EncodedStream):
     Args:
       data: checked `config.data` of a simulated stream.
     Raises:
-      UserError: a field that the simulated stream does not have.
+      UserError: a field that the simulated stream does not have, or histories, which need the blocks before.
     """
 
     vocabulary: Vocabulary = None  # not the base class's, which reads a file
 
     def __init__(self, data: dict):
-        self._source = prepare.SimulatedSource(data)
+        if data['histories']:
+            raise UserError(
+                f'data.histories of a simulated stream need blocks that are stored: make data.simulated.rows_per_block '
+                f'less than {ROWS}, or leave them out'
+            )
+        self._source = sources.SimulatedSource(data)
         first, p = self._piece(0), self._source.parameters
         self.vocabulary = Vocabulary(prepare.fields_of(data))
         blocks = []
@@ -62,10 +68,10 @@ class GeneratedStream(EncodedStream):
         )
         super().__init__(Path(), manifest, data['until'])
 
-    def _piece(self, t: int) -> prepare.Piece:
+    def _piece(self, t: int) -> sources.Piece:
         return next(self._source.new_pieces(range(t), None, None, None))
 
-    def _encoded(self, piece: prepare.Piece) -> pa.Table:
+    def _encoded(self, piece: sources.Piece) -> pa.Table:
         columns = {**piece.columns, **prepare.time_fields(piece.time, self._source.data)}
         encoded = {
             field.name: self.vocabulary.encode(f, columns[field.name], piece.key)

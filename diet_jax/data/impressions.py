@@ -1,18 +1,8 @@
-"""Cells that hold more than one value: lists of items shown become rows, and of several values the first is taken.
-
-A list is a list of Parquet, or text. Rules for text, the definition is ours:
-
-1. A null, a null word and blank text are the empty list.
-2. Text in brackets is a list as pandas, numpy and JSON print it, whatever the separator: `[1, 2, 3]`, `['a', 'b']`,
-   `[1 2 3]`. Brackets and quotes go; None, nan and null in it are missing values.
-3. Other text is split at the separator; where that is one space, any run of white space is one separator. One separator
-   at the very end counts for nothing. White space around an item goes.
-"""
+"""Cells that hold more than one value: lists of items shown become rows, and of several values the first is taken."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,23 +11,11 @@ import pyarrow.compute as pc
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.data import NULL_WORDS
 from diet_jax.config.impressions import MADE
-from diet_jax.data import values
+from diet_jax.data import cells, values
 
-CUT = '\x1f'  # between two items of a printed list, for a moment
-PRINTED = r'(?s)^(\[.*\]|\(.*\)|\{.*\})$'
-QUOTED = r"""^("[^"]*"|'[^']*')((\s*,\s*|\s+)("[^"]*"|'[^']*'))*$"""
-BLANK = ' \r\n'
 OTHERS = r'[ ,;|\t]'  # usual separators
 MANY = 12  # lists of one item that tell a wrong separator
 MOST_BYTES = 1 << 30  # of a column of text that is repeated; 2^31 is the end of its offsets
-
-
-class Lists(NamedTuple):
-    """Lists of one column, flat."""
-
-    values: pa.Array  # [M], of all lists, one after the other
-    lengths: np.ndarray  # int64 [N], 0 where there is none
-    missing: np.ndarray  # bool [N]: null or a null word, which is not the same as empty
 
 
 def check_names(names: Collection[str], impressions: Mapping, label: str, wanted: Collection[str], where) -> None:
@@ -104,19 +82,19 @@ def explode(
     """
     check_names(columns, impressions, label, wanted, where)
     items, clicked, separator = impressions['items'], impressions['clicked'], impressions['separator']
-    shown = _lists(columns[items], separator, nulls, where(items))
+    shown = cells.lists_of(columns[items], separator, nulls, where(items))
     _check_separator(columns[items], shown, separator, where(items))
     parent = np.repeat(np.arange(len(shown.lengths)), shown.lengths)
     not_shown, example = 0, ''
     if impressions['mark']:
         item, hit = _marked(shown.values, impressions['mark'], where(items))
     else:
-        told = _lists(columns[clicked], separator, nulls, where(clicked), single=True)
+        told = cells.lists_of(columns[clicked], separator, nulls, where(clicked), single=True)
         item = shown.values
         hit, not_shown, example = _clicked(shown, told, (where(items), where(clicked)), nulls)
     made = {items: item}
     for name in impressions['parallel']:
-        beside = _lists(columns[name], separator, nulls, where(name))
+        beside = cells.lists_of(columns[name], separator, nulls, where(name))
         made[name] = _beside(beside, shown, where(name), items, first_row)
     made[label] = pa.array(hit.astype(np.int64))
     if 'position' in wanted:
@@ -164,9 +142,9 @@ def first_value(array: pa.Array, separator: str, where: str, nulls: Iterable[str
     >>> first_value(pa.array(['Comedy|War', ' Drama ', None]), '|', '').to_pylist()
     ['Comedy', 'Drama', None]
     """
-    array = _plain_type(array, where)
-    if _is_list(array.type):
-        lists = _lists(array, separator, nulls, where)
+    array = cells.plain_type(array, where)
+    if cells.is_list(array.type):
+        lists = cells.lists_of(array, separator, nulls, where)
         starts = np.cumsum(lists.lengths) - lists.lengths
         return lists.values.take(pa.array(starts, mask=lists.lengths == 0))
     if not values.is_text(array.type):
@@ -179,14 +157,14 @@ def first_value(array: pa.Array, separator: str, where: str, nulls: Iterable[str
 
 def _first_words(words: pa.Array, separator: str, where: str, nulls) -> pa.Array:
     words = pc.utf8_trim_whitespace(words)
-    printed = _is_printed(words)
+    printed = cells.is_printed(words)
     if not separator:
         usual = values.without_null_words(words, [*nulls, ''])
         odd = usual.filter(pc.and_(pc.is_valid(usual), pa.array(~printed)))
         if len(odd):
             raise UserError(
-                f'{where} holds {_short(odd[0])}, text and no list: data.first_value must hold what stands between '
-                "two values, as ';', instead of ''"
+                f'{where} holds {cells.short(odd[0])}, text and no list: data.first_value must hold what stands '
+                "between two values, as ';', instead of ''"
             )
         first = words
     else:
@@ -194,7 +172,7 @@ def _first_words(words: pa.Array, separator: str, where: str, nulls) -> pa.Array
         first = pc.utf8_trim_whitespace(pc.list_element(parts, 0))
     if not printed.any():
         return first
-    lists = _split(words.filter(pa.array(printed)), separator, nulls, where)
+    lists = cells.split(words.filter(pa.array(printed)), separator, nulls, where)
     found = pc.list_element(_at_least_one(lists), 0)
     return pc.replace_with_mask(first, pa.array(printed), found)
 
@@ -204,126 +182,21 @@ def _at_least_one(lists: pa.Array) -> pa.Array:
     return pc.if_else(pc.greater(pc.list_value_length(lists), 0), lists, pa.scalar(None, lists.type))
 
 
-def _short(value) -> str:
-    text = repr(value.as_py() if isinstance(value, pa.Scalar) else value)
-    return text if len(text) <= 80 else text[:76] + '...' + text[-1]
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    views = str(kind).startswith(('list_view', 'large_list_view'))
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind) or views
-
-
-def _plain_type(array: pa.Array, where: str) -> pa.Array:
-    """A column with bytes as text, and dictionaries only of text and no larger than the column."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        if values.is_text(kind) and len(array.dictionary) <= len(array):
-            return array
-        decoded = _plain_type(array.dictionary_decode(), where)
-        return decoded.dictionary_encode() if values.is_text(kind) else decoded
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        try:
-            return array.cast(pa.string())
-        except pa.ArrowInvalid as error:
-            raise UserError(f'{where} holds bytes that are no UTF-8 ({error}): write it as text') from error
-    return array
-
-
-def _lists(array: pa.Array, separator: str, nulls, where: str, single: bool = False) -> Lists:
-    """Lists of a column of any type; single: a value that is no list is a list of one."""
-    array = _plain_type(array, where)
-    kind = array.type
-    if pa.types.is_null(kind):
-        array = array.cast(pa.list_(pa.null()))
-    elif pa.types.is_dictionary(kind):
-        array = _split(array.dictionary.cast(pa.string()), separator, nulls, where).take(array.indices)
-    elif values.is_text(kind):
-        array = _split(array.cast(pa.string()), separator, nulls, where)
-    elif not _is_list(kind):
-        if single and not pa.types.is_nested(kind):
-            there = array.is_valid().to_numpy(zero_copy_only=False)
-            return Lists(array.drop_null(), there.astype(np.int64), ~there)
-        shown = array.drop_null()
-        value = f' and holds {_short(shown[0])}' if len(shown) else ''
-        raise UserError(f'{where} is of type {kind}{value}: it must hold lists, or text; correct data.impressions')
-    lengths = pc.list_value_length(array).cast(pa.int64())
-    missing = lengths.is_null().to_numpy(zero_copy_only=False)
-    return Lists(pc.list_flatten(array), lengths.fill_null(0).to_numpy(zero_copy_only=False), missing)
-
-
-def _is_printed(words: pa.Array) -> np.ndarray:
-    return pc.match_substring_regex(words, PRINTED).fill_null(False).to_numpy(zero_copy_only=False)
-
-
-def _split(words: pa.Array, separator: str, nulls, where: str) -> pa.Array:
-    """Text [N] as lists of text, list<string> [N]; null where there is none."""
-    spaces = separator == ' '
-    words = pc.utf8_trim_whitespace(words) if spaces else pc.utf8_trim(words, characters=BLANK)
-    words = values.without_null_words(words, [*nulls, ''])
-    printed = _is_printed(words)
-    if printed.all() and len(printed):
-        return _printed(words, where)
-    plain = words.filter(pa.array(~printed)) if printed.any() else words
-    if spaces:
-        found = pc.utf8_split_whitespace(plain)
-    else:
-        shorter = pc.utf8_slice_codeunits(plain, 0, -len(separator))
-        found = _trimmed(pc.split_pattern(pc.if_else(pc.ends_with(plain, separator), shorter, plain), separator))
-    if not printed.any():
-        return found
-    place = np.where(printed, len(found) + np.cumsum(printed) - 1, np.cumsum(~printed) - 1)
-    return pa.concat_arrays([found, _printed(words.filter(pa.array(printed)), where)]).take(pa.array(place))
-
-
-def _trimmed(lists: pa.Array) -> pa.Array:
-    """Lists of text without white space around an item: list<string> [N]."""
-    lengths = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    mask = np.append(lists.is_null().to_numpy(zero_copy_only=False), False)
-    flat = pc.utf8_trim_whitespace(pc.list_flatten(lists))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32(), mask=mask), flat)
-
-
-def _printed(words: pa.Array, where: str) -> pa.Array:
-    """Printed lists, not null, as list<string> [N]."""
-    inside = pc.utf8_trim_whitespace(pc.utf8_slice_codeunits(words, 1, -1))
-    odd = words.filter(pc.match_substring_regex(inside, r'^\[|(^|[\s,])\.\.\.([\s,]|$)'))
-    if len(odd):
-        raise UserError(
-            f'{where} holds {_short(odd[0])}, a list that was shortened when it was printed, or a list of lists: write '
-            'it as a column of lists (Parquet)'
-        )
-    inside = pc.replace_substring_regex(inside, r',$', '')
-    inside = pc.replace_substring_regex(inside, r'(^|,\s*)(None|nan|null)\b', r"\1''")
-    quoted = pc.match_substring_regex(inside, QUOTED)
-    of_words = pc.replace_substring_regex(
-        pc.utf8_slice_codeunits(inside, 1, -1), r"""["'](\s*,\s*|\s+)["']""", CUT
-    )  # commas and spaces in quotes stay
-    bare = pc.utf8_trim(inside, characters='\'"')
-    by_comma = pc.replace_substring_regex(bare, r"""["']?\s*,\s*["']?""", CUT)
-    by_space = pc.replace_substring_regex(bare, r"""["']?\s+["']?""", CUT)
-    joined = pc.if_else(quoted, of_words, pc.if_else(pc.match_substring(inside, ','), by_comma, by_space))
-    lists = pc.split_pattern(joined, CUT)
-    none = pa.array([[]], lists.type)[0]
-    return pc.if_else(pc.equal(inside, ''), none, lists)
-
-
-def _check_separator(column: pa.Array, shown: Lists, separator: str, where: str) -> None:
+def _check_separator(column: pa.Array, shown: cells.Lists, separator: str, where: str) -> None:
     """Raises UserError where no list of text has two items, and some hold another usual separator."""
     if not values.is_text(column.type) or (shown.lengths > 1).any() or len(shown.values) < MANY:
         return
     odd = shown.values.filter(pc.match_substring_regex(shown.values, OTHERS))
     if len(odd):
         raise UserError(
-            f'{where} holds {_short(odd[0])}, and no list has the separator {separator!r}: set '
+            f'{where} holds {cells.short(odd[0])}, and no list has the separator {separator!r}: set '
             'data.impressions.separator to what stands between two items'
         )
 
 
 def _marked(shown: pa.Array, mark: str, where: str) -> tuple[pa.Array, np.ndarray]:
     """Items and their clicks, of text with a mark: string [M], bool [M]."""
-    shown = _plain_type(shown, where)
+    shown = cells.plain_type(shown, where)
     if not values.is_text(shown.type) and len(shown):
         raise UserError(
             f'{where} holds lists of {shown.type}, in which no mark {mark!r} can be: name the column of clicked items '
@@ -339,15 +212,15 @@ def _marked(shown: pa.Array, mark: str, where: str) -> tuple[pa.Array, np.ndarra
     odd = odd if len(odd) else words.filter(pc.invert(pc.or_(yes, no)))
     if len(odd):
         raise UserError(
-            f"{where} holds the item {_short(odd[0])}, which does not end in '{mark}0' or '{mark}1': correct it, or "
-            'data.impressions.mark and separator'
+            f"{where} holds the item {cells.short(odd[0])}, which does not end in '{mark}0' or '{mark}1': correct it, "
+            'or data.impressions.mark and separator'
         )
     flat = pc.list_flatten(parts)
     item = pc.utf8_trim_whitespace(flat.take(pa.array(np.arange(0, len(flat), 2))))
     return item, yes.to_numpy(zero_copy_only=False)
 
 
-def _clicked(shown: Lists, told: Lists, where: tuple[str, str], nulls) -> tuple[np.ndarray, int, str]:
+def _clicked(shown: cells.Lists, told: cells.Lists, where: tuple[str, str], nulls) -> tuple[np.ndarray, int, str]:
     """Which items shown were clicked, bool [M]; how many that were clicked were not shown; one of them in words.
 
     Items are compared by the text of what they mean, so a 7 is one thing as int32, int64 or text.
@@ -368,8 +241,8 @@ def _clicked(shown: Lists, told: Lists, where: tuple[str, str], nulls) -> tuple[
     if not lost.any():
         return hit, 0, ''
     at = int(np.flatnonzero(b >= 0)[first[np.flatnonzero(lost)[0]]])
-    there = _short(shown.values[0]) if len(shown.values) else 'nothing'
-    return hit, int(lost.sum()), f' ({_short(told.values[at])} was clicked, {there} was shown)'
+    there = cells.short(shown.values[0]) if len(shown.values) else 'nothing'
+    return hit, int(lost.sum()), f' ({cells.short(told.values[at])} was clicked, {there} was shown)'
 
 
 def _meant(column: pa.Array, where: str, nulls) -> tuple[pa.Array, np.ndarray]:
@@ -382,7 +255,7 @@ def _meant(column: pa.Array, where: str, nulls) -> tuple[pa.Array, np.ndarray]:
     return words, column.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False)
 
 
-def _beside(beside: Lists, shown: Lists, where: str, items: str, first_row: int) -> pa.Array:
+def _beside(beside: cells.Lists, shown: cells.Lists, where: str, items: str, first_row: int) -> pa.Array:
     """The values of lists that go with the items shown [M]; a list that is missing has missing values."""
     odd = np.flatnonzero((beside.lengths != shown.lengths) & ~beside.missing)
     if len(odd):
@@ -399,9 +272,9 @@ def _beside(beside: Lists, shown: Lists, where: str, items: str, first_row: int)
     return beside.values.take(pa.array(np.cumsum(~gone) - 1, mask=gone))
 
 
-def _row(lists: Lists, row: int) -> str:
+def _row(lists: cells.Lists, row: int) -> str:
     start = int(lists.lengths[:row].sum())
-    return _short(lists.values.slice(start, int(lists.lengths[row])).to_pylist())
+    return cells.short(lists.values.slice(start, int(lists.lengths[row])).to_pylist())
 
 
 def _repeated(column: pa.Array, index: pa.Array, lengths: np.ndarray) -> pa.Array:

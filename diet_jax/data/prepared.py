@@ -2,7 +2,9 @@
 
 blocks/<digest of config.data>/manifest.json      written last
                                vocabulary-<n>.parquet  after n blocks
-                               rows/<t>.parquet        block t: an int32 column per field, label, time
+                               histories-<n>.parquet   of every user the last events after n blocks, for histories
+                               rows/<t>.parquet        block t: an int32 column per field, label, time; a field that
+                                                       is a list has lists of int32
 """
 
 import os
@@ -15,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.base.layout import Layout
-from diet_jax.data import prepare
+from diet_jax.base.layout import PAD, Layout
+from diet_jax.data import prepare, tables
 from diet_jax.data.fields import layout_of
 from diet_jax.data.vocabulary import Vocabulary
 
@@ -27,7 +29,7 @@ class Block(NamedTuple):
     """The rows of one stage, in time order."""
 
     key: str
-    ids: np.ndarray  # int32 [N, F], global slots
+    ids: np.ndarray  # int32 [N, W], global slots, as `EncodedStream.layout` says; PAD where a list has none
     label: np.ndarray  # float32 [N], 0 or 1
     group: np.ndarray  # int32 [N], slots of the group field; NO_GROUP where it is missing
     time: np.ndarray  # int64 [N], in data.time.unit since 1970 UTC (microseconds for 'iso')
@@ -93,8 +95,13 @@ class EncodedStream:
         """
         info = self.blocks[t]
         table = self._read(t, slice(begin, info.rows if end is None else end))
-        columns = [table.column(field.name).to_numpy() for field in self.fields]
-        ids = np.stack(columns, axis=1)
+        ids = np.empty((len(table), self.layout.columns), np.int32)
+        for f, field in enumerate(self.fields):
+            column = table.column(field.name)
+            if field.kind == 'list':
+                _pad(tables.one_array(column), ids[:, self.layout.at(f)])
+            else:
+                ids[:, self.layout.at(f).start] = column.to_numpy()
         bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
         label = table.column('__label').to_numpy().astype(np.float32)
         return Block(
@@ -146,3 +153,10 @@ class EncodedStream:
         if slots.min() < 0 or slots.max() >= self.num_slots:
             raise ValueError(f'slots {slots.min()}..{slots.max()} are not all in 0..{self.num_slots - 1}')
         return self.vocabulary.values(int(self._field_of_slot[slots[0]]), slots)
+
+
+def _pad(lists: pa.ListArray, out: np.ndarray) -> None:
+    """Writes lists at the ends of the rows of `out`, int32 [N, width], and PAD before them."""
+    lengths = np.diff(lists.offsets.to_numpy())
+    out[:] = PAD
+    out[np.arange(out.shape[1]) >= out.shape[1] - lengths[:, None]] = lists.flatten().to_numpy()

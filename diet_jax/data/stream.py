@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest
-from diet_jax.data import generated, prepare, times
+from diet_jax.data import generated, prepare, sources, times
 from diet_jax.data.prepared import EncodedStream
 
 
@@ -38,9 +38,9 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
     folder = Path(workdir) / 'blocks' / data_digest(data)
     manifest = prepare.read_manifest(folder, data)
     if data['source'] == 'simulated':
-        source = prepare.SimulatedSource(data)
+        source = sources.SimulatedSource(data)
     else:
-        source = prepare.FileSource(data, folder, manifest)
+        source = sources.FileSource(data, folder, manifest)
     covered = (
         manifest
         and manifest['fingerprint'] == source.fingerprint()

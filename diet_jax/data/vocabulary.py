@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from diet_jax.base.errors import UserError
 from diet_jax.data import bins
 from diet_jax.data.coded import coded_array
-from diet_jax.data.fields import Field
+from diet_jax.data.fields import Field, layout_of
 
 COLUMNS = {'integer': pa.int64(), 'boolean': pa.bool_(), 'string': pa.string()}  # of its file
 
@@ -29,6 +29,7 @@ class Vocabulary:
         self.growth: list[list[int]] = []  # [t][f]: values that block t added to field f
         self._values = [pa.array([], pa.int64()) for _ in fields]
         self._slots = [np.zeros(0, np.int32) for _ in fields]
+        self.owners = layout_of(fields).owners  # of every field the one whose slots its values have
 
     @property
     def num_slots(self) -> int:
@@ -38,11 +39,12 @@ class Vocabulary:
         """Number of slots after the first `blocks` blocks."""
         return 2 * len(self.fields) + sum(map(sum, self.growth[:blocks]))
 
-    def grow(self, columns: list[pa.Array], where: str) -> None:
+    def grow(self, columns: list[pa.Array | None], where: str) -> None:
         """Adds the values of one block that are new.
 
         Args:
-          columns: per field the block's values, int64, bool or string, or `recoded` codes of them (numeric: float64).
+          columns: per field the block's values, int64, bool or string, or `recoded` codes of them (numeric: float64);
+            of a list those of all rows, one after the other, or None where it adds none (a history).
           where: names the block in messages.
         Raises:
           UserError: 2**31 slots are full.
@@ -55,23 +57,37 @@ class Vocabulary:
                 grown[f], count = bins.learn(field, len(self.growth), column, have)
                 new, self.fields = pa.array(np.arange(have, have + count)), tuple(grown)
             else:
-                words = self._as_known_type(f, coded_array(column).dictionary)
+                of = [columns[i] for i, owner in enumerate(self.owners) if owner == f and columns[i] is not None]
+                parts = [self._as_known_type(f, coded_array(part).dictionary) for part in of]
+                words = pa.concat_arrays(parts) if len(parts) > 1 else (*parts, self._values[f].slice(0, 0))[0]
                 seen = pc.index_in(words, value_set=self._values[f])
                 new = pc.unique(words.filter(pc.and_(pc.is_null(seen), pc.is_valid(words))))
-            self._values[f] = pa.concat_arrays([self._values[f], new]) if len(self._values[f]) else new
-            slots = np.arange(next_slot, next_slot + len(new), dtype=np.int64)
-            next_slot += len(new)
-            if next_slot >= 2**31:
-                raise UserError(f'{where}: more than 2**31 values in all fields; take a field of unique values out')
-            self._slots[f] = np.concatenate([self._slots[f], slots.astype(np.int32)])
+            next_slot = self._add(f, new, next_slot, where)
             added.append(len(new))
         self.growth.append(added)
+
+    def extend(self, f: int, column: pa.Array, where: str) -> None:
+        """Adds values of field f to the last block, none of whose later fields has added any."""
+        new = pc.unique(column.filter(pc.is_null(pc.index_in(column, value_set=self._values[f]))))
+        self._add(f, new, self.num_slots, where)
+        self.growth[-1][f] += len(new)
+
+    def _add(self, f: int, new: pa.Array, next_slot: int, where: str) -> int:
+        """Gives new values the next slots, and says which comes then."""
+        self._values[f] = pa.concat_arrays([self._values[f], new]) if len(self._values[f]) else new
+        end = next_slot + len(new)
+        if end >= 2**31:
+            raise UserError(f'{where}: more than 2**31 values in all fields; take a field of unique values out')
+        self._slots[f] = np.concatenate([self._slots[f], np.arange(next_slot, end, dtype=np.int64).astype(np.int32)])
+        return end
 
     def encode(self, f: int, column: pa.Array, where: str, blocks: int | None = None) -> np.ndarray:
         """Global slots of field f's values: int32[N]; null -> MISSING, unknown -> UNSEEN.
 
-        Numbers by the boundaries that were known after the first `blocks` blocks, by default all.
+        Numbers by the boundaries that were known after the first `blocks` blocks, by default all. Values of a list that
+        shares a field have that field's slots.
         """
+        f = self.owners[f]
         field = self.fields[f]
         if field.kind == 'numeric':
             index = bins.bin_of(column, field.bounds if blocks is None else field.after(blocks).bounds)
@@ -101,7 +117,7 @@ class Vocabulary:
         filled = zip(self.fields, self._values, strict=True)
         found = {}
         for field, known in filled:
-            if len(known) and field.kind == 'categorical':
+            if len(known) and field.kind in ('categorical', 'list'):
                 bits = pa.types.is_integer(known.type) and pc.min(known).as_py() >= 0 and pc.max(known).as_py() <= 1
                 found[field.name] = 'bit' if bits else str(known.type)
         return found
