@@ -77,7 +77,7 @@ def test_manifest_numbers(manifest, rows, memory, stream):
     size = sum((memory / f).stat().st_size for f in FILES)
     encoded = sum(b.encoded_bytes for b in stream.blocks)
     raw = sum(b.raw_bytes for b in stream.blocks)
-    assert manifest['format'] == 2 and manifest['seed'] == 0
+    assert manifest['format'] == 3 and manifest['seed'] == 0
     assert (manifest['stage'], manifest['last_block']) == (4, DAYS[3])
     assert manifest['rows'] == rows.num_rows == int(0.05 * 4 * ROWS) and manifest['rows_seen'] == 4 * ROWS
     assert manifest['label'] == 'label' and manifest['group'] == 'user'
@@ -100,7 +100,7 @@ def test_manifest_says_how_a_log_is_encoded_and_a_student_trained(manifest):
     said = {**manifest['data'], 'root': data['root']}
     data['time']['utc_offset_hours'] = 0.0  # of the stream's times
     assert said == {key: data[key] for key in said} and list(said['numeric']) == list(config.data.numeric)
-    left_out = {'log', 'duplicates', 'since', 'until', 'simulated', 'impressions', 'first_value'}  # choose, change none
+    left_out = {'log', 'duplicates', 'since', 'until', 'simulated', 'impressions', 'first_value', 'lists', 'histories'}  # choose, or are not there
     assert said.keys() == data.keys() - left_out and manifest['weekday'] == 'Monday is 0'
     assert manifest['roles'] == config.roles.to_dict()
     built = inspect.signature(models.build).parameters
@@ -287,8 +287,9 @@ def test_other_formats_and_no_memory_at_all(memory, tmp_path):
         load_memory(tmp_path / 'nothing')
     folder = shutil.copytree(memory, tmp_path / 'memory')
     path = folder / 'manifest.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 3}))
-    with pytest.raises(UserError, match='manifest.json is of format 3, this version reads 2: distill again') as caught:
+    path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 4}))
+    wanted = 'manifest.json is of format 4, this version reads 2 and 3: distill again'
+    with pytest.raises(UserError, match=wanted) as caught:
         load_memory(folder)
     assert '\n' not in str(caught.value)
     for text in ('{"format"', '[1]'):

@@ -160,8 +160,7 @@ def _meant(config: ConfigDict, utc_offset_hours: float) -> dict:
         'label': DEFAULT_VIEW,
     }
     kept = {key: data[key] for key in ENCODING}
-    if data['first_value']:
-        kept['first_value'] = data['first_value']
+    kept |= {key: data[key] for key in ('first_value', 'lists', 'histories') if data[key]}
     return plain({'data': kept, 'roles': config.roles, 'weekday': WEEKDAY, 'students': students})
 
 
