@@ -306,7 +306,7 @@ def test_a_compact_table_trains_as_the_whole_one(name):
     as_spare = new.copy()
     as_spare[5, 0], as_spare[6, 1], as_spare[7, 2] = spare
     np.testing.assert_allclose(
-        model.apply(trained_small, renumber(touched, new)),
+        model.apply(trained_small, renumber(touched, new, np.arange(ids.shape[1]))),
         model.apply(trained_whole, as_spare),
         rtol=1e-5,
         atol=1e-6,

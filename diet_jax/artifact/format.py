@@ -75,7 +75,7 @@ def read_manifest(folder) -> dict:
         raise UserError(f'{path} does not parse ({error}): distill again') from error
     if version_ not in (2, FORMAT):
         raise UserError(
-            f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, or '
-            'read it with the version of diet-jax that wrote it'
+            f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, '
+            'or read it with the version of diet-jax that wrote it'
         )
     return manifest
