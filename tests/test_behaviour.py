@@ -1,23 +1,27 @@
-"""Rows that hold lists: what a head is given of them, that padding never leaks, and every head of sequences against its
-formula written out in NumPy."""
+"""Every head that reads a sequence against its formula written out in NumPy; derivatives; what it can learn."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
-from flax import nnx
+from listed import (
+    DIM,
+    LAYOUT,
+    NAMES,
+    OWNERS,
+    READERS,
+    SEQUENCES,
+    B,
+    built,
+    drawn,
+    means,
+    noisy_head,
+    table,
+)
 
 from diet_jax import models
-from diet_jax.base.errors import UserError
-from diet_jax.base.layout import PAD, Layout, flat
-from diet_jax.models import candidates, lists
-
-B, DIM, L, SLOTS = 6, 3, 5, 12
-NAMES = ('user', 'item', 'tab', 'clicked', 'kind', 'gap', 'words')
-OWNERS, SEQUENCES = (0, 1, 2, 1, 2, 5, 6), ('', '', '', 'history', 'history', 'history', 'words')
-FLAT = ['lr', 'fm', 'deepfm', 'dcnv2', 'autoint', 'masknet']
-READERS = []
+from diet_jax.base.layout import PAD, Layout
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -28,194 +32,223 @@ def quick_compilation():
     jax.config.update('jax_disable_most_optimizations', before)
 
 
-def layout_of(width=L):
-    """Three fields, a sequence of items, their kinds (as `tab`) and gaps of time, and words of two columns more."""
-    return Layout(NAMES, (1, 1, 1, width, width, width, width + 2), OWNERS, SEQUENCES)
+def relu(x):
+    return np.maximum(x, 0)
 
 
-LAYOUT = layout_of()
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
 
 
-def drawn(layout=LAYOUT, seed=0):
-    """Ids i32[B, W]: row 0 has no event at all, row 1 all of them; a kind is missing of an event in row 1."""
-    rng = np.random.default_rng(seed)
-    ids = rng.integers(0, SLOTS, (B, layout.columns)).astype(np.int32)
-    length = np.array([0, L, 1, 2, 3, 4])
-    for f in layout.lists:
-        for b in range(B):
-            ids[b, layout.at(f)][: layout.widths[f] - length[b]] = PAD
-    ids[1, layout.at(4)][-2] = PAD
-    ids[1, layout.at(3)][-1] = ids[1, 1]
-    ids[3, layout.at(4)][-2:] = ids[3, 2]
-    return ids
+def dense(params, x):
+    return x @ np.asarray(params['kernel'], float) + np.asarray(params.get('bias', 0.0), float)
 
 
-def table(seed=1):
-    return np.random.default_rng(seed).normal(size=(SLOTS, 1 + DIM)).astype(np.float32)
+def norm(params, x):
+    x = (x - x.mean()) / np.sqrt(x.var() + 1e-6)
+    return x * np.asarray(params['scale'], float) + np.asarray(params['bias'], float)
 
 
-def widened(ids, more):
-    """The same rows with `more` columns of padding before every list of LAYOUT."""
-    parts = []
-    for f in range(len(NAMES)):
-        part = ids[:, LAYOUT.at(f)]
-        parts.append(np.pad(part, ((0, 0), (more if f in LAYOUT.lists else 0, 0)), constant_values=PAD))
-    return np.concatenate(parts, 1)
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum()
 
 
-def noisy_head(model, columns, seed=2):
-    """Parameters none of which is 0."""
-    head = jax.eval_shape(lambda key: model.init(key, 1, columns), jax.random.key(0))['head']
-    rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda p: np.float32(rng.normal(size=p.shape) * 0.5), head)
+def a_row(ids, rows, b, sequence='history'):
+    """(the events of a row that are there f64[n, K dim], the target f64[K dim], [n, K] of same), by loops."""
+    fields = [f for f in range(len(NAMES)) if SEQUENCES[f] == sequence]
+    owns = [OWNERS[f] if OWNERS[f] != f else None for f in fields]
+    columns = [ids[b, LAYOUT.at(f)] for f in fields]
+    of = lambda c: rows[c, 1:].astype(float) if c != PAD else np.zeros(DIM)  # noqa: E731
+    there = [t for t, c in enumerate(columns[0]) if c != PAD]
+    events = [np.concatenate([of(column[t]) for column in columns]) for t in there]
+    target = np.concatenate([of(PAD if own is None else ids[b, own]) for own in owns])
+    same = [[own is not None and column[t] == ids[b, own] for column, own in zip(columns, owns)] for t in there]
+    return np.reshape(events, (-1, len(fields) * DIM)), target, np.reshape(same, (-1, len(fields)))
 
 
-def means(ids, rows):
-    """f64[B, F, 1 + dim]: an entry a field, by loops."""
-    out = np.zeros((B, len(NAMES), 1 + DIM))
-    for f in range(len(NAMES)):
-        for b in range(B):
-            there = [rows[c] for c in ids[b, LAYOUT.at(f)] if c != PAD]
-            out[b, f] = np.mean(there, 0) if there else 0
-    return out
+def din(head, e, t, same, at=0):
+    unit, pooled = head[f'LocalActivation_{at}'], np.zeros(len(t))
+    for event in e:
+        x = np.concatenate([event, t, event - t, event * t]) @ np.asarray(unit['kernel'], float) + unit['bias']
+        for layer in range(2):
+            x = dense(unit[f'Dense_{layer}'], relu(x))
+        pooled += x * event
+    return pooled
 
 
-@models.register('all_of_the_test')
-class All(nn.Module):
-    """Gives back what it was given, times a kernel."""
-
-    @nn.compact
-    def __call__(self, embeddings, first_order, *, deterministic, sequences):
-        parts = [embeddings.reshape(len(embeddings), -1), first_order]
-        for seen in sequences.values():
-            same = seen.same.sum(1).astype(jnp.float32)
-            parts += [seen.values.sum(1), seen.mask.sum(1, keepdims=True).astype(jnp.float32), seen.target, same]
-        return nn.Dense(1)(jnp.concatenate(parts, 1))[:, 0]
-
-
-def test_a_list_is_one_entry_its_mean_and_an_empty_one_is_nothing():
-    ids, rows = drawn(), table()
-    found = lists.by_field(LAYOUT, None, jnp.asarray(rows[ids]), jnp.asarray(ids))
-    np.testing.assert_allclose(found, means(ids, rows), rtol=1e-5, atol=1e-6)
-    assert (found[0, 3:] == 0).all()
-    kept = (5, 1, 0, 6, 2)
-    np.testing.assert_array_equal(lists.by_field(LAYOUT, kept, rows[ids], ids), found[:, kept])
+def bst(head, e, t, same):
+    block = head['Block_0']
+    x = np.array([t, *e[::-1]]) + np.asarray(block['places'], float)[: len(e) + 1]
+    query, key, value = np.split(np.asarray(block['project']['kernel'], float), 3, axis=1)
+    y = []
+    for row in x:
+        read = []
+        for h in range(2):
+            cut = slice(2 * h, 2 * h + 2)
+            weight = softmax((x @ key)[:, cut] @ (row @ query)[cut] / np.sqrt(2))
+            read.append(weight @ (x @ value)[:, cut])
+        s = norm(block['norm_0'], row + dense(block['out'], np.concatenate(read)))
+        inner = dense(block['inner'], s)
+        y.append(norm(block['norm_1'], s + dense(block['outer'], np.where(inner > 0, inner, 0.01 * inner))))
+    return np.concatenate([y[0], np.mean(y[1:], 0) if len(e) else np.zeros(len(t))])
 
 
-def test_events_are_aligned_columns_with_what_of_the_row_they_are_compared_with():
-    ids, rows = drawn(), table()
-    found = lists.events(LAYOUT, None, jnp.asarray(rows[ids]), jnp.asarray(ids))
-    assert list(found) == ['history', 'words'] and found['history'].shares == (0, 1) and found['words'].shares == ()
-    seen = found['history']
-    assert seen.values.shape == (B, L, 3 * DIM) and seen.same.shape == (B, L, 3)
-    for b in range(B):
-        np.testing.assert_array_equal(seen.target[b], [*rows[ids[b, 1], 1:], *rows[ids[b, 2], 1:], *np.zeros(DIM)])
-        for t in range(L):
-            event = [ids[b, LAYOUT.at(f)][t] for f in (3, 4, 5)]
-            there = event[0] != PAD
-            assert seen.mask[b, t] == there
-            for k, own in enumerate((ids[b, 1], ids[b, 2], None)):
-                expected = rows[event[k], 1:] if there and event[k] != PAD else np.zeros(DIM)
-                np.testing.assert_array_equal(seen.values[b, t, k * DIM : (k + 1) * DIM], expected)
-                assert seen.same[b, t, k] == (there and event[k] == own)
-    assert seen.same[1, -1, 0] and seen.same[3, -2:, 1].all() and not found['words'].target.any()
-    # Without the item nothing is compared with it; without its list an event is where the next list has one.
-    without = lists.events(LAYOUT, (0, 2, 3, 4, 5), rows[ids], ids)['history']
-    assert not without.target[:, :DIM].any() and not without.same[..., 0].any() and without.shares == (1,)
-    np.testing.assert_array_equal(without.values, seen.values)
-    kinds = lists.events(LAYOUT, (2, 4), rows[ids], ids)['history']
-    np.testing.assert_array_equal(kinds.mask, ids[:, LAYOUT.at(4)] != PAD)
+def gru(params, xs, scales):
+    n, states = xs.shape[1], [np.zeros(xs.shape[1])]
+    given, inner, bias = (np.asarray(params[name], float) for name in ('given', 'inner', 'bias'))
+    for x, scale in zip(xs, scales, strict=True):
+        x, back = x @ given + bias, states[-1] @ inner
+        update, reset = sigmoid(x[:n] + back[:n]), sigmoid(x[n : 2 * n] + back[n : 2 * n])
+        new = np.tanh(x[2 * n :] + reset * back[2 * n :])
+        states.append((1 - scale * update) * states[-1] + scale * update * new)
+    return np.array(states)
 
 
-@pytest.mark.parametrize('name', ['all_of_the_test', *FLAT, *READERS])
-def test_padding_is_never_read_and_has_no_derivative_however_wide(name):
-    model = models.build(name, dim=DIM, layout=LAYOUT)
+def dien(head, e, t, same):
+    if not len(e):
+        return np.zeros(len(t))
+    states = gru(head['GRU_0'], e, np.ones(len(e)))[1:]
+    return gru(head['GRU_1'], states, softmax(states @ dense(head['Dense_0'], t)))[-1]
+
+
+def sim(head, e, t, same):
+    found, read = e[same[:, 1].astype(bool)], np.zeros(4)  # by kind: the last column that shares a field
+    key, value = np.split(np.asarray(head['Dense_1']['kernel'], float), 2, axis=1)
+    for h in range(2 * (len(found) > 0)):
+        cut = slice(2 * h, 2 * h + 2)
+        weight = softmax((found @ key)[:, cut] @ dense(head['Dense_0'], t)[cut] / np.sqrt(2))
+        read[cut] = weight @ (found @ value)[:, cut]
+    return read
+
+
+FORMULAS = {'bst': bst, 'dien': dien, 'din': din, 'sim': sim}
+
+
+def expected(head, ids, rows, read):
+    """Logits of a reader: the tower over the entries of all fields and what `read` makes of a row."""
+    entries = means(ids, rows)[..., 1:].reshape(B, -1)
+    x = np.concatenate([entries, [read(b) for b in range(B)]], 1)
+    for layer in range(2):
+        x = relu(dense(head['MLP_0'][f'Dense_{layer}'], x))
+    return dense(head['Readout_0']['Dense_0'], x)[:, 0]
+
+
+@pytest.mark.parametrize('name', READERS)
+@pytest.mark.parametrize('most', [None, 2])
+def test_head_is_its_formula(name, most):
+    model = built(name, max_len=most)
     ids, rows = drawn(), table()
     head = noisy_head(model, LAYOUT.columns)
-    gathered = rows[ids]
-    logits = model.rows(head, gathered, ids)
-    for junk in (np.nan, np.inf, -1e30):
-        spoilt = np.where((ids == PAD)[..., None], np.float32(junk), gathered)
-        loss = lambda rows: model.rows(head, rows, ids).sum()  # noqa: E731
-        np.testing.assert_array_equal(model.rows(head, spoilt, ids), logits)
-        gradient = np.asarray(jax.grad(loss)(jnp.asarray(spoilt)))
-        assert np.isfinite(gradient).all() and (gradient[ids == PAD] == 0).all() and np.abs(gradient).sum() > 0
-    wider = models.build(name, dim=DIM, layout=layout_of(L + 4))
-    wide_ids = widened(ids, 4)
-    np.testing.assert_allclose(wider.rows(head, rows[wide_ids], wide_ids), logits, rtol=2e-5, atol=2e-5)
+
+    def read(b):
+        e, t, same = a_row(ids, rows, b)
+        return FORMULAS[name](head, *((e, t, same) if most is None else (e[-most:], t, same[-most:])))
+
+    with jax.numpy_rank_promotion('raise'), jax.numpy_dtype_promotion('strict'):
+        logits = jax.jit(model.rows)(head, rows[ids], ids)
+    assert logits.dtype == jnp.float32
+    np.testing.assert_allclose(logits, expected(head, ids, rows, read), rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize('name', FLAT)
-def test_a_head_of_before_sees_the_means(name):
-    model, of_means = models.build(name, dim=DIM, layout=LAYOUT), models.build(name, dim=DIM)
+def test_without_a_name_every_sequence_is_read_by_a_unit_of_its_own():
+    model = built('din', sequence='')
     ids, rows = drawn(), table()
-    params = model.init(jax.random.key(0), SLOTS, LAYOUT.columns)
-    jax.tree.map(np.testing.assert_array_equal, params, of_means.init(jax.random.key(0), SLOTS, len(NAMES)))
     head = noisy_head(model, LAYOUT.columns)
-    expected = of_means.rows(head, means(ids, rows).astype(np.float32))
-    np.testing.assert_allclose(model.apply({'table': rows, 'head': head}, ids), expected, rtol=1e-5, atol=1e-5)
+    read = lambda b: np.concatenate(  # noqa: E731
+        [din(head, *a_row(ids, rows, b, name), at=i) for i, name in enumerate(('history', 'words'))]
+    )
+    np.testing.assert_allclose(model.rows(head, rows[ids], ids), expected(head, ids, rows, read), rtol=2e-4, atol=2e-4)
 
 
-def test_a_layout_without_lists_is_the_model_of_before():
-    assert models.build('fm', layout=flat(NAMES)) is models.build('fm')
-    assert models.of('fm', 4, flat(NAMES)) is models.of('fm', 4)
-    assert models.build('fm', layout=LAYOUT) is models.build('fm', layout=layout_of())
-    assert models.build('fm', layout=LAYOUT) is not models.build('fm')
-    assert models.build('fm', layout=LAYOUT).layout == LAYOUT and models.build('fm').layout is None
-
-
-def test_candidates_drop_fields_lists_and_whole_sequences():
-    def kept(*drop, model='fm'):
-        found = candidates.candidate(dict(model=model, drop=drop), 4, LAYOUT, {'creator': 'tab'})
-        return [NAMES[f] for f in found.model.keep]
-
-    assert kept('user', 'creator') == ['item', 'clicked', 'kind', 'gap', 'words']
-    assert kept('gap') == ['user', 'item', 'tab', 'clicked', 'kind', 'words']
-    assert kept('history') == ['user', 'item', 'tab', 'words']
-    assert kept('words') == ['user', 'item', 'tab', 'clicked', 'kind', 'gap']
-    with pytest.raises(UserError, match=r"drops 'histori', which is no field of the log \(did you mean 'history'\?\)"):
-        kept('histori')
-    one, wide = (candidates.candidate('fm', 4, layout) for layout in (LAYOUT, layout_of(L + 1)))
-    assert one.program() != wide.program() and one.inputs() == wide.inputs()
-    old = candidates.candidate('fm', 4, ['user', 'item'])
-    assert old.program() == [{'model': 'fm', 'dim': 4}, None, '']
-
-
-def test_mistakes_are_one_clear_line():
-    with pytest.raises(ValueError, match='has lists: it takes ids'):
-        models.build('fm', dim=DIM, layout=LAYOUT).rows({}, table()[drawn()])
-    with pytest.raises(ValueError, match=f'layout of {LAYOUT.columns} columns, and was given 7'):
-        models.build('fm', dim=DIM, layout=LAYOUT).init(jax.random.key(0), SLOTS, 7)
-    with pytest.raises(UserError, match='field 9, but there are 7'):
-        models.build('fm', layout=LAYOUT, keep=(9,))
-    for layout in (None, flat(NAMES)):
-        with pytest.raises(UserError, match="'all_of_the_test' reads a sequence, and the log has none: add data.hist"):
-            models.build('all_of_the_test', layout=layout)
-    with pytest.raises(UserError, match='reads a sequence, and sees none'):
-        models.build('all_of_the_test', layout=LAYOUT, keep=(0, 1))
-
-
-class Recent(nnx.Module):
-    """A head in NNX that reads the history's last event."""
-
-    def __init__(self, num_fields: int, dim: int, *, sequences: dict, rngs: nnx.Rngs):
-        assert sequences == {'history': 3 * dim, 'words': dim}
-        self.last = nnx.Linear(num_fields + sequences['history'], 1, rngs=rngs)
-
-    def __call__(self, embeddings, first_order, *, deterministic, sequences):
-        return self.last(jnp.concatenate([first_order, sequences['history'].values[:, -1]], 1))[:, 0]
-
-
-def test_an_nnx_module_reads_sequences_as_a_linen_one_does():
-    models.register('nnx_recent')(Recent)
-    model = models.build('nnx_recent', dim=DIM, layout=LAYOUT)
+@pytest.mark.parametrize('name', READERS)
+def test_the_order_of_events_matters_where_the_paper_says_so(name):
+    model = built(name)
     ids, rows = drawn(), table()
-    params = model.init(jax.random.key(0), SLOTS, LAYOUT.columns)
-    last = [
-        rows[ids[:, LAYOUT.at(f).stop - 1], 1:] * (ids[:, LAYOUT.at(f).stop - 1] != PAD)[:, None] for f in (3, 4, 5)
-    ]
-    x = np.concatenate([means(ids, rows)[..., 0], *last], 1)
-    expected = x @ np.asarray(params['head']['last']['kernel'])[:, 0]
-    np.testing.assert_allclose(model.apply({**params, 'table': rows}, ids), expected, rtol=1e-5, atol=1e-5)
-    with pytest.raises(UserError, match="no option 'sequences'.*it takes none"):
-        models.build('nnx_recent', dim=DIM, layout=LAYOUT, sequences={})
+    head = noisy_head(model, LAYOUT.columns)
+    turned = ids.copy()
+    for f in (3, 4, 5):
+        turned[1, LAYOUT.at(f)] = ids[1, LAYOUT.at(f)][::-1]
+    once, twice = model.rows(head, rows[ids], ids), model.rows(head, rows[turned], turned)
+    same = np.isclose(once, twice, rtol=1e-5, atol=1e-5)
+    assert same[[0, 2, 3, 4, 5]].all() and same[1] == (name in ('din', 'sim'))
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_finite_second_derivatives_at_zero_and_of_empty_lists(name):
+    """What a meta-gradient through two steps meets: at zero, at zero embeddings, and anywhere."""
+    model = built(name)
+    some = drawn()
+    empty = some.copy()
+    for f in LAYOUT.lists:
+        empty[:, LAYOUT.at(f)] = PAD
+    start = {'table': jnp.asarray(table()), 'head': noisy_head(model, LAYOUT.columns)}
+    nothing = jax.tree.map(jnp.zeros_like, start)
+    y = jnp.arange(B) % 2.0
+
+    @jax.jit
+    def twice(params, ids, y):
+        loss = lambda params, y: jnp.mean(jax.nn.softplus(z := model.apply(params, ids)) - y * z)  # noqa: E731
+        slope = jax.grad(loss)
+        product = jax.jvp(lambda p: slope(p, y), (params,), (jax.tree.map(jnp.ones_like, params),))
+        meta = jax.grad(lambda y: loss(jax.tree.map(lambda p, g: p - 0.1 * g, params, slope(params, y)), 1 - y))(y)
+        return product, meta
+
+    for params in (start, nothing, {**start, 'table': nothing['table']}):
+        for ids in (some, empty):
+            found = twice(params, ids, y)
+            assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    (slope, _), meta = twice(start, some, y)
+    assert all(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(slope['head'])) and np.abs(meta).min() > 0
+
+
+@pytest.mark.parametrize('name', READERS)
+def test_derivatives_agree_with_finite_differences(name):
+    model, ids = built(name), drawn()
+    head = noisy_head(model, LAYOUT.columns)
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(1)
+        point = jax.tree.map(np.float64, (head, table()[ids]))
+        direction = jax.tree.map(lambda p: rng.normal(size=p.shape), point)
+        weights = rng.normal(size=B)
+
+        @jax.jit
+        def along(step):
+            """Value, gradient, slope and Hessian product at `point + step direction`."""
+            at = jax.tree.map(lambda p, d: p + step * d, point, direction)
+            return jax.jvp(jax.value_and_grad(lambda at: model.rows(*at, ids) @ weights), (at,), (direction,))
+
+        step = 1e-6
+        (_, gradient), (slope, hessian_product) = along(0.0)
+        (high, above), (low, below) = along(step)[0], along(-step)[0]
+        inner = sum((g * d).sum() for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+        assert slope.dtype == jnp.float64
+        np.testing.assert_allclose([slope, inner], (high - low) / (2 * step), rtol=1e-6)
+        for product, up, down in zip(*map(jax.tree.leaves, (hessian_product, above, below)), strict=True):
+            np.testing.assert_allclose(product, (up - down) / (2 * step), rtol=1e-4, atol=1e-4)
+
+
+def test_readers_learn_what_only_the_history_tells():
+    """A row is clicked if its kind is among the kinds of its list: the readers get at it, a head of means does not."""
+    layout = Layout(('kind', 'kinds'), (1, 6), (0, 0), ('', 'kinds'))
+    rng = np.random.default_rng(0)
+    ids = rng.integers(0, 9, (512, 7)).astype(np.int32)
+    ids[:, 1:][np.arange(6) < rng.integers(0, 6, (512, 1))] = PAD
+    y = (ids[:, 1:] == ids[:, :1]).any(1).astype(np.float32)
+
+    def loss_of(name, **options):
+        model, adam = models.build(name, dim=4, layout=layout, init_std=0.3, **options), optax.adam(0.01)
+        params = model.init(jax.random.key(0), 9, 7)
+
+        def loss(params):
+            logits = model.apply(params, ids)
+            return jnp.mean(jax.nn.softplus(logits) - y * logits)
+
+        def step(_, carry):
+            change, state = adam.update(jax.grad(loss)(carry[0]), carry[1])
+            return optax.apply_updates(carry[0], change), state
+
+        return float(loss(jax.jit(lambda p: jax.lax.fori_loop(0, 200, step, (p, adam.init(p))))(params)[0]))
+
+    of_means = loss_of('mlp', hidden=(16,))
+    found = {name: loss_of(name, hidden=(16,)) for name in READERS}
+    assert all(loss < 0.7 * of_means for loss in found.values()), (of_means, found)

@@ -60,3 +60,27 @@ def upper_pairs(square: jax.Array) -> jax.Array:
     """The entries i < j of f32[B, F, F] side by side: f32[B, F (F - 1) / 2]."""
     i, j = jnp.triu_indices(square.shape[1], 1)
     return square[:, i, j]
+
+
+def masked_exp(scores: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A softmax over the last axis of what `mask` holds, not yet divided: exp of the scores, and their sum.
+
+    Dividing after a sum that is weighted by them costs less than before.
+
+    Args: scores: f32[..., L]; mask: bool, of a shape that broadcasts.
+    Returns: (f32[..., L], 0 outside the mask; f32[..., 1], 1 where the mask holds nothing).
+    """
+    some = mask.any(-1, keepdims=True)
+    top = jax.lax.stop_gradient(jnp.where(mask, scores, -jnp.inf).max(-1, keepdims=True))  # cancels: no derivative
+    weight = jnp.where(mask, jnp.exp(jnp.where(mask, scores - jnp.where(some, top, 0.0), 0.0)), 0.0)
+    return weight, jnp.where(some, weight.sum(-1, keepdims=True), 1.0)
+
+
+def masked_softmax(scores: jax.Array, mask: jax.Array) -> jax.Array:
+    """Softmax over the last axis of what `mask` holds, 0 elsewhere, and 0 where it holds nothing.
+
+    >>> masked_softmax(jnp.zeros((2, 3)), jnp.array([[True, False, True], [False] * 3])).tolist()
+    [[0.5, 0.0, 0.5], [0.0, 0.0, 0.0]]
+    """
+    weight, total = masked_exp(scores, mask)
+    return weight / total
