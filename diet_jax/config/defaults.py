@@ -36,6 +36,11 @@ TWINS: Section = dict(
         'corrects the answer (docs/answer.md)',
         empty=True,
     ),
+    of_lists=Key(
+        (dict(name='din', model='din', learning_rate=1e-3),),
+        'further ones of a log that has lists or histories',
+        empty=True,
+    ),
     keep=Key(3, 'stages whose twins stay on disk; 0: all', least=0, free=True),
 )
 CODEBOOK: Section = dict(

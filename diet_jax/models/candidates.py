@@ -35,7 +35,7 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
         not see, or of sequences, for all of their lists; `optimizer` and its options (`models.recipes`),
         `weight_decay` among them.
       fields: the log's, a `Layout` or, none of them being a list, names in order; roles: {name that may stand in
-        `drop`: field of this log}.
+        `drop`: field of this log}; `<sequence>_<role>` is the list that shares its field.
     Raises:
       UserError: an unknown model, option or field.
     """
@@ -43,7 +43,8 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
     name = config.pop('name', config.get('model'))
     config = {'dim': dim, **config}
     layout, options, roles = fields if isinstance(fields, Layout) else flat(fields), dict(config), roles or {}
-    dropped = [roles.get(field, field) for field in options.pop('drop', ())]
+    names = {**roles, **_lists_of(layout, roles)}
+    dropped = [names.get(field, field) for field in options.pop('drop', ())]
     known = dict.fromkeys((*layout.names, *filter(None, layout.sequences)))
     for field in dropped:
         if field not in known:
@@ -55,3 +56,11 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
     recipe = recipe_of(options, where=f'candidate {name}')
     options = {key: value for key, value in options.items() if key not in ('optimizer', *Recipe._fields)}
     return Candidate(name=name, config=config, model=registry.of(options, dim, layout), recipe=recipe)
+
+
+def _lists_of(layout: Layout, roles) -> dict[str, str]:
+    """{'clicked_item': the list of sequence 'clicked' that shares the item's field}, of every sequence and role."""
+    shared = [(layout.names[f], layout.sequences[f], layout.names[owner]) for f, owner in layout.targets().items()]
+    return {
+        f'{sequence}_{role}': name for name, sequence, of in shared for role, field in roles.items() if field == of
+    }

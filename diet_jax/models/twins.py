@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from diet_jax.base.errors import UserError
-from diet_jax.base.layout import Layout
+from diet_jax.base.layout import Layout, flat
 from diet_jax.base.plain import plain
 from diet_jax.models.candidates import Candidate, candidate
 from diet_jax.models.recipes import DEFAULT
@@ -34,27 +34,28 @@ def twins_of(config, fields: Sequence[str] | Layout) -> tuple[Twin, ...]:
 
     Twins that drop a role the log does not have are left out (`left_out`).
 
-    Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`; fields: as
-      there.
+    Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`, and of a log
+      with lists `twins.of_lists` too; fields: as there.
     Raises:
       UserError: a twin without a learning rate, or a name twice; an unknown model, option or field.
     """
     dim, roles = config.reference.dim, plain(config.roles)
+    layout = fields if isinstance(fields, Layout) else flat(fields)
     recipe = {key: config.reference[key] for key in ('optimizer', 'weight_decay')}
-    reference = candidate({'model': config.reference.model, 'dim': dim, **recipe}, dim, fields)
+    reference = candidate({'model': config.reference.model, 'dim': dim, **recipe}, dim, layout)
     rate = config.reference.rate
     found = [Twin(reference, float(config.reference.learning_rate * rate))]
-    for spec in map(plain, config.twins.models):
+    for spec in map(plain, (*config.twins.models, *(config.twins.of_lists if layout.lists else ()))):
         lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
         if not isinstance(lr, (int, float)) or not lr > 0:
-            raise UserError(f'twins.models holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
+            raise UserError(f'config.twins holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
         if _absent(spec, roles):
             continue
         if config.reference.optimizer != DEFAULT.optimizer:
             spec = {'optimizer': config.reference.optimizer, **spec}  # of twins that name none, the reference's
-        twin = Twin(candidate(spec, dim, fields, roles), float(lr * rate))
+        twin = Twin(candidate(spec, dim, layout, roles), float(lr * rate))
         if twin.name in [other.name for other in found]:
-            raise UserError(f"twins.models: '{twin.name}' is a name that another one has")
+            raise UserError(f"config.twins: '{twin.name}' is a name that another one has")
         found.append(twin)
     return tuple(found)
 
