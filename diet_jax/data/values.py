@@ -87,7 +87,8 @@ def category(array: pa.Array, where: str, nulls: Iterable[str] = NULL_WORDS, ver
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         way_out = 'set data.csv.encoding, or take it out of data.fields'
         raise UserError(f'{where} cannot be read as categories ({error}): {way_out}') from error
-    raise UserError(f'{where} is of type {kind}, which is no category: take it out of data.fields')
+    listed = 'name it in data.lists, or ' if 'list' in str(kind) else ''
+    raise UserError(f'{where} is of type {kind}, which is no category: {listed}take it out of data.fields')
 
 
 def _words(words: pa.Array, nulls, verbatim: bool) -> pa.Array:
