@@ -7,6 +7,8 @@ Reads the published files (https://grouplens.org/datasets/movielens/1m): ratings
 movies.dat in one folder, by default ../shared/data/movielens-1m-half; --config.data.root= points elsewhere.
 
 `:smoke` runs blocks of 5,000 rows up to 2000-10-25 (five in the half that begins in 2000-10), with two candidates.
+`:histories` adds the movies that the user liked, and reads all genres of a movie as a list. `:smoke,histories` does
+both.
 """
 
 from ml_collections import ConfigDict
@@ -34,9 +36,15 @@ def get_config(arg: str = '') -> ConfigDict:
     )
     data.group = 'user'
     config.roles = ConfigDict(dict(user='user', item='movie', creator='genres', context='occupation'))
-    if arg == 'smoke':
-        data.block.rows, data.until = 5_000, '2000-10-26'
-        config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
-    elif arg:
-        raise ValueError(f"configs/movielens.py takes no argument '{arg}': only ':smoke'")
+    for word in filter(None, arg.split(',')):
+        if word == 'smoke':
+            data.block.rows, data.until = 5_000, '2000-10-26'
+            config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
+        elif word == 'histories':
+            data.histories = ConfigDict(dict(liked=dict(of='movie', max_len=50)))
+            data.fields = tuple(field for field in data.fields if field != 'genres')
+            data.lists = ConfigDict(dict(genres=dict(separator='|', max_len=6)))  # no movie has more
+            config.roles.creator = ''
+        else:
+            raise ValueError(f"configs/movielens.py takes no argument '{word}': ':smoke' or ':histories'")
     return config

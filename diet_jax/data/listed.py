@@ -42,6 +42,11 @@ def together(lengths: np.ndarray, of: pa.Array | np.ndarray) -> pa.ListArray:
     [[1, 2], [], [3]]
     """
     offsets = np.concatenate([[0], np.cumsum(lengths)])
+    if offsets[-1] >= 2**31:
+        raise UserError(
+            f'lists of {len(lengths)} rows hold {offsets[-1]} values, more than 2**31: make blocks shorter '
+            '(data.block), or max_len smaller'
+        )
     return pa.ListArray.from_arrays(
         pa.array(offsets.astype(np.int32)), of if isinstance(of, pa.Array) else pa.array(of)
     )
