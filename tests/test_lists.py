@@ -111,6 +111,40 @@ def test_a_list_is_cut_after_what_is_missing_is_dropped(tmp_path, keep):
     assert stream.layout.widths[4] == 2
 
 
+KINDS = [
+    pa.list_(pa.int8()),
+    pa.list_(pa.uint64()),
+    pa.large_list(pa.int64()),
+    pa.list_(pa.float32()),
+    pa.list_view(pa.int64()),
+]
+KINDS += [pa.list_(pa.dictionary(pa.int8(), pa.string())), pa.large_list(pa.large_string()), pa.list_(pa.binary())]
+
+
+@pytest.mark.parametrize('kind', KINDS, ids=str)
+def test_lists_of_any_type_of_parquet(tmp_path, kind):
+    lists = lists_of_days(3, ids=range(1, 9))
+    text = not (pa.types.is_integer(kind.value_type) or pa.types.is_floating(kind.value_type))
+    of = (lambda x: f'{x}'.encode()) if pa.types.is_binary(kind.value_type) else str if text else (lambda x: x)
+    for d, columns in enumerate(days()):
+        seen = pa.array([[of(x) for x in row] for row in lists[d]['seen']], kind)
+        parquet(tmp_path / 'log', d, {**columns, 'seen': seen})
+    data = data_of(tmp_path / 'log')
+    data.lists = {'seen': dict()}
+    assert read(open_stream(data, tmp_path / 'w', lambda line: None), 'seen') == flat(lists, 'seen')
+
+
+def test_numbers_with_a_fraction_are_refused_in_text_too_or_taken_as_written(tmp_path):
+    for d, columns in enumerate(days()):
+        csv(tmp_path / 'log', d, {**columns, 'sizes': ['0.50|1'] * ROWS})
+    data = data_of(tmp_path / 'log')
+    data.lists = {'sizes': dict(separator='|')}
+    refused(data, tmp_path / 'w', "'sizes' holds '0.50', no whole number: name the column in data.csv.strings")
+    data.csv.strings = ('sizes',)
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    assert read(stream, 'sizes') == [['0.50', '1']] * ROWS * DAYS
+
+
 def test_a_value_that_is_cut_off_gets_no_slot(tmp_path):
     lists = lists_of_days()
     for day in lists:

@@ -47,7 +47,7 @@ class Columns:
     def of(self, name: str) -> Words:
         """Those of a column, which begin empty."""
         if name not in self.words:
-            self.words[name] = Words(name, self.data['null_words'], name in self.strings)
+            self.words[name] = Words(name, self.data['null_words'], name in self.strings, name in self.readers)
         return self.words[name]
 
     def lists(self, name: str, array: pa.Array, where: str) -> pa.ListArray:
