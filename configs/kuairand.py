@@ -7,7 +7,8 @@ Reads the published files (https://kuairand.com): log_standard_*_pure.csv or .pa
 video_features_basic_pure.csv in one folder, by default ../shared/data/kuairand; --config.data.root= points elsewhere.
 
 `:smoke` runs the first five days with two candidates; `:stages` evaluates ten of configs/pools/ctr.py, enough
-for tau_sig at every stage.
+for tau_sig at every stage; `:histories` adds what the user clicked and what it passed over. Several are joined by a
+comma: `:smoke,histories`.
 """
 
 from ml_collections import ConfigDict
@@ -53,16 +54,26 @@ def get_config(arg: str = '') -> ConfigDict:
     )
     data.group = 'user_id'
     config.roles = ConfigDict(dict(user='user_id', item='video_id', creator='author_id', context='tab'))
-    if arg == 'smoke':
+    for word in filter(None, arg.split(',')):
+        _take(config, word)
+    return config
+
+
+def _take(config: ConfigDict, word: str) -> None:
+    data = config.data
+    if word == 'smoke':
         data.until = '20220429'
         config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
-    elif arg == 'stages':
+    elif word == 'stages':
         variants = (
             dict(name='deepfm-dim2', model='deepfm', dim=2),
             dict(name='deepfm-no-user', model='deepfm', drop=('user_id',)),
             dict(name='mlp-no-context', model='mlp', drop=('tab',)),
         )
         config.evaluate.candidates = ('lr', 'fm', 'fwfm', 'mlp', 'deepfm', 'dcnv2', 'dlrm', *variants)
-    elif arg:
-        raise ValueError(f"configs/kuairand.py takes no argument '{arg}': ':smoke' or ':stages'")
-    return config
+    elif word == 'histories':
+        clicked = dict(of=('video_id', 'author_id'), max_len=50)
+        skipped = dict(of='video_id', where='not label', max_len=50)
+        data.histories = ConfigDict(dict(clicked=clicked, skipped=skipped))
+    else:
+        raise ValueError(f"configs/kuairand.py takes no argument '{word}': ':smoke', ':stages' or ':histories'")

@@ -7,6 +7,7 @@ Reads the published files (https://grouplens.org/datasets/movielens/1m): ratings
 movies.dat in one folder, by default ../shared/data/movielens-1m-half; --config.data.root= points elsewhere.
 
 `:smoke` runs blocks of 5,000 rows up to 2000-10-25 (five in the half that begins in 2000-10), with two candidates.
+`:histories` adds the movies that the user rated 4 and more, and those rated less. `:smoke,histories` does both.
 """
 
 from ml_collections import ConfigDict
@@ -34,9 +35,14 @@ def get_config(arg: str = '') -> ConfigDict:
     )
     data.group = 'user'
     config.roles = ConfigDict(dict(user='user', item='movie', creator='genres', context='occupation'))
-    if arg == 'smoke':
-        data.block.rows, data.until = 5_000, '2000-10-26'
-        config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
-    elif arg:
-        raise ValueError(f"configs/movielens.py takes no argument '{arg}': only ':smoke'")
+    for word in filter(None, arg.split(',')):
+        if word == 'smoke':
+            data.block.rows, data.until = 5_000, '2000-10-26'
+            config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
+        elif word == 'histories':
+            clicked = dict(of=('movie', 'genres'), max_len=50)
+            skipped = dict(of='movie', where='not label', max_len=50)
+            data.histories = ConfigDict(dict(clicked=clicked, skipped=skipped))
+        else:
+            raise ValueError(f"configs/movielens.py takes no argument '{word}': ':smoke' or ':histories'")
     return config

@@ -6,7 +6,8 @@
 Reads the published log (https://tianchi.aliyun.com/dataset/649) with its columns named: user_behavior*.parquet or
 .csv in one folder, by default ../shared/data/taobao; --config.data.root= points elsewhere.
 
-`:smoke` runs the first five days with two candidates.
+`:smoke` runs the first five days with two candidates; `:histories` adds the items that the user clicked before;
+`:smoke,histories` does both.
 """
 
 from ml_collections import ConfigDict
@@ -28,9 +29,13 @@ def get_config(arg: str = '') -> ConfigDict:
     config.roles = ConfigDict(dict(user='user_id', item='item_id', creator='category_id', context='hour'))
     config.reference.rate = 4.0  # a pass is 140 steps
     data.since = '2017-11-25'  # a few rows lie up to ten weeks before
-    if arg == 'smoke':
-        data.until = '2017-11-29'
-        config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
-    elif arg:
-        raise ValueError(f"configs/taobao.py takes no argument '{arg}': only ':smoke'")
+    for word in filter(None, arg.split(',')):
+        if word == 'smoke':
+            data.until = '2017-11-29'
+            config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
+        elif word == 'histories':
+            clicked = dict(of=('item_id', 'category_id'), where='', max_len=50)  # every row is a click on an item
+            data.histories = ConfigDict(dict(clicked=clicked))
+        else:
+            raise ValueError(f"configs/taobao.py takes no argument '{word}': ':smoke' or ':histories'")
     return config

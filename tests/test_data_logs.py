@@ -166,7 +166,41 @@ def test_globo_smoke_hours_are_small(tmp_path, data_root):
     assert sum(block.positives for block in stream.blocks) * 2 == sum(block.rows for block in stream.blocks) < 20_000
 
 
-@pytest.mark.parametrize('name', ['globo', 'movielens', 'taobao'])
+def test_histories_of_taobao_are_those_of_the_file(tmp_path, data_root):
+    root = _need(data_root, 'taobao')
+    stream = opened(_config('taobao', root, 'smoke,histories'), tmp_path / 'w')
+    log = pq.read_table(next(root.glob('user_behavior*.parquet'))).to_pydict()
+    events = {}
+    for user, item, time in zip(log['user_id'], log['item_id'], log['timestamp']):
+        if time >= 1_511_539_200:  # data.since, at UTC+8
+            events.setdefault(user, []).append((time, item))
+    rng = np.random.default_rng(0)
+    for t in (0, 2, 4):
+        block = stream.load(t)
+        history = block.ids[:, stream.layout.at(stream.layout.names.index('clicked_item_id'))]
+        users = stream.values(block.ids[:, 0]).to_pylist()
+        for i in rng.choice(len(users), 200, replace=False):
+            slots = history[i][history[i] >= 0]
+            before = sorted(event for event in events[users[i]] if event[0] < block.time[i])[-50:]
+            times = [time for time, _ in before]  # of one time stamp any may be the first that is left out
+            got = stream.values(slots).to_pylist() if len(slots) else []
+            assert len(got) == len(before)
+            for time in set(times) - set(times[:1]):
+                assert sorted(x for x, s in zip(got, times) if s == time) == [x for s, x in before if s == time]
+
+
+def test_genres_of_movielens_are_lists(tmp_path, data_root):
+    root = _need(data_root, 'movielens-1m-half')
+    stream = opened(_config('movielens', root, 'smoke,histories'), tmp_path / 'w')
+    block, names = stream.load(0), stream.layout.names
+    rows = [line.split('::') for line in (root / 'movies.dat').read_text('latin1').splitlines()]
+    genres = {int(movie): words.split('|') for movie, _, words in rows}
+    part = block.ids[:100, stream.layout.at(names.index('genres'))]
+    movies = stream.values(block.ids[:100, names.index('movie')]).to_pylist()
+    assert [stream.values(row[row >= 0]).to_pylist() for row in part] == [genres[movie] for movie in movies]
+
+
+@pytest.mark.parametrize('name', ['globo', 'kuairand', 'movielens', 'taobao'])
 def test_an_unknown_argument_of_a_config_is_named(name, tmp_path):
     with pytest.raises(ValueError, match=f"configs/{name}.py takes no argument 'smok'"):
         _config(name, tmp_path, 'smok')

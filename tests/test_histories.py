@@ -97,8 +97,8 @@ def quickly(stream, t, *names):
 
 
 def check(stream):
-    sl = [slowly(stream, 'clicked', ('item', 'tag'), 'user', 'label', 3, gap=True)]
-    sl += [
+    slow = [slowly(stream, 'clicked', ('item', 'tag'), 'user', 'label', 3, gap=True)]
+    slow += [
         slowly(stream, 'seen', ('item',), 'tab', '', 5),
         slowly(stream, 'skipped', ('x', 'hour'), 'user', 'not label', 4),
     ]
@@ -110,9 +110,9 @@ def check(stream):
             assert set(stream.field_of_slot(stream.num_slots)[of_gaps]) == {gap}
             value = dict(zip(of_gaps, stream.values(np.array(of_gaps)).to_pylist()))
             clicked = [[[item, tag, value[ago]] for item, tag, ago in row] for row in clicked]
-        assert clicked == sl[0][t]
-        assert quickly(stream, t, 'seen') == sl[1][t]
-        assert quickly(stream, t, 'skipped_x', 'skipped_hour') == sl[2][t]
+        assert clicked == slow[0][t]
+        assert quickly(stream, t, 'seen') == slow[1][t]
+        assert quickly(stream, t, 'skipped_x', 'skipped_hour') == slow[2][t]
 
 
 @pytest.mark.parametrize('seed', range(5))
@@ -138,6 +138,15 @@ def test_restarts_and_old_files_that_are_gone_change_nothing(tmp_path):
         (tmp_path / 'log' / f'log{d}.parquet').unlink()
     assert bytes_of(tmp_path / 'w') == bytes_of(tmp_path / 'v')
     check(stream)
+
+
+def test_the_order_in_which_histories_are_named_does_not_matter_later(tmp_path):
+    data = write(tmp_path / 'log', make_log(5), range(2))
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    write(tmp_path / 'log', make_log(5))
+    data = data.to_dict()
+    data['histories'] = dict(reversed(data['histories'].items()))
+    check(open_stream(data, tmp_path / 'w', lambda line: None))
 
 
 def test_what_interrupted_a_preparation_leaves_the_tail_of_before(tmp_path, monkeypatch):

@@ -14,11 +14,12 @@ from diet_jax.data import values
 class Words:
     """The different values of one column of a log, over all its files and side tables; what it is, is decided last.
 
-    Args: name: of the column; nulls: words that mean missing; verbatim: text is taken as it is.
+    Args: name: of the column; nulls: words that mean missing; verbatim: text is taken as it is; listed: its cells are
+      lists.
     """
 
-    def __init__(self, name: str, nulls: Iterable[str], verbatim: bool):
-        self.name, self.nulls, self.verbatim = name, tuple(nulls), verbatim
+    def __init__(self, name: str, nulls: Iterable[str], verbatim: bool, listed: bool = False):
+        self.name, self.nulls, self.verbatim, self.listed = name, tuple(nulls), verbatim, listed
         self.count = 0
         self._known: dict[pa.DataType, tuple[pa.Array, np.ndarray]] = {}  # type -> values of it, and their codes
         self._seen: values.Seen = {}
@@ -49,7 +50,7 @@ class Words:
 
     def decide(self, known: str | None) -> str | None:
         """What the column is: `values.kind_of`; known: what it was when earlier blocks were prepared."""
-        return values.kind_of(self._seen, known, self.name, self.verbatim)
+        return values.kind_of(self._seen, known, self.name, self.verbatim, self.listed)
 
     def values(self, kind: str | None) -> pa.Array:
         """Every code's value, in the type of the kind: [count]; values may be there twice, as 5 and '5' were."""

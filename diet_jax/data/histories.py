@@ -21,9 +21,7 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
 from diet_jax.config import lists
-from diet_jax.data import times
-
-MOST = 2**31 - 1  # values of one column of lists in one block
+from diet_jax.data import listed, times
 
 
 class Events(NamedTuple):
@@ -126,28 +124,23 @@ class Histories:
             new = Events(user[rows], time[rows], slots[rows])
             missing = 2 * names.index(one['by'])
             past, after[name] = look_back(self.tails[name], new, user, time, missing, one['max_len'])
-            if past.length.sum() > MOST:
-                raise UserError(
-                    f'{where}: histories {name} of its {len(time)} rows hold {past.length.sum()} events, more than '
-                    f'2**31: make blocks shorter (data.block), or data.histories.{name}.max_len'
-                )
             index = past.index()
-            offsets = pa.array(np.concatenate([[0], np.cumsum(past.length)]).astype(np.int32))
             for c, field in enumerate(lists.history_fields(name, one)):
-                found[field] = pa.ListArray.from_arrays(offsets, pa.array(past.events.slots[index, c]))
+                found[field] = listed.together(past.length, past.events.slots[index, c])
             if one['gap']:
                 f = names.index(lists.gap_field(name))
                 values = pa.array(gaps(past, time, times.time_ticks(self.data['time'])))
                 vocabulary.extend(f, values, where)
-                found[names[f]] = pa.ListArray.from_arrays(offsets, pa.array(vocabulary.encode(f, values, where)))
+                found[names[f]] = listed.together(past.length, vocabulary.encode(f, values, where))
         self.tails = after
         return found
 
     def write(self, path: Path) -> None:
-        """Writes the tails: a row an event, `history` its history's place in the config."""
+        """Writes the tails: a row an event, `history` the place of its history among the sorted names."""
         wide = max(tail.slots.shape[1] for tail in self.tails.values())
         parts = []
-        for number, tail in enumerate(self.tails.values()):
+        for number, name in enumerate(sorted(self.tails)):
+            tail = self.tails[name]
             slots = {str(c): tail.slots[:, c] for c in range(tail.slots.shape[1])}
             slots |= {str(c): pa.nulls(len(tail.user), pa.int32()) for c in range(len(slots), wide)}
             of = np.full(len(tail.user), number, np.int32)
@@ -161,9 +154,9 @@ class Histories:
             raise UserError(f'{path} is missing: delete the folder {path.parent} to prepare the log again')
         table, tails = pq.read_table(path), {}
         of = table['history'].to_numpy()
-        for number, (name, one) in enumerate(data['histories'].items()):
+        for number, name in enumerate(sorted(data['histories'])):
             rows = table.filter(pa.array(of == number))
-            columns = [rows[str(c)].to_numpy() for c in range(len(one['of']))]
+            columns = [rows[str(c)].to_numpy() for c in range(len(data['histories'][name]['of']))]
             slots = np.stack(columns, axis=1).astype(np.int32)
             tails[name] = Events(rows['user'].to_numpy(), rows['time'].to_numpy(), slots)
         return cls(data, tails)

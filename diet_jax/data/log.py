@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import files, sides, tables, times
+from diet_jax.data import files, listed, sides, tables, times
 
 HOUR = 3600  # seconds of a unit where blocks are so many rows
 
@@ -23,7 +23,7 @@ def own(name: str) -> str:
 class Rows(NamedTuple):
     """Some rows of the log, in order of time."""
 
-    columns: dict[str, pa.Array]  # codes of values, or float64, each [N]
+    columns: dict[str, pa.Array]  # codes of values, lists of them, or float64, each [N]
     time: np.ndarray  # int64 [N]
     label: np.ndarray  # float32 [N]
     file: np.ndarray  # int32 [N]: which of the files
@@ -131,8 +131,12 @@ class Log:
             found = {}
             for name in columns:
                 taken = tables.one_array(table[own(name)].take(index))
-                coded = name in self.values
-                found[name] = pa.DictionaryArray.from_arrays(taken, self.values[name]) if coded else taken
+                if name in self.data['lists']:
+                    owner = self.data['lists'][name]['shares'] or name
+                    found[name] = listed.of_codes(taken, self.values[owner])
+                else:
+                    coded = name in self.values
+                    found[name] = pa.DictionaryArray.from_arrays(taken, self.values[name]) if coded else taken
             label = tables.one_array(label.take(index)).to_numpy(zero_copy_only=False)
             return Rows(found, time[order], label, file[order].astype(np.int32), raw_bytes, repeated, unlabelled)
 

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.data import blocks
+from diet_jax.data import blocks, listed
 from diet_jax.data.coded import plain_array, recoded
-from diet_jax.data.fields import Field
 from diet_jax.data.hashing import mix
 from diet_jax.data.log import Log
 from diet_jax.data.vocabulary import Vocabulary
@@ -52,7 +51,7 @@ def check(
         block, rows = cached[t], old[t].read(log, log.columns)
         before = block['rows'] - block.get('negatives', {'drawn': 0})['drawn']
         slots = {
-            field.name: vocabulary.encode(f, _read(rows.columns[field.name], field), '', t + 1)
+            field.name: _slots(vocabulary, f, rows.columns[field.name], t + 1)
             for f, field in enumerate(vocabulary.fields)
             if field.name in rows.columns and field.kind != 'time'
         }
@@ -78,8 +77,12 @@ def check(
     return read
 
 
-def _read(column: pa.Array, field: Field) -> pa.Array:
-    return plain_array(column) if field.kind == 'numeric' else recoded(column)
+def _slots(vocabulary: Vocabulary, f: int, column: pa.Array, blocks: int) -> np.ndarray:
+    """What `row_hashes` is given of a column of the log."""
+    kind = vocabulary.fields[f].kind
+    if kind == 'list':
+        return listed.hashes(listed.encoded(vocabulary, f, column, ''))
+    return vocabulary.encode(f, plain_array(column) if kind == 'numeric' else recoded(column), '', blocks)
 
 
 def of_files(file: np.ndarray, hashes: np.ndarray) -> dict[int, list]:
@@ -93,7 +96,8 @@ def of_files(file: np.ndarray, hashes: np.ndarray) -> dict[int, list]:
 def row_hashes(
     vocabulary: Vocabulary, slots: Mapping[str, np.ndarray], time: np.ndarray, label: np.ndarray
 ) -> np.ndarray:
-    """uint64 [N]. slots: of the log's own columns, by the numbers that were known after the rows' block."""
+    """uint64 [N]. slots: of the log's own columns, by the numbers that were known after the rows' block; of lists
+    their hashes."""
     total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
     for field in vocabulary.fields:
         if field.name in slots and field.kind != 'time':

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
 from diet_jax.config import lists
-from diet_jax.data import bins, blocks, histories, negatives, past, times
+from diet_jax.data import bins, blocks, histories, listed, negatives, past, times
 from diet_jax.data.coded import plain_array, recoded
 from diet_jax.data.fields import Field
 from diet_jax.data.vocabulary import Vocabulary
@@ -103,6 +103,11 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
             for f, field in enumerate(vocabulary.fields)
             if field.kind != 'list'
         }
+        encoded |= {
+            name: listed.encoded(vocabulary, f, available[name], where)
+            for f, name in enumerate(field.name for field in vocabulary.fields)
+            if name in data['lists']
+        }
         real = np.ones(len(piece.label), bool) if piece.drawn is None else ~piece.drawn.negative
         encoded |= before.encode(vocabulary, encoded, piece.time, piece.label, real, where)
         encoded['__label'] = piece.label.astype(np.int8)
@@ -113,7 +118,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         table = pa.table(encoded)
         _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
         read = np.flatnonzero(real)
-        slots = {name: encoded[name][read] for name in piece.of_log if name in encoded}
+        slots = {name: _hashed(encoded[name])[read] for name in piece.of_log if name in encoded}
         hashes = past.row_hashes(vocabulary, slots, piece.time[read], piece.label[read])
         source.prepared(piece, hashes)
         if piece.bayes is None:
@@ -185,10 +190,16 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
 
 
 def _column(available: dict[str, pa.Array], field: Field) -> pa.Array | None:
-    """What a block adds of a field: its numbers, or codes of its values; None of a history, which adds none."""
+    """What a block adds of a field: its numbers, or codes of its values, of lists of all of them; None of a history."""
     if field.kind == 'numeric':
         return plain_array(available[field.name])
-    return recoded(available[field.name]) if field.name in available else None
+    if field.kind == 'list':
+        return recoded(listed.flat(available[field.name])[0]) if field.name in available else None
+    return recoded(available[field.name])
+
+
+def _hashed(slots: np.ndarray | pa.ListArray) -> np.ndarray:
+    return listed.hashes(slots) if isinstance(slots, pa.ListArray) else slots
 
 
 def fields_of(data: dict) -> tuple[Field, ...]:

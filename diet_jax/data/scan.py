@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.impressions import MADE
-from diet_jax.data import files, impressions, said, sides, tables, times, values
+from diet_jax.data import files, impressions, listed, said, sides, tables, times, values
 from diet_jax.data.hashing import hash_rows, mix
 from diet_jax.data.log import Log, Slice, own
 
@@ -33,6 +33,7 @@ class _Wanted(NamedTuple):
     has: dict[str, list[str]]  # file -> its columns, those among them that are made of lists
     categorical: list[str]  # of the log itself
     numeric: list[str]
+    lists: list[str]
     sides: list[sides.Read]
     side_bytes: int
     notes: list[str]
@@ -59,12 +60,13 @@ def scan(
     columns, seen = sides.Columns(data), said.Seen()
     wanted = _wanted(data, root, log_files, before, columns)
     log = Log(data, log_files, path)
-    log.side_bytes, log.columns = wanted.side_bytes, (*wanted.categorical, *wanted.numeric)
+    log.side_bytes, log.columns = wanted.side_bytes, (*wanted.categorical, *wanted.numeric, *wanted.lists)
     rows_of = {side.key: np.zeros(0, np.int64) for side in wanted.sides if side.key in wanted.categorical}
     fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
     fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
     fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
     fields += [pa.field(own(name), pa.float64()) for name in wanted.numeric]
+    fields += [pa.field(own(name), pa.list_(pa.int32())) for name in wanted.lists]
     with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
         for number, file in enumerate(log_files):
             reading = _File(data, file, wanted)
@@ -79,13 +81,15 @@ def scan(
     if before is None and not log.file_rows.sum():
         raise UserError(f'{log_files[0].name} has no rows: correct data.log, or fetch the file again')
     log.notes += [*wanted.notes, *said.late_columns(log.columns, wanted.has), *said.zones(seen.zones, data['time'])]
-    for name in wanted.categorical:
+    for name in (*wanted.categorical, *columns.owners.values()):
         columns.of(name)  # no file may hold it any more
     kinds, log.values = columns.decide(known)
     log.kinds = {name: kind or 'int64' for name, kind in kinds.items()} | dict.fromkeys(data['numeric'], 'number')
     log.sides = sides.decided(wanted.sides, log.values)
     rows_of = {name: np.pad(rows, (0, len(log.values[name]) - len(rows))) for name, rows in rows_of.items()}
     said.check(log, seen, rows_of, before is None)
+    for reader in columns.readers.values() if before is None else ():
+        reader.check_separated()
     if data['block']['by'] == 'column':
         _merge_units(log, log.values[data['block']['column']])
     return log
@@ -98,7 +102,7 @@ def _wanted(data: Mapping, root, log_files, before: Sequence[str] | None, column
     names, joined = dict.fromkeys(name for of_file in has.values() for name in of_file), set()
     if before:
         names |= dict.fromkeys(before)
-        joined = {*data['fields'], *data['numeric']} & set(names) - set(before)
+        joined = {*data['fields'], *data['numeric'], *data['lists']} & set(names) - set(before)
     found, origin, side_bytes = sides.find(data, root, [name for name in names if name not in joined], columns)
     categorical = {name for name in data['fields'] if origin[name] is None}
     categorical |= {side.key for side in found if side.key in names and side.key not in joined}
@@ -108,14 +112,15 @@ def _wanted(data: Mapping, root, log_files, before: Sequence[str] | None, column
         drawn = [data['negatives']['item'], data['negatives']['user'], *data['negatives']['item_columns']]
         categorical |= set(drawn) - set(data['numeric'])
     numeric = [name for name in data['numeric'] if origin[name] is None]
-    for name in (*sorted(categorical), *numeric):
+    lists = [name for name in data['lists'] if origin[name] is None]
+    for name in (*sorted(categorical), *numeric, *lists):
         if name not in names:
             raise UserError(f"{log_files[0].name} has no column '{name}'{closest(name, names)}: correct config.data")
     notes = [
         f"column '{name}' of the log is not read: it comes from a side table, as it did before"
         for name in sorted(joined)
     ]
-    return _Wanted(has, sorted(categorical), numeric, found, side_bytes, notes)
+    return _Wanted(has, sorted(categorical), numeric, lists, found, side_bytes, notes)
 
 
 def ahead(batches: Iterator) -> Iterator:
@@ -142,7 +147,7 @@ class _File:
 
     def __init__(self, data: Mapping, file: files.LogFile, wanted: _Wanted):
         self.data, self.file, self.has, self.form = data, file, wanted.has[file.name], tables.form_of(data)
-        self.categorical, self.numeric = wanted.categorical, wanted.numeric
+        self.categorical, self.numeric, self.listed = wanted.categorical, wanted.numeric, wanted.lists
         self.zone: str | None = None
         self.at = 0  # bytes that are read
         self.lists: Counter = Counter()  # facts of lists of items shown
@@ -158,7 +163,7 @@ class _File:
         data, lists = self.data, self.data['impressions']
         time, label = data['time']['column'], data['label']['column']
         made = {label, *MADE} - {lists['clicked']} if lists['items'] else set()
-        wanted = [time, *([label] if label else []), *self.categorical, *self.numeric]
+        wanted = [time, *([label] if label else []), *self.categorical, *self.numeric, *self.listed]
         wanted += [lists['items'], lists['clicked'], *lists['parallel']] if lists['items'] else []
         drop = data['duplicates'] == 'drop'
         wanted += self.has if drop else []
@@ -233,6 +238,9 @@ class _File:
                 found[own(name)] = pa.nulls(len(time), pa.float64())
             else:
                 found[own(name)] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
+        for name in self.listed:
+            there = name in raw
+            found[own(name)] = columns.lists(name, raw[name], self.where(name)) if there else listed.nothing(len(time))
         return pa.RecordBatch.from_pydict(found)
 
     def _times(self, column: pa.Array, seen: said.Seen) -> np.ndarray:

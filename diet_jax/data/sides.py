@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
-from diet_jax.data import files, tables, values
+from diet_jax.data import files, listed, tables, values
 from diet_jax.data.coded import Words, coded_array
 from diet_jax.data.impressions import first_value
 
@@ -21,7 +21,7 @@ class SideTable(NamedTuple):
     name: str
     key: str  # the log's name of it
     keys: pa.Array  # int64, bool or string [K], unique
-    columns: dict[str, pa.Array]  # each [K]: int64, bool, string, or float64 for numeric fields
+    columns: dict[str, pa.Array]  # each [K]: int64, bool, string, float64 for numeric fields, or lists of coded values
 
 
 class Read(NamedTuple):
@@ -30,7 +30,8 @@ class Read(NamedTuple):
     name: str
     key: str
     keys: pa.Array  # codes
-    columns: dict[str, pa.Array]  # codes, or float64
+    columns: dict[str, pa.Array]  # codes, lists of codes, or float64
+    owners: Mapping[str, str]  # of a column of lists, the column whose codes it has
 
 
 class Columns:
@@ -39,12 +40,19 @@ class Columns:
     def __init__(self, data: Mapping):
         self.data, self.strings = data, {*data['csv']['strings']}
         self.words: dict[str, Words] = {}
+        lists = data.get('lists', {})  # a table at hand may be of a memory before there were any
+        self.owners = {name: how['shares'] or name for name, how in lists.items()}
+        self.readers = {name: listed.Reader(name, how, data['null_words']) for name, how in lists.items()}
 
     def of(self, name: str) -> Words:
         """Those of a column, which begin empty."""
         if name not in self.words:
-            self.words[name] = Words(name, self.data['null_words'], name in self.strings)
+            self.words[name] = Words(name, self.data['null_words'], name in self.strings, name in self.readers)
         return self.words[name]
+
+    def lists(self, name: str, array: pa.Array, where: str) -> pa.ListArray:
+        """list<int32> [N]: the codes of a piece of a column of lists."""
+        return self.readers[name].codes(array, self.of(self.owners[name]), where)
 
     def decide(self, known: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, pa.Array]]:
         """Of every column its kind, and the value of every code. known: column -> what it was before."""
@@ -66,15 +74,21 @@ def decided(found: Iterable[Read], of: Mapping[str, pa.Array]) -> tuple[SideTabl
             side.name,
             side.key,
             of[side.key].take(side.keys),
-            {name: of[name].take(x) if name in of else x for name, x in side.columns.items()},
+            {name: _decided(name, x, side, of) for name, x in side.columns.items()},
         )
         for side in found
     )
 
 
+def _decided(name: str, column: pa.Array, side: Read, of: Mapping[str, pa.Array]) -> pa.Array:
+    if name in side.owners:
+        return listed.of_codes(column, of[side.owners[name]])
+    return of[name].take(column) if name in of else column
+
+
 def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read], dict[str, int | None], int]:
     """Side tables as they are written, where each field comes from (None: the log, i: the i-th table), their bytes."""
-    names = [*data['fields'], *data['numeric']]
+    names = [*data['fields'], *data['numeric'], *columns.readers]
     origin = {name: None for name in names if name in log_names}
     found, size, available, offered = [], 0, set(log_names), list(log_names)
     for i, table in enumerate(data['side_tables']):
@@ -105,15 +119,17 @@ def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read]
             where = f"{file.name}: column '{name}'"
             if name in data['numeric']:
                 side[name] = values.numbers(raw[name], where, csv=form.csv, nulls=data['null_words'])
+            elif name in columns.readers:
+                side[name] = columns.lists(name, raw[name], where)
             else:
                 side[name] = columns.of(name).add(raw[name], where)
         keys = columns.of(on).add(raw[key], f"{file.name}: column '{key}'")
-        found.append(Read(file.name, on, keys, side))
+        found.append(Read(file.name, on, keys, side, columns.owners))
         size += file.size
     for name in names:
         if name not in origin:
-            hint = closest(name, offered)
-            raise UserError(f"no log file or side table has column '{name}'{hint}: correct data.fields or data.numeric")
+            hint, key = closest(name, offered), 'lists' if name in columns.readers else 'fields or data.numeric'
+            raise UserError(f"no log file or side table has column '{name}'{hint}: correct data.{key}")
     return found, origin, size
 
 
@@ -172,5 +188,6 @@ def join(columns: Mapping[str, pa.Array], sides: Iterable[SideTable]) -> dict[st
         match = pc.index_in(words if words.type == side.keys.type else words.cast(side.keys.type), value_set=side.keys)
         place = match.take(key.indices)
         for name, column in side.columns.items():
-            found[name] = pa.DictionaryArray.from_arrays(place, column)
+            lists = pa.types.is_list(column.type)
+            found[name] = column.take(place) if lists else pa.DictionaryArray.from_arrays(place, column)
     return found

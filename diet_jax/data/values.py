@@ -87,7 +87,8 @@ def category(array: pa.Array, where: str, nulls: Iterable[str] = NULL_WORDS, ver
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         way_out = 'set data.csv.encoding, or take it out of data.fields'
         raise UserError(f'{where} cannot be read as categories ({error}): {way_out}') from error
-    raise UserError(f'{where} is of type {kind}, which is no category: take it out of data.fields')
+    listed = 'name it in data.lists, or ' if 'list' in str(kind) else ''
+    raise UserError(f'{where} is of type {kind}, which is no category: {listed}take it out of data.fields')
 
 
 def _words(words: pa.Array, nulls, verbatim: bool) -> pa.Array:
@@ -108,12 +109,12 @@ def seen_in(array: pa.Array, where: str, seen: Seen) -> None:
         seen.setdefault(sort, (where, value))
 
 
-def kind_of(seen: Seen, known: str | None, name: str, verbatim: bool = False) -> str | None:
+def kind_of(seen: Seen, known: str | None, name: str, verbatim: bool = False, listed: bool = False) -> str | None:
     """What a column is: 'int64', 'bool' or 'string'; None where it has no value yet.
 
     Args:
       seen: what it holds, over all files (`seen_in`); known: what it was when earlier blocks were prepared;
-      name: of the column, for messages; verbatim: it is text whatever it looks like.
+      name: of the column, for messages; verbatim: it is text whatever it looks like; listed: its cells are lists.
     Raises:
       UserError: numbers with a fraction; booleans as words and as 1 and 0 beside other words.
     """
@@ -126,8 +127,9 @@ def kind_of(seen: Seen, known: str | None, name: str, verbatim: bool = False) ->
     if 'fraction' in sorts and not sorts & {'string', 'bool'}:
         where, value = example['fraction']
         raise UserError(
-            f'{where} holds {value!r}, no whole number: list it in data.numeric, or in data.csv.strings to take '
-            'numbers as names'
+            f'{where} holds {value!r}, no whole number: '
+            f'{"name the column" if listed else "list it in data.numeric, or"} in data.csv.strings to take numbers as '
+            'names'
         )
     if sorts & {'string', 'fraction'}:
         if {'bool', 'int64'} <= sorts and ones and known != 'int64' and 'string' in example:

@@ -1,0 +1,162 @@
+"""Columns whose cells are lists, as fields: `data.lists`.
+
+A list keeps `max_len` values, its last or its first ones. A missing list is an empty one, and a value that is missing,
+or a null word, is dropped before the list is cut. Values mean what those of other categories do; those of a list that
+shares a field are read together with that field's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from diet_jax.base.errors import UserError
+from diet_jax.data import cells, values
+from diet_jax.data.coded import Words, recoded
+from diet_jax.data.hashing import mix
+from diet_jax.data.vocabulary import Vocabulary
+
+
+class Text(NamedTuple):
+    """What was seen of a list that is text."""
+
+    where: str  # "file: column 'x'"
+    example: str
+    separated: bool  # whether a cell has the separator, or is a list as it is printed
+
+
+def flat(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
+    """The values of all lists, one after the other, and int64 [N], how many each has; 0 of a null."""
+    lengths = pc.list_value_length(lists).fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
+    return lists.flatten(), lengths
+
+
+def together(lengths: np.ndarray, of: pa.Array | np.ndarray) -> pa.ListArray:
+    """Lists [N] of values that lie one after the other.
+
+    >>> together(np.array([2, 0, 1]), pa.array([1, 2, 3])).to_pylist()
+    [[1, 2], [], [3]]
+    """
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    if offsets[-1] >= 2**31:
+        raise UserError(
+            f'lists of {len(lengths)} rows hold {offsets[-1]} values, more than 2**31: make blocks shorter '
+            '(data.block), or max_len smaller'
+        )
+    return pa.ListArray.from_arrays(
+        pa.array(offsets.astype(np.int32)), of if isinstance(of, pa.Array) else pa.array(of)
+    )
+
+
+def of_codes(codes: pa.ListArray, words: pa.Array) -> pa.ListArray:
+    """Lists of codes as lists of values, which are coded still. words: the value of every code."""
+    found, lengths = flat(codes)
+    return together(lengths, pa.DictionaryArray.from_arrays(found, words))
+
+
+def nothing(rows: int) -> pa.ListArray:
+    """Empty lists of codes."""
+    return together(np.zeros(rows, np.int64), pa.array([], pa.int32()))
+
+
+def encoded(vocabulary: Vocabulary, f: int, lists: pa.ListArray, where: str) -> pa.ListArray:
+    """Lists of coded values of field f as lists of slots: list<int32> [N]."""
+    of, lengths = flat(lists)
+    return together(lengths, vocabulary.encode(f, recoded(of), where))
+
+
+def hashes(lists: pa.ListArray) -> np.ndarray:
+    """uint64 [N], of lists of slots: of the values and their order."""
+    found, lengths = flat(lists)
+    ends = np.cumsum(lengths)
+    place = np.arange(len(found)) - np.repeat(ends - lengths, lengths)
+    bits = mix(found.to_numpy().astype(np.uint64) ^ (place.astype(np.uint64) << np.uint64(32)))
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(bits, dtype=np.uint64)])
+    return mix(total[ends] - total[ends - lengths] + lengths.astype(np.uint64))
+
+
+class Reader:
+    """Reads one column of lists, of all files.
+
+    Args: name: of the column; how: checked `data.lists[name]`; nulls: words that mean missing.
+    """
+
+    def __init__(self, name: str, how: Mapping, nulls):
+        self.name, self.how, self.nulls = name, how, tuple(nulls)
+        self.text: Text | None = None
+
+    def codes(self, array: pa.Array, words: Words, where: str) -> pa.ListArray:
+        """list<int32> [N]: the codes of a piece of the column.
+
+        Args: words: of the list's values; where: "file: column 'x'", for messages.
+        Raises:
+          UserError: what is no list, or holds what is no category.
+        """
+        array = cells.plain_type(array, where)
+        self._check(array, where)
+        found = cells.lists_of(array, self.how['separator'], self.nulls, where)
+        if values.is_text(array.type):
+            self._look(array, found.lengths, where)
+        of = found.values
+        if pa.types.is_floating(of.type):
+            way_out = f"lists hold ids or words; take '{self.name}' out of data.lists"
+            of = values.whole_numbers(of.cast(pa.float64()), where, way_out)
+        codes = words.add(of, where)
+        there = codes.is_valid().to_numpy(zero_copy_only=False)
+        ends = np.concatenate([[0], np.cumsum(there)])[np.concatenate([[0], np.cumsum(found.lengths)])]
+        codes, lengths = codes.drop_null(), np.diff(ends)
+        if (lengths > self.how['max_len']).any():
+            place = np.arange(len(codes)) - np.repeat(ends[:-1], lengths)
+            most = self.how['max_len']
+            kept = place < most if self.how['keep'] == 'first' else place >= np.repeat(lengths - most, lengths)
+            codes, lengths = codes.filter(pa.array(kept)), np.minimum(lengths, most)
+        return together(lengths, codes)
+
+    def _check(self, array: pa.Array, where: str) -> None:
+        kind, separator = array.type, self.how['separator']
+        if cells.is_list(kind):
+            if pa.types.is_nested(kind.value_type):
+                raise UserError(f"{where} holds lists of {kind.value_type}: take '{self.name}' out of data.lists")
+        elif not values.is_text(kind) and not pa.types.is_null(kind):
+            shown = array.drop_null()
+            value = f' and holds {cells.short(shown[0])}' if len(shown) else ''
+            raise UserError(
+                f'{where} is of type {kind}{value}, and no list: name it in data.fields or data.numeric instead'
+            )
+        elif not separator and values.is_text(kind):
+            words = array.dictionary if pa.types.is_dictionary(kind) else array
+            words = values.without_null_words(pc.utf8_trim_whitespace(words.cast(pa.string())), [*self.nulls, ''])
+            odd = words.filter(pc.and_(pc.is_valid(words), pa.array(~cells.is_printed(words))))
+            if len(odd):
+                raise UserError(
+                    f'{where} holds {cells.short(odd[0])}, text and no list: data.lists.{self.name}.separator must be '
+                    "what stands between two values, as '|'"
+                )
+
+    def _look(self, array: pa.Array, lengths: np.ndarray, where: str) -> None:
+        """Notes whether text is separated."""
+        if self.text is not None and self.text.separated:
+            return
+        words = array.dictionary if pa.types.is_dictionary(array.type) else array
+        words = values.without_null_words(
+            pc.utf8_trim_whitespace(words.cast(pa.string())), [*self.nulls, '']
+        ).drop_null()
+        if not len(words):
+            return
+        separated = bool((lengths > 1).any() or cells.is_printed(words).any())
+        if self.how['separator'].strip():
+            separated = separated or bool(pc.any(pc.match_substring(words, self.how['separator'])).as_py())
+        before = self.text or Text(where, cells.short(words[0]), False)
+        self.text = before._replace(separated=separated)
+
+    def check_separated(self) -> None:
+        """Raises UserError where the column, of all files, is text that has the separator nowhere."""
+        if self.text is not None and not self.text.separated:
+            raise UserError(
+                f'{self.text.where} has the separator {self.how["separator"]!r} in no row, as {self.text.example}: '
+                f'correct data.lists.{self.name}.separator, or name it in data.fields where a cell is one value'
+            )
