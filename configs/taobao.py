@@ -35,7 +35,8 @@ def get_config(arg: str = '') -> ConfigDict:
             config.evaluate.candidates, config.evaluate.seeds = ('lr', 'deepfm'), 2
         elif word == 'histories':
             clicked = dict(of=('item_id', 'category_id'), where='', max_len=50)  # every row is a click on an item
-            data.histories = ConfigDict(dict(clicked=clicked))
+            skipped = dict(of='item_id', where='not label', max_len=50)  # looked at, and left there
+            data.histories = ConfigDict(dict(clicked=clicked, skipped=skipped))
         else:
             raise ValueError(f"configs/taobao.py takes no argument '{word}': ':smoke' or ':histories'")
     return config

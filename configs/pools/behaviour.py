@@ -1,22 +1,30 @@
-"""Candidates that read what a user did before, beside one that does not: for logs whose config has `histories`.
+"""The pool of configs/pools/ctr.py, and twelve candidates more that read what a user did before, or do not.
 
-Lines as in configs/pools/ctr.py. `drop` may name a sequence (all of its lists), or a list by the role of the field that
-it shares: clicked_creator. Every model that reads no sequence sees the mean of each list as one more field.
+For logs whose config has the histories `clicked` and `skipped`. Lines as in configs/pools/ctr.py; `drop` may name a
+sequence (all of its lists), or a list by the role of the field that it shares: clicked_creator. A model that reads no
+sequence sees the mean of each list as one more field.
 """
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
+
+from diet_jax.base.loading import load_module
+
+CTR = load_module(Path(__file__).parent / 'ctr.py')
 
 
 def get_config(arg: str = '') -> ConfigDict:
     """What a candidate has unless it says otherwise."""
     if arg:
         raise ValueError(f"configs/pools/behaviour.py takes no argument '{arg}'")
-    return ConfigDict(dict(model='', dim=8, drop=(), weight_decay=0.0, confirmation=False))
+    return CTR.get_config()
 
 
 def sweep(add):
+    CTR.sweep(add)
     add('deepfm-no-lists', model='deepfm', drop=('clicked', 'skipped'))
-    add('deepfm-lists', model='deepfm')
+    add('deepfm-no-skipped', model='deepfm', drop=('skipped',))
     add('din', model='din')
     add('din-10', model='din', max_len=10)
     add('sim', model='sim', sequence='clicked')
@@ -25,7 +33,7 @@ def sweep(add):
     def confirm(name, **options):
         add(name, confirmation=True, **options)
 
-    confirm('mlp-lists', model='mlp')
+    confirm('mlp-no-lists', model='mlp', drop=('clicked', 'skipped'))
     confirm('din-no-creator', model='din', drop=('clicked_creator',))
     confirm('din-no-skipped', model='din', drop=('skipped',))
     confirm('sim-10', model='sim', sequence='clicked', max_len=10)

@@ -1,10 +1,11 @@
-"""Does the memory keep the order of models that read behaviour? configs/pools/behaviour.py, on one log.
+"""Does the memory keep the order of models that read behaviour, beside those that do not? On one log.
 
     python scripts/trends.py --config=configs/trends/behaviour.py:simulated --workdir=runs/trends-behaviour
 
 `:kuairand`, `:movielens` and `:taobao` are real logs with histories; `:simulated` is a stream of which what a user
-clicked last, and nothing but the order of the clicks, says something of the next row. Behind a comma `release`: the
-confirmation set too; `smoke`: a few candidates and seeds on five days, under three minutes.
+clicked last, and nothing but the order of the clicks, says something of the next row. Candidates: twelve of
+configs/pools/behaviour.py, and seven without a sequence, the twins among them. Behind a comma `smoke`: a few candidates
+and seeds on five days, under three minutes.
 """
 
 from pathlib import Path
@@ -14,13 +15,18 @@ from ml_collections import ConfigDict
 from diet_jax.base.loading import load_module
 from diet_jax.config import default_config, simulated_data
 
+CANDIDATES = (
+    *('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'deepfm-no-user', 'mlp-no-context'),
+    *('deepfm-no-lists', 'deepfm-no-skipped', 'din', 'din-10', 'sim', 'bst'),
+    *('mlp-no-lists', 'din-no-creator', 'din-no-skipped', 'sim-10', 'bst-10', 'dien'),
+)
 LOGS = ('simulated', 'kuairand', 'movielens', 'taobao')
 
 
 def get_config(arg: str = 'simulated') -> ConfigDict:
     log, *words = arg.split(',')
-    if log not in LOGS or set(words) - {'release', 'smoke'}:
-        raise ValueError(f"configs/trends/behaviour.py: ':{arg}' is none of {', '.join(LOGS)}, then release, smoke")
+    if log not in LOGS or set(words) - {'smoke'}:
+        raise ValueError(f"configs/trends/behaviour.py: ':{arg}' is none of {', '.join(LOGS)}, then smoke")
     smoke = 'smoke' in words
     if log == 'simulated':
         config = simulated(smoke)
@@ -28,13 +34,11 @@ def get_config(arg: str = 'simulated') -> ConfigDict:
         module = load_module(Path(__file__).parents[1] / f'{log}.py')
         config = module.get_config('smoke,histories' if smoke else 'histories')
     trends = config.trends
-    trends.pool, trends.confirmation = 'configs/pools/behaviour.py', 'release' in words
+    trends.pool, trends.only = 'configs/pools/behaviour.py', CANDIDATES
     trends.rivals = ('random_rows_our_labels', 'recent_rows_our_labels')
-    if 'skipped' not in config.data.histories:
-        trends.only = tuple(name for name in WITHOUT_SKIPPED if trends.confirmation or name not in CONFIRMATION)
     if smoke:
         config.evaluate.learning_rates, config.evaluate.student_learning_rates = (2e-3, 1e-2), (1e-2,)
-        trends.only = ('deepfm-no-lists', 'deepfm-lists', 'din', 'bst')
+        trends.only = ('deepfm-no-lists', 'deepfm', 'din', 'bst')
         trends.full_seeds, trends.distillations, trends.rivals = 2, 1, ('random_rows_our_labels',)
     return config
 

@@ -61,6 +61,4 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
 def _lists_of(layout: Layout, roles) -> dict[str, str]:
     """{'clicked_item': the list of sequence 'clicked' that shares the item's field}, of every sequence and role."""
     shared = [(layout.names[f], layout.sequences[f], layout.names[owner]) for f, owner in layout.targets().items()]
-    return {
-        f'{sequence}_{role}': name for name, sequence, of in shared for role, field in roles.items() if field == of
-    }
+    return {f'{sequence}_{role}': name for name, sequence, of in shared for role, field in roles.items() if field == of}
