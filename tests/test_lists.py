@@ -347,3 +347,21 @@ def test_a_separator_that_a_later_day_lacks_is_no_fault(tmp_path):
     logged(tmp_path / 'log', lists, 'separated', [2])
     stream = open_stream(data, tmp_path / 'w', lambda line: None)
     assert read(stream, 'genres') == flat(lists[:3], 'genres')
+
+
+@pytest.mark.parametrize('shares', ['', 'item'])
+def test_words_behind_whole_numbers_and_lists_behind_empty_ones_on_a_second_day(tmp_path, shares):
+    lists = lists_of_days(4)
+    lists[0]['seen'] = [[] for _ in range(ROWS)]
+    for d in (2, 3):
+        lists[d]['seen'] = [[*map(str, row), 'new'] for row in lists[d]['seen']]
+    for d in range(DAYS):
+        seen = pa.array(lists[d]['seen'], pa.list_(pa.string() if d > 1 else pa.int64()))
+        parquet(tmp_path / 'log', d, {**days()[d], 'seen': seen})
+        data = data_of(tmp_path / 'log')
+        data.lists = {'seen': dict(shares=shares)}
+        stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    meant = [[str(x) for x in row] for row in flat(lists, 'seen')]
+    assert read(stream, 'seen') == meant
+    whole = open_stream(data, tmp_path / 'v', lambda line: None)
+    assert read(whole, 'seen') == meant and bytes_of(tmp_path / 'w') == bytes_of(tmp_path / 'v')

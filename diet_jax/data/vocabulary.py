@@ -21,7 +21,8 @@ class Vocabulary:
     Slots 2f and 2f + 1 are field f's MISSING (null) and UNSEEN (not in the vocabulary) slot. Values first
     seen in block t get the next slots, ordered by field and then by first appearance, so what a block adds
     lies in one range, and no earlier slot ever moves. A numeric field's values are its bins, which come with the
-    block that teaches their boundaries (`bins`).
+    block that teaches their boundaries (`bins`). A list that shares a field has that field's slots: what the list shows
+    first is new to the field, behind the block's own values of it.
     """
 
     def __init__(self, fields: tuple[Field, ...]):
