@@ -37,5 +37,5 @@ def sweep(add):
     confirm('din-no-creator', model='din', drop=('clicked_creator',))
     confirm('din-no-skipped', model='din', drop=('skipped',))
     confirm('sim-10', model='sim', sequence='clicked', max_len=10)
-    confirm('bst-10', model='bst', sequence='clicked', max_len=10)
-    confirm('dien', model='dien', sequence='clicked')
+    confirm('bst-5', model='bst', sequence='clicked', max_len=5)
+    confirm('dien-20', model='dien', sequence='clicked', max_len=20)

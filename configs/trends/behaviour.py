@@ -18,7 +18,7 @@ from diet_jax.config import default_config, simulated_data
 CANDIDATES = (
     *('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'deepfm-no-user', 'mlp-no-context'),
     *('deepfm-no-lists', 'deepfm-no-skipped', 'din', 'din-10', 'sim', 'bst'),
-    *('mlp-no-lists', 'din-no-creator', 'din-no-skipped', 'sim-10', 'bst-10', 'dien'),
+    *('mlp-no-lists', 'din-no-creator', 'din-no-skipped', 'sim-10', 'bst-5', 'dien-20'),
 )
 LOGS = ('simulated', 'kuairand', 'movielens', 'taobao')
 
@@ -44,13 +44,12 @@ def get_config(arg: str = 'simulated') -> ConfigDict:
 
 
 def simulated(smoke: bool) -> ConfigDict:
-    """Sixteen days of 500 users, about 12 rows a user and day."""
+    """Sixteen days of 500 users, about 30 rows a user and day."""
     config = default_config()
-    config.data = simulated_data(blocks=5 if smoke else 16, rows_per_block=1000 if smoke else 6000, users=500)
-    config.data.simulated.behaviour, config.data.simulated.season = 1.0, 0.0
+    config.data = simulated_data(blocks=5 if smoke else 16, rows_per_block=1000 if smoke else 15_000, users=500)
+    config.data.simulated.update(behaviour=1.5, season=0.0, categories=8)
     clicked = dict(of=('item', 'category'), max_len=50)
     skipped = dict(of='item', where='not label', max_len=50)
     config.data.histories = ConfigDict(dict(clicked=clicked, skipped=skipped))
     config.roles = ConfigDict(dict(user='user', item='item', creator='category', context='tab'))
-    config.memory.row_budget = 0.02
     return config
