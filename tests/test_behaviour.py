@@ -160,6 +160,13 @@ def test_without_a_name_every_sequence_is_read_by_a_unit_of_its_own():
     np.testing.assert_allclose(model.rows(head, rows[ids], ids), expected(head, ids, rows, read), rtol=2e-4, atol=2e-4)
 
 
+def test_a_sequence_with_nothing_to_search_by_is_passed_over():
+    of_one, of_all = built('sim'), built('sim', sequence='')
+    ids, rows = drawn(), table()
+    head = noisy_head(of_one, LAYOUT.columns)
+    np.testing.assert_array_equal(of_one.rows(head, rows[ids], ids), of_all.rows(head, rows[ids], ids))
+
+
 @pytest.mark.parametrize('name', READERS)
 def test_the_order_of_events_matters_where_the_paper_says_so(name):
     model = built(name)
