@@ -114,23 +114,28 @@ def influences(sizes) -> dict[str, Pair]:
 
 
 def epochs(sizes) -> dict[str, Pair]:
-    """`vs_torch_deepfm_epoch`, `vs_torch_dcnv2_epoch`, `vs_torch_deepfm_epoch_<V>_ids`: a pass of `steps` steps."""
+    """`vs_torch_deepfm_epoch`, `..._dcnv2_epoch`, `..._din_epoch` (with a history), `..._deepfm_epoch_<V>_ids`: a pass
+    of `steps` steps."""
     _, modules = _theirs()
     many = sizes.many_ids
     cases = (
         ('deepfm_epoch', 'deepfm', modules.DeepFM, sizes.fields),
         ('dcnv2_epoch', 'dcnv2', modules.DCNv2, sizes.fields),
+        ('din_epoch', 'din', modules.DIN, sizes.fields, sizes.history),
         (f'deepfm_epoch_{many}_ids', 'deepfm', modules.DeepFM, problem.spread_over(many, len(sizes.fields))),
     )
     return {f'vs_torch_{name}': _pair(*_epoch(sizes, *of), _few(sizes)) for name, *of in cases}
 
 
-def _epoch(sizes, model: str, module, fields) -> tuple:
+def _epoch(sizes, model: str, module, fields, history: int = 0) -> tuple:
     """(ours, theirs): calls that each go on along the same block, from the same weights."""
     calls, _ = _theirs()
-    block = problem.batches(problem.draw_ids(fields, sizes.steps * sizes.batch, 7), sizes.batch)
-    model = problem.reference(sizes, model)
-    state = init_stream(model, jax.random.key(0), sum(fields), len(fields))
+    ids, layout = problem.draw_ids(fields, sizes.steps * sizes.batch, 7), None
+    if history:
+        ids, layout = problem.with_history(ids, fields, history)
+    block = problem.batches(ids, sizes.batch)
+    model = problem.reference(sizes, model, layout)
+    state = init_stream(model, jax.random.key(0), sum(fields), ids.shape[1])
     held = {'state': jax.tree.map(jnp.copy, state)}  # both moments are one array of zeros: not to be donated twice
     one_pass = jax.jit(lambda s, b: stream_pass(model, s, b, RATE_OF_EPOCH), donate_argnums=0)
 
@@ -138,7 +143,8 @@ def _epoch(sizes, model: str, module, fields) -> tuple:
         held['state'], logits = one_pass(held['state'], block)
         return jnp.mean(row_losses(logits, block.label), 1)
 
-    return ours, calls.epoch(module(state.params), block, RATE_OF_EPOCH)
+    module = module(state.params, history) if history else module(state.params)
+    return ours, calls.epoch(module, block, RATE_OF_EPOCH)
 
 
 def case(sizes) -> dict[str, Pair]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from diet_jax import models
+from diet_jax.base.layout import PAD, Layout
 from diet_jax.config import default_config
 from diet_jax.distillation.memory import init_memory
 from diet_jax.distillation.spec import Spec
@@ -40,6 +41,17 @@ def draw_ids(fields: Sequence[int], rows: int, seed: int, power: float = 1.5) ->
     size = np.asarray(fields, float)
     place = size * u**power if power else size**u - 1
     return (np.minimum(place, size - 1).astype(np.int64) + np.cumsum([0, *fields[:-1]])).astype(np.int32)
+
+
+def with_history(ids: np.ndarray, fields: Sequence[int], width: int, of: int = 1) -> tuple[np.ndarray, Layout]:
+    """The rows with a list of up to `width` ids of field `of` behind them, of every length alike, and their layout."""
+    rows, rng = len(ids), np.random.default_rng(9)
+    events = draw_ids(fields, rows * width, 8)[:, of].reshape(rows, width)
+    events[np.arange(width) < rng.integers(0, width + 1, (rows, 1))] = PAD
+    names = (*(str(f) for f in range(len(fields))), 'history')
+    flat = (1,) * len(fields)
+    layout = Layout(names, (*flat, width), (*range(len(fields)), of), (*('',) * len(fields), 'history'))
+    return np.concatenate([ids, events], 1), layout
 
 
 def draw_labels(rows: int, seed: int) -> np.ndarray:
@@ -103,5 +115,5 @@ def spread_over(vocabulary: int, fields: int) -> tuple[int, ...]:
     return (vocabulary // fields,) * fields
 
 
-def reference(sizes, name: str = 'deepfm') -> models.Model:
-    return models.build(name, dim=sizes.dim)
+def reference(sizes, name: str = 'deepfm', layout: Layout | None = None) -> models.Model:
+    return models.build(name, dim=sizes.dim, layout=layout)

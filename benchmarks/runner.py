@@ -41,6 +41,7 @@ AT_LEAST = {
     'vs_torch_influence_per_sample_tables': 250,
     'vs_torch_deepfm_epoch': 6,
     'vs_torch_dcnv2_epoch': 2.5,
+    'vs_torch_din_epoch': 3,
     'vs_torch_deepfm_epoch_1000000_ids': 20,
 }
 AT_MOST = {

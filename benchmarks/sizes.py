@@ -16,6 +16,7 @@ class Sizes(NamedTuple):
     dim: int = 8
     batch: int = 512  # rows of a reference step
     steps: int = 40  # of them, in a pass
+    history: int = 50  # events of a row, at most
     batches: tuple[int, ...] = (512, 4096, 32_768)  # rows of a reference step on a GPU
     rows: int = 65_536  # whose influence is scored
     memory: int = 2304  # entries
@@ -40,6 +41,7 @@ SMOKE = Sizes(
     read=(2, 200),
     batch=32,
     steps=3,
+    history=4,
     batches=(16, 32),
     rows=256,
     memory=48,

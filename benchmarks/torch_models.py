@@ -1,4 +1,4 @@
-"""DeepFM and DCNv2 in PyTorch as its users write them, with our parameters, so that both sides compute the same.
+"""DeepFM, DCNv2 and DIN in PyTorch as its users write them, with our parameters, so that both sides compute the same.
 
 Imported only where PyTorch is installed (the extra `torch`).
 """
@@ -48,6 +48,30 @@ class DCNv2(nn.Module):
         for v, u in zip(self.v, self.u):
             x = x0 * u(v(x)) + x
         return self.readout(torch.cat([x, self.tower(x0)], 1))[:, 0]
+
+
+class DIN(nn.Module):
+    """MLP([e_1 .. e_F, mean_l e_l, sum_l a(e_l, t) e_l]), a = MLP([e, t, e - t, e * t]); the history stands last."""
+
+    def __init__(self, params, history: int, target: int = 1):
+        super().__init__()
+        head = params['head']
+        unit = dict(head['LocalActivation_0'])
+        self.history, self.target = history, target
+        self.table = _embedding(params['table'])
+        first, last = _linear({name: unit[name] for name in ('kernel', 'bias')}), _linear(unit['Dense_0'])
+        self.unit = nn.Sequential(first, nn.ReLU(), last)
+        self.tower = _tower(head['MLP_0'])
+        self.readout = _linear(head['Readout_0']['Dense_0'])
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        embeddings = self.table(ids.clamp(min=0))[..., 1:]
+        mask = (ids[:, -self.history :] >= 0)[..., None]
+        fields, events = embeddings[:, : -self.history], embeddings[:, -self.history :] * mask
+        own = fields[:, self.target, None].expand_as(events)
+        weight = self.unit(torch.cat([events, own, events - own, events * own], 2))
+        mean, pooled = events.sum(1) / mask.sum(1).clamp(min=1), (weight * events).sum(1)
+        return self.readout(self.tower(torch.cat([fields.flatten(1), mean, pooled], 1)))[:, 0]
 
 
 def tensor(x) -> torch.Tensor:

@@ -245,7 +245,7 @@ def test_pytorch_computes_the_same(monkeypatch):
     seen.clear()
     # From the same weights: the loss of every step. Later on rounding grows: PyTorch leaves its own float64.
     against_torch.epochs(SMOKE._replace(steps=100, batch=512))
-    assert len(seen) == 3
+    assert len(seen) == 4
     for ours, theirs in seen.values():
         assert len(ours) == 100 and abs(float(ours[-20:].mean() - ours[:20].mean())) > 1e-3, 'it learns'
         np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4)

@@ -22,7 +22,7 @@ REQUIRED += ['wide_deep', 'xdeepfm']
 
 @pytest.fixture(scope='module', autouse=True)
 def quick_compilation():
-    """Thirteen models, a few batches each: nearly all of the time here is XLA's optimizer."""
+    """All models, a few batches each: nearly all of the time here is XLA's optimizer."""
     before = jax.config.read('jax_disable_most_optimizations')
     jax.config.update('jax_disable_most_optimizations', True)
     yield

@@ -32,10 +32,16 @@ class Reader(nn.Module):
     def __call__(
         self, embeddings: jax.Array, first_order: jax.Array, *, deterministic: bool, sequences: dict[str, Events]
     ) -> jax.Array:
-        chosen = [sequences[self.sequence]] if self.sequence else list(sequences.values())
+        chosen = [sequences[self.sequence]] if self.sequence else list(filter(self.reads, sequences.values()))
+        if not chosen:
+            raise UserError(f'{type(self).__name__} reads sequences that share a field with the row, and sees none')
         read = [self.read(_last(seen, self.max_len), deterministic) for seen in chosen]
         x = jnp.concatenate([flatten(embeddings), *read], 1)
         return Readout()(MLP(self.hidden, self.dropout)(x, deterministic=deterministic))
+
+    def reads(self, seen: Events) -> bool:
+        """Whether a sequence is one of those that are read where none is named."""
+        return True
 
     def read(self, seen: Events, deterministic: bool) -> jax.Array:
         """Of one sequence: f32[B, n]."""
@@ -190,13 +196,16 @@ class SIM(Reader):
 
     softmax_l(<Q_h t, K_h e_l> / sqrt(d)) V_h e_l of every attention head h, over the events whose column `search` is
     the row's own value, and 0 where there are none; the mean of the whole list is among the fields' entries. `search`
-    counts the columns that share a field: -1 for the last of them, a category behind its items. Pi et al. 2020,
-    https://arxiv.org/abs/2006.05639.
+    counts the columns that share a field: -1 for the last of them, a category behind its items. A sequence
+    that shares none is passed over, and refused where it is named. Pi et al. 2020, https://arxiv.org/abs/2006.05639.
     """
 
     search: int = -1
     heads: int = 2
     attention_dim: int = 16  # of what is read, split between the heads
+
+    def reads(self, seen: Events) -> bool:
+        return bool(seen.shares)
 
     def read(self, seen: Events, deterministic: bool) -> jax.Array:
         _check_heads('sim', self.attention_dim, self.heads)
