@@ -177,7 +177,9 @@ def test_newcomers_are_rows_of_the_block_none_twice(history):
     for stage in history:
         new = np.flatnonzero(fresh(stage))
         assert len(new) == stage.counts.replaced + stage.counts.admitted
-        rows = [np.flatnonzero((stage.rows.weight > 0) & (stage.rows.influence == x)) for x in stage.after.influence[new]]
+        rows = [
+            np.flatnonzero((stage.rows.weight > 0) & (stage.rows.influence == x)) for x in stage.after.influence[new]
+        ]
         rows = np.concatenate(rows)
         assert len(set(rows)) == len(new)
         after = jax.tree.map(lambda x: x[new], stage.after)  # noqa: B023
