@@ -126,9 +126,9 @@ def test_the_choice_is_made_before_the_scored_block_is_looked_at(evaluated, work
     scored, auc = [], ev.metrics.auc
     target = 1 - tiny.opened(workdir).stream.load(3).label
 
-    def counted(logits, labels):
+    def counted(logits, labels, weight=None):
         scored.append(np.array_equal(labels, target))
-        return auc(logits, labels)
+        return auc(logits, labels, weight=weight)
 
     monkeypatch.setattr(ev.metrics, 'auc', counted)
     again = _evaluate(flipped)

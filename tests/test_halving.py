@@ -20,6 +20,9 @@ class Log(NamedTuple):
     def rows(self, t):
         return self.slices[t][:, None]
 
+    def weight(self, t):
+        return None
+
     def rows_of_pass(self, t):
         return N * t
 

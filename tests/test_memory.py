@@ -47,7 +47,8 @@ def block(seed, live=ROWS, fill=0):
     normal = lambda g, shape: g.normal(size=shape).astype(np.float32)  # noqa: E731
     ids = draw((ROWS, FIELDS), lambda g, s: g.integers(0, CAPACITY, s).astype(np.int32))
     label = draw((ROWS,), lambda g, s: (g.random(s) < 0.4).astype(np.float32))
-    return PlacedRows(ids, label, *(draw((ROWS,), normal) for _ in range(2)), draw((ROWS, PLANE), normal), valid)
+    scored = (draw((ROWS,), normal) for _ in range(2))
+    return PlacedRows(ids, label, *scored, draw((ROWS, PLANE), normal), valid.astype(np.float32))
 
 
 class Stage(NamedTuple):
@@ -113,7 +114,7 @@ def test_every_entry_is_the_weighted_mean_of_what_it_absorbed(history):
     for stage in history:
         new, before = fresh(stage), jax.tree.map(np.asarray, stage.before)
         stays = before.valid & ~new
-        live = stage.rows.valid
+        live = stage.rows.weight > 0
         rows = jax.tree.map(lambda x, live=live: np.asarray(x)[live], stage.rows)
         place = stage.place.astype(float)
         for entry in np.flatnonzero(new):
@@ -176,7 +177,9 @@ def test_newcomers_are_rows_of_the_block_none_twice(history):
     for stage in history:
         new = np.flatnonzero(fresh(stage))
         assert len(new) == stage.counts.replaced + stage.counts.admitted
-        rows = [np.flatnonzero(stage.rows.valid & (stage.rows.influence == x)) for x in stage.after.influence[new]]
+        rows = [
+            np.flatnonzero((stage.rows.weight > 0) & (stage.rows.influence == x)) for x in stage.after.influence[new]
+        ]
         rows = np.concatenate(rows)
         assert len(set(rows)) == len(new)
         after = jax.tree.map(lambda x: x[new], stage.after)  # noqa: B023

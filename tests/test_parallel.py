@@ -88,7 +88,7 @@ def kernels(stream, block, score, axis=None):
     addressed = address(
         tiny_spec(config, axis),
         init_memory(32, FIELDS),
-        PlacedRows(rows.ids, rows.label, 2 * score, score, embeddings[..., 1:].sum(1), rows.weight > 0),
+        PlacedRows(rows.ids, rows.label, 2 * score, score, embeddings[..., 1:].sum(1), rows.weight),
         PlacedEntries(jnp.zeros((32, DIM)), jnp.zeros(32), jnp.zeros(32)),
         target=jnp.int32(12),
         stage=jnp.int32(1),

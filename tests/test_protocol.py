@@ -10,6 +10,7 @@ import tiny
 from tiny import DAYS, ROWS
 
 from diet_jax.base.errors import UserError
+from diet_jax.base.layout import flat
 from diet_jax.data.stream import open_stream
 from diet_jax.device.programs import PROGRAMS_KEPT
 from diet_jax.models import candidates
@@ -172,9 +173,9 @@ def laid(monkeypatch):
     """[(row numbers, labels, steps)] of every pass, as it is laid out."""
     seen, shard = [], shard_block
 
-    def noted(ids, label, held, *, devices, batch, steps):
+    def noted(ids, label, held, *, steps, **options):
         seen.append((ids[:, 0].copy(), label.copy(), steps))
-        return shard(ids, label, held, devices=devices, batch=batch, steps=steps)
+        return shard(ids, label, held, steps=steps, **options)
 
     monkeypatch.setattr(cheap_passes, 'shard_block', noted)
     return seen
@@ -349,7 +350,15 @@ def planted_log(ids, label) -> EvaluationLog:
         batches.append(jax.tree.map(lambda x: x[0], whole))
     group = np.zeros(PER_BLOCK, np.int32)
     return EvaluationLog(
-        DAYS, tuple(len(x) for x in label), batches, list(label), [group] * 4, [128] * 4, FIELDS, 128, 'planted'
+        DAYS,
+        tuple(len(x) for x in label),
+        batches,
+        list(label),
+        [group] * 4,
+        [128] * 4,
+        flat(range(FIELDS)),
+        128,
+        'planted',
     )
 
 

@@ -1,4 +1,4 @@
-"""The ten recipes of docs/your-log.md: each reads a little log of its shape, to the right rows."""
+"""The eleven recipes of docs/your-log.md: each reads a little log of its shape, to the right rows."""
 
 import datetime
 import gzip
@@ -135,6 +135,15 @@ def write_10(log, root):
     lines(root / 'brands.csv', ((b, ['nl', 'de', 'fr', 'nl'][b]) for b in range(4)), ',', 'id,country')
 
 
+def write_11(log, root):
+    table = pa.table({'user': log.user, 'item': log.item, 'timestamp': log.ts, 'clicked': log.y, 'w': weights(log)})
+    days(log, root, 'day-202403{1}.parquet', table)
+
+
+def weights(log):
+    return np.where(log.y == 1, 1, 10)
+
+
 def read(number, root, workdir):
     """The stream of a recipe, and what was said."""
     config = default_config()
@@ -150,11 +159,11 @@ def columns(stream) -> dict[str, list]:
     return {**found, 'label': np.concatenate([block.label for block in blocks]).astype(int).tolist()}
 
 
-def test_there_are_ten():
-    assert sorted(RECIPES) == list(range(1, 11))
+def test_there_are_eleven():
+    assert sorted(RECIPES) == list(range(1, 12))
 
 
-@pytest.mark.parametrize('number', range(1, 11))
+@pytest.mark.parametrize('number', range(1, 12))
 def test_a_recipe_reads_its_log(tmp_path, number):
     log, root = Little(), tmp_path / 'log'
     root.mkdir()
@@ -194,6 +203,11 @@ def test_a_recipe_reads_its_log(tmp_path, number):
         assert stream.utc_offset_hours == 9 and rows == [ROWS] * 4 and got['label'] == y[: 4 * ROWS]
         assert got['hour'] == ((log.ts // 3600) % 24)[: 4 * ROWS].tolist()
         assert any('7 rows dropped that repeat an earlier one' in line for line in said)
+    elif number == 11:
+        assert got['label'] == y and rows == per_day
+        assert np.concatenate([stream.load(t).weight for t in range(DAYS)]).tolist() == weights(log).tolist()
+        total = weights(log).sum()
+        assert f"data: {log.n} rows weigh {total} by column 'w'" in said
     else:
         country = ['nl', 'de', 'fr', 'nl']
         assert got['label'] == y and got['country'] == [country[i % 4] for i in log.item]

@@ -160,7 +160,7 @@ def _meant(config: ConfigDict, utc_offset_hours: float) -> dict:
         'label': DEFAULT_VIEW,
     }
     kept = {key: data[key] for key in ENCODING}
-    kept |= {key: data[key] for key in ('first_value', 'lists', 'histories') if data[key]}
+    kept |= {key: data[key] for key in ('first_value', 'lists', 'histories', 'weight') if data[key]}
     return plain({'data': kept, 'roles': config.roles, 'weekday': WEEKDAY, 'students': students})
 
 

@@ -16,6 +16,7 @@ from diet_jax.base.plain import plain
 from diet_jax.config import lists
 from diet_jax.config.impressions import IMPRESSIONS, check_first_value, check_impressions, check_side_table
 from diet_jax.config.keys import Key, Section, defaults, flat
+from diet_jax.config.weight import WEIGHT, check_weight
 
 UNITS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}  # ticks in a second
 TIME_FIELDS = ('hour', 'weekday')
@@ -41,6 +42,7 @@ NEWER = (
     'simulated.behaviour',
     'lists',
     'histories',
+    'weight',
 )
 OPEN = ('data.numeric', 'data.first_value', 'data.lists', 'data.histories')  # dicts whose keys are columns
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
@@ -107,6 +109,7 @@ DATA: Section = dict(
         threshold=Key(None, 'a number: label = value >= threshold'),
         positive=Key((), 'values: label = value is one of them; with neither: 0 and 1', empty=True),
     ),
+    weight=WEIGHT,
     # For a log whose row is a list of items: the label and the columns 'position' and 'list_length' are made.
     impressions=IMPRESSIONS,
     # For a log of clicks only: every click is followed by copies of itself with another item, label 0.
@@ -250,6 +253,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
     if full['label']['threshold'] is not None and full['label']['positive']:
         raise UserError('data.label has both threshold and positive: give one of them')
     lists.check(full, names, name_fault)
+    check_weight(full, names)
     _check_negatives(full)
     if full['source'] == 'files':
         _check_files(full)
@@ -274,7 +278,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
 def name_fault(name: str) -> str:
     """What is wrong with a field's name, which files of a memory have beside their own columns; '' if nothing."""
     odd = 'holds a character that no file name can have' if re.search(r'[/\\\x00-\x1f]', name) else ''
-    if name in (*MEMORY_COLUMNS, '__label', '__time', '__bayes') or name.endswith('__code'):
+    if name in (*MEMORY_COLUMNS, '__label', '__time', '__weight', '__bayes') or name.endswith('__code'):
         odd = 'is the name of a column that a memory has beside its fields'
     if name in ('', '.', '..') or len(name) > 200:
         odd = 'is no name for a file'

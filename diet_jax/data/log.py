@@ -16,7 +16,7 @@ HOUR = 3600  # seconds of a unit where blocks are so many rows
 
 
 def own(name: str) -> str:
-    """What a column of the log is called in the file of codes, beside `__time`, `__label` and `__hash`."""
+    """What a column of the log is called in the file of codes, beside `__time`, `__label`, `__weight` and `__hash`."""
     return f'={name}'
 
 
@@ -30,6 +30,7 @@ class Rows(NamedTuple):
     raw_bytes: float  # their share of the files
     repeated: int  # rows dropped that repeat an earlier one
     unlabelled: int  # rows dropped whose label is null
+    weight: np.ndarray | None = None  # float32 [N], where the log has weights
 
 
 class Slice(NamedTuple):
@@ -101,7 +102,8 @@ class Log:
         columns = list(columns)
         slices = sorted(piece for unit in units for piece in self.units[unit])
         drop = self.data['duplicates'] == 'drop'
-        names = ['__time', '__label', *(['__hash'] if drop else []), *map(own, columns)]
+        weighs = ['__weight'] if self.data['weight'] else []
+        names = ['__time', '__label', *weighs, *(['__hash'] if drop else []), *map(own, columns)]
         with pa.memory_map(str(self.path)) as source, pa.ipc.open_file(source) as reader:
             parts = [reader.get_batch(s.batch).select(names).slice(s.begin, s.end - s.begin) for s in slices]
             table = pa.Table.from_batches(parts, schema=pa.schema([reader.schema.field(name) for name in names]))
@@ -138,7 +140,9 @@ class Log:
                     coded = name in self.values
                     found[name] = pa.DictionaryArray.from_arrays(taken, self.values[name]) if coded else taken
             label = tables.one_array(label.take(index)).to_numpy(zero_copy_only=False)
-            return Rows(found, time[order], label, file[order].astype(np.int32), raw_bytes, repeated, unlabelled)
+            weight = table['__weight'].to_numpy()[order] if weighs else None
+            file = file[order].astype(np.int32)
+            return Rows(found, time[order], label, file, raw_bytes, repeated, unlabelled, weight)
 
 
 def period_ticks(data: Mapping) -> int:

@@ -55,7 +55,7 @@ def check(
             for f, field in enumerate(vocabulary.fields)
             if field.name in rows.columns and field.kind != 'time'
         }
-        hashes = row_hashes(vocabulary, slots, rows.time, rows.label)
+        hashes = row_hashes(vocabulary, slots, rows.time, rows.label, rows.weight)
         read[block['key']] = of_files(rows.file, hashes)
         others = [file['blocks'][block['key']] for file in unread.values() if block['key'] in file['blocks']]
         count = len(hashes) + sum(number for number, _ in others)
@@ -94,11 +94,17 @@ def of_files(file: np.ndarray, hashes: np.ndarray) -> dict[int, list]:
 
 
 def row_hashes(
-    vocabulary: Vocabulary, slots: Mapping[str, np.ndarray], time: np.ndarray, label: np.ndarray
+    vocabulary: Vocabulary,
+    slots: Mapping[str, np.ndarray],
+    time: np.ndarray,
+    label: np.ndarray,
+    weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """uint64 [N]. slots: of the log's own columns, by the numbers that were known after the rows' block; of lists
     their hashes."""
     total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
+    if weight is not None:
+        total = mix(total ^ weight.view(np.uint32).astype(np.uint64))
     for field in vocabulary.fields:
         if field.name in slots and field.kind != 'time':
             total = mix(total ^ slots[field.name].astype(np.uint64))

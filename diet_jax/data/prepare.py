@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
 from diet_jax.config import lists
-from diet_jax.data import bins, blocks, histories, listed, negatives, past, times
+from diet_jax.data import bins, blocks, histories, listed, negatives, past, times, weights
 from diet_jax.data.coded import plain_array, recoded
 from diet_jax.data.fields import Field
 from diet_jax.data.vocabulary import Vocabulary
@@ -86,11 +86,14 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     label_name = data['label']['column'] or 'click'
     for piece in source.new_pieces(cached, vocabulary, recent, emit):
         where = f'block {piece.key}'
-        positives = int(piece.label.sum())
-        if positives in (0, len(piece.label)):
+        weight, positives, counted = piece.weight, int(piece.label.sum()), piece.label
+        if weight is not None:
+            weights.check(weight, data['weight'], where, bool(done))
+            counted = counted[weight > 0]
+        if counted.all() or not counted.any():
             raise UserError(
-                f"{where} has {len(piece.label)} rows, all with '{label_name}' = "
-                f'{int(positives > 0)}: make blocks longer (data.block), or '
+                f"{where} has {len(counted)} rows{' of some weight' * (weight is not None)}, all with '{label_name}' = "
+                f'{int(counted.all())}: make blocks longer (data.block), or '
                 + ('hold it back with data.until' if done else 'leave it out with data.since')
             )
         if vocabulary is None:
@@ -112,6 +115,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         encoded |= before.encode(vocabulary, encoded, piece.time, piece.label, real, where)
         encoded['__label'] = piece.label.astype(np.int8)
         encoded['__time'] = piece.time
+        if weight is not None:
+            encoded['__weight'] = weight
         if piece.bayes is not None:
             encoded['__bayes'] = piece.bayes
         path = folder / 'rows' / f'{len(done):05d}.parquet'
@@ -119,7 +124,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
         read = np.flatnonzero(real)
         slots = {name: _hashed(encoded[name])[read] for name in piece.of_log if name in encoded}
-        hashes = past.row_hashes(vocabulary, slots, piece.time[read], piece.label[read])
+        heavy = None if weight is None else weight[read]
+        hashes = past.row_hashes(vocabulary, slots, piece.time[read], piece.label[read], heavy)
         source.prepared(piece, hashes)
         if piece.bayes is None:
             _replace(past.hash_path(folder, len(done)), lambda part, hashes=hashes: past.write_hashes(part, hashes))
@@ -138,6 +144,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
                 start=blocks.start(piece.key, int(np.median(piece.time)), data),
             )
         )
+        if weight is not None:
+            done[-1]['weight'] = float(weight.sum(dtype=np.float64))
         if piece.drawn is not None:
             recent = piece.drawn.recent
             done[-1]['negatives'] = piece.drawn.facts
@@ -149,6 +157,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     notes = [*source.notes(), *bins.notes(vocabulary.fields, done)]
     if recent is not None:
         notes = [*notes, *negatives.notes(data, done)]
+    if data['weight']:
+        notes = [*notes, *weights.notes(data['weight'], done)]
     for note in notes:
         emit(f'data: {note}')
     if new:
@@ -181,6 +191,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         growth=vocabulary.growth,
         blocks=done,
         **({'histories': tails} if tails else {}),
+        **({'weight': data['weight']} if data['weight'] else {}),
     )
     _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
     for old in folder.glob('*.parquet'):

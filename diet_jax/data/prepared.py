@@ -3,8 +3,9 @@
 blocks/<digest of config.data>/manifest.json      written last
                                vocabulary-<n>.parquet  after n blocks
                                histories-<n>.parquet   of every user the last events after n blocks, for histories
-                               rows/<t>.parquet        block t: an int32 column per field, label, time; a field that
-                                                       is a list has lists of int32
+                               rows/<t>.parquet        block t: an int32 column per field, label, time, and where the
+                                                       log has it weight; a field that is a list has lists of
+                                                       int32
 """
 
 import os
@@ -34,6 +35,7 @@ class Block(NamedTuple):
     group: np.ndarray  # int32 [N], slots of the group field; NO_GROUP where it is missing
     time: np.ndarray  # int64 [N], in data.time.unit since 1970 UTC (microseconds for 'iso')
     bayes: np.ndarray | None  # float32 [N], the true logit; simulated streams only
+    weight: np.ndarray | None = None  # float32 [N], >= 0; None: every row weighs 1
 
 
 class BlockInfo(NamedTuple):
@@ -54,6 +56,7 @@ class EncodedStream:
     def __init__(self, folder: Path, manifest: dict, until: str = ''):
         self.folder = folder
         self.label = manifest['label']
+        self.weight = manifest.get('weight', '')  # the column that says what a row weighs, or ''
         self.notes = list(manifest['notes'])
         self.utc_offset_hours = manifest['utc_offset_hours']  # of local time
         self._manifest = manifest
@@ -104,15 +107,19 @@ class EncodedStream:
                 ids[:, self.layout.at(f).start] = column.to_numpy()
         bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
         label = table.column('__label').to_numpy().astype(np.float32)
-        return Block(
-            info.key, ids, label, self._groups(ids[:, self.group_field]), table.column('__time').to_numpy(), bayes
-        )
+        group, time = self._groups(ids[:, self.group_field]), table.column('__time').to_numpy()
+        return Block(info.key, ids, label, group, time, bayes, self._weight(table))
 
-    def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Label float32 [N] and group int32 [N] of block t, without its other columns."""
+    def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Label float32 [N], group int32 [N] and weight of block t, as of `Block`, without its other columns."""
         group = self.fields[self.group_field].name
-        table = self._read(t, slice(0, self.blocks[t].rows), [group, '__label'])
-        return table.column('__label').to_numpy().astype(np.float32), self._groups(table.column(group).to_numpy())
+        names = [group, '__label', *(['__weight'] if self.weight else [])]
+        table = self._read(t, slice(0, self.blocks[t].rows), names)
+        label = table.column('__label').to_numpy().astype(np.float32)
+        return label, self._groups(table.column(group).to_numpy()), self._weight(table)
+
+    def _weight(self, table: pa.Table) -> np.ndarray | None:
+        return table.column('__weight').to_numpy() if self.weight else None
 
     def _groups(self, slots: np.ndarray) -> np.ndarray:
         return np.where(slots == 2 * self.group_field, np.int32(NO_GROUP), slots).astype(np.int32)

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config.impressions import MADE
-from diet_jax.data import files, impressions, listed, said, sides, tables, times, values
+from diet_jax.data import files, impressions, listed, said, sides, tables, times, values, weights
 from diet_jax.data.hashing import hash_rows, mix
 from diet_jax.data.log import Log, Slice, own
 
@@ -63,6 +63,7 @@ def scan(
     log.side_bytes, log.columns = wanted.side_bytes, (*wanted.categorical, *wanted.numeric, *wanted.lists)
     rows_of = {side.key: np.zeros(0, np.int64) for side in wanted.sides if side.key in wanted.categorical}
     fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
+    fields += [pa.field('__weight', pa.float32())] if data['weight'] else []
     fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
     fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
     fields += [pa.field(own(name), pa.float64()) for name in wanted.numeric]
@@ -163,13 +164,14 @@ class _File:
         data, lists = self.data, self.data['impressions']
         time, label = data['time']['column'], data['label']['column']
         made = {label, *MADE} - {lists['clicked']} if lists['items'] else set()
-        wanted = [time, *([label] if label else []), *self.categorical, *self.numeric, *self.listed]
+        wanted = [time, *([label] if label else []), data['weight'], *self.categorical, *self.numeric, *self.listed]
         wanted += [lists['items'], lists['clicked'], *lists['parallel']] if lists['items'] else []
         drop = data['duplicates'] == 'drop'
         wanted += self.has if drop else []
         of_file = [name for name in dict.fromkeys(wanted) if name and name in self.has and name not in made]
         unlike = {time, *self.numeric} - set(self.categorical)
-        for name in (time, label, data['block']['column'] if data['block']['by'] == 'column' else ''):
+        cuts = data['block']['column'] if data['block']['by'] == 'column' else ''
+        for name in (time, label, data['weight'], cuts):
             if name and name not in self.has:  # say so, in the words for a column that is not there
                 of_file.append(name)
         for raw in tables.batches(root, self.file, self.form, of_file, unlike, at=self.read_to):
@@ -194,7 +196,7 @@ class _File:
                 meant[label] = values.labels(raw[label], data['label'], self.where(label), data['csv'], nulls)
             else:
                 meant[label] = values.numbers(raw[label], self.where(label), 'data.label', data['csv'], nulls)
-        for name in self.numeric:
+        for name in (*self.numeric, *filter(None, [data['weight']])):
             if name in raw and name not in data['first_value'] and not pa.types.is_nested(raw[name].type):
                 meant[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
         return hash_rows(meant, nulls)
@@ -221,6 +223,8 @@ class _File:
         data, nulls = self.data, self.data['null_words']
         time = self._times(raw[data['time']['column']], seen)
         found: dict = {'__time': time, '__label': self._labels(raw, len(time), seen)}
+        if name := data['weight']:
+            found['__weight'] = weights.weights(raw[name], found['__label'], self.where(name), data['csv'], nulls)
         if hashes is not None:
             found['__hash'] = hashes
         for name in self.categorical:

@@ -34,6 +34,7 @@ class Piece(NamedTuple):
     of_log: tuple[str, ...]  # those of the columns that are the log's own
     file: np.ndarray  # int32: of the log's own rows, which of the files read
     drawn: negatives.Drawn | None = None  # where the log is one of clicks; its negatives are among the rows
+    weight: np.ndarray | None = None  # float32 [N], where the log has weights
 
 
 class SimulatedSource:
@@ -184,13 +185,14 @@ class FileSource:
                 return
             side_bytes = 0 if cached or i else log.side_bytes
             rows = block.read(log, own)
-            columns, time, label, drawn = rows.columns, rows.time, rows.label, None
+            columns, time, label, drawn, weight = rows.columns, rows.time, rows.label, None, rows.weight
             if draws:
                 plain = {name: plain_array(columns[name]) for name in negatives.names_of_log(data)}
                 drawn = negatives.draw(plain, time, label, recent, data, f'block {block.key}')
                 recent, index = drawn.recent, pa.array(drawn.rows)
                 columns = {**{name: column.take(index) for name, column in columns.items()}, **drawn.columns}
                 time, label = time[drawn.rows], np.where(drawn.negative, np.float32(0), label[drawn.rows])
+                weight = weight if weight is None else weight[drawn.rows]
             yield Piece(
                 block.key,
                 sides.join(columns, log.sides),
@@ -201,6 +203,7 @@ class FileSource:
                 tuple(own),
                 rows.file,
                 drawn,
+                weight,
             )
 
 

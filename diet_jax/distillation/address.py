@@ -1,11 +1,12 @@
 """Influence-aware memory addressing, and the fusion of a block into the memory (mechanisms 1, 2 and 3).
 
 Every row of the stream is absorbed by exactly one entry, the one nearest to it in the reference model's space, so
-the counts of the memory always sum to the rows seen. Influence decides, entry by entry:
+the counts of the memory always sum to the rows seen, or to their weights. Influence decides, entry by entry:
 
 * **replaced**: the entries of least influence give way; their rows go to the nearest entry that stays;
 * new entries are rows of the block drawn with probability rising with influence and with the distance to the
-  nearest entry (influence alone picks the label noise); at the first stage this is the boundary memory;
+  nearest entry (influence alone picks the label noise), a row of weight 10 as often as ten rows would be; at the first
+  stage this is the boundary memory;
 * **modified**: an entry that absorbed rows moves its count and mean label; its soft label follows the reference model;
 * **kept**: an entry that absorbed nothing stays as it was, bit for bit.
 
@@ -27,6 +28,7 @@ from diet_jax.distillation.nearest import nearest, tiles
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Addressing, Memory, Work
 from diet_jax.models.lists import by_field
+from diet_jax.training.losses import divisor
 
 
 class PlacedRows(NamedTuple):
@@ -37,7 +39,7 @@ class PlacedRows(NamedTuple):
     soft_logit: jax.Array  # f32[n]     by the reference model after this block
     influence: jax.Array  # f32[n]
     place: jax.Array  # f32[n, Z]  where the row stands in the reference model's space
-    valid: jax.Array  # bool[n]
+    weight: jax.Array  # f32[n]  0 in padding
 
 
 class PlacedEntries(NamedTuple):
@@ -57,7 +59,7 @@ def places(embeddings: jax.Array, logits: jax.Array, basis: jax.Array, logit_wei
 def principal_basis(embeddings: jax.Array, weight: jax.Array, components: int, axis=None) -> jax.Array:
     """First principal directions of f32[n, F, d] rows (weights 0 mask padding). -> f32[F * d, components]."""
     flat = embeddings.reshape(embeddings.shape[0], -1)
-    total = jnp.maximum(psum(jnp.sum(weight), axis), 1.0)
+    total = divisor(psum(jnp.sum(weight), axis))
     mean = psum(weight @ flat, axis) / total
     centred = (flat - mean[None]) * jnp.sqrt(weight)[:, None]
     _, vectors = jnp.linalg.eigh(psum(centred.T @ centred, axis) / total)
@@ -69,7 +71,8 @@ def address_and_fuse(spec: Spec, work: Work) -> Work:
     """The part of a stage: places rows and entries in the reference model's space after the block, and fuses."""
     a, state, rows, shards = spec.addressing, work.state, work.rows, spec.shards
     memory, table = state.memory, state.reference.params['table']
-    live = jnp.sum(rows.weight)  # rows come first, padding last
+    counts = rows.weight > 0
+    live = jnp.max(jnp.where(counts, jnp.arange(1, 1 + counts.shape[0]), 0))  # rows come first, padding last
     spread = (jnp.arange(a.basis_rows).astype(jnp.float32) * (live / a.basis_rows)).astype(jnp.int32)
     seen = lambda ids, gather: by_field(spec.layout, None, gather(table, ids, shards)[..., 1:], ids)  # noqa: E731
     sample = seen(rows.ids[spread], tables.gather)
@@ -86,7 +89,7 @@ def address_and_fuse(spec: Spec, work: Work) -> Work:
             soft_logit=work.of_rows.logits,
             influence=work.of_rows.influence,
             place=chunked(place_rows, (rows.ids, work.of_rows.logits)),
-            valid=rows.weight > 0,
+            weight=rows.weight,
         ),
         PlacedEntries(
             place=place(seen(memory.ids, tables.gather_common), work.of_entries.logits),
@@ -124,30 +127,30 @@ def address(
     replace, max_new, axis = spec.addressing.replace, spec.memory.max_new, spec.axis
     place, influence, shift = entries
     chex.assert_equal_shape([memory.count, influence, shift, place[:, 0]])
-    chex.assert_equal_shape([rows.label, rows.soft_logit, rows.influence, rows.valid, rows.place[:, 0]])
+    chex.assert_equal_shape([rows.label, rows.soft_logit, rows.influence, rows.weight, rows.place[:, 0]])
     chex.assert_equal_shape_suffix([rows.place, place], 1)
     capacity = memory.count.shape[0]
-    before = jnp.sum(memory.valid)
+    before, valid = jnp.sum(memory.valid), rows.weight > 0
     running = 0.5 * (memory.influence + influence)
 
     # Who gives way: the entries of least influence.
     order = jnp.argsort(jnp.where(memory.valid, running, jnp.inf))
     bound = min(max_new, capacity)
-    available = jnp.minimum(psum(jnp.sum(rows.valid), axis), bound)  # no more may go than can come
+    available = jnp.minimum(psum(jnp.sum(valid), axis), bound)  # no more may go than can come
     replaced = jnp.minimum(jnp.floor(replace * before.astype(jnp.float32)).astype(jnp.int32), available)
     gone = jnp.zeros(capacity, bool).at[order].set(jnp.arange(capacity) < replaced)
     stays = memory.valid & ~gone
 
-    # Who comes in: a draw without replacement (Gumbel top-k), odds = influence^a * distance^b.
+    # Who comes in: a draw without replacement (Gumbel top-k), odds = weight * influence^a * distance^b.
     at_once = tiling()
-    of_rows = tiles(rows.place, rows.valid, at_once.points)
+    of_rows = tiles(rows.place, valid, at_once.points)
     of_staying = tiles(place, stays, at_once.entries)
-    old_entry, old_distance = nearest(of_rows, of_staying, jnp.full(rows.valid.shape, jnp.inf))
+    old_entry, old_distance = nearest(of_rows, of_staying, jnp.full(valid.shape, jnp.inf))
     distance = jnp.where(jnp.any(stays), old_distance, 1.0)
     draw = key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
     by_influence = spec.addressing.influence_power * jnp.log(jnp.abs(rows.influence) + 1e-9)
-    odds = by_influence + spec.addressing.coverage_power * jnp.log(distance + 1e-6)
-    odds = jnp.where(rows.valid, odds + jax.random.gumbel(draw, odds.shape), -jnp.inf)
+    odds = by_influence + spec.addressing.coverage_power * jnp.log(distance + 1e-6) + jnp.log(rows.weight)
+    odds = jnp.where(valid, odds + jax.random.gumbel(draw, odds.shape), -jnp.inf)
     score, new = _global_top(odds, rows, bound, axis)
     admitted = jnp.clip(target - before, 0, jnp.maximum(available - replaced, 0))
     rank = jnp.arange(score.shape[0])
@@ -167,7 +170,7 @@ def address(
     left = jnp.where(jnp.arange(bound) < replaced, memory.count[leaver], 0.0)
     of_leavers = tiles(place[leaver], jnp.arange(bound) < replaced, at_once.points)
     heir = home(of_leavers, *nearest(of_leavers, of_staying, jnp.full(bound, jnp.inf)))
-    mass = rows.valid.astype(jnp.float32)
+    mass = jnp.where(valid, rows.weight, 0.0)
     segments = capacity + 1
     absorbed = psum(jax.ops.segment_sum(mass, entry, segments)[:capacity], axis)
     clicks = psum(jax.ops.segment_sum(mass * rows.label, entry, segments)[:capacity], axis)
@@ -179,7 +182,7 @@ def address(
     modified = stays & (absorbed > 0)
     held = jnp.where(stays, memory.count, 0.0)
     count = held + absorbed
-    mean = (held * memory.mean_label + clicks) / jnp.maximum(count, 1.0)
+    mean = (held * memory.mean_label + clicks) / divisor(count)
     changed = modified | fresh
     memory = Memory(
         ids=put(memory.ids, new.ids),

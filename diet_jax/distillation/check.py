@@ -10,7 +10,7 @@ from diet_jax.device.tiling import mapped
 from diet_jax.distillation.memory import coded, student_data
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Rows, Work
-from diet_jax.training.losses import row_losses
+from diet_jax.training.losses import divisor, row_losses
 from diet_jax.training.students import init_student, student_epochs
 
 
@@ -19,7 +19,7 @@ def do_no_harm(spec: Spec, work: Work) -> Work:
     """The part of a stage: the memory is the refined one, or the unrefined one; `refinement` says which, and why.
 
     Both sides train the same students (the first architecture) from the same seeds, in the same order of rows, and are
-    scored on the held-out clicks: `loss_before`, `loss_after`, LogLoss in nats.
+    scored on the held-out clicks, by their weights: `loss_before`, `loss_after`, LogLoss in nats.
     """
     r, model, axis, memory = spec.refine, spec.students[0], spec.axis, work.state.memory
     code = work.state.codebook.code
@@ -34,7 +34,7 @@ def do_no_harm(spec: Spec, work: Work) -> Work:
     both = jax.tree.map(lambda a, b: jnp.stack([a, b]), work.unrefined, memory)
     keys = jax.random.split(work.keys.check, r.check_seeds)
     table = mapped(lambda m: mapped(lambda k: loss(m, k), keys), both)
-    total = jnp.maximum(psum(jnp.sum(held.weight), axis), 1.0)
+    total = divisor(psum(jnp.sum(held.weight), axis))
     before, after = jnp.mean(psum(table, axis), axis=1) / total
     accepted = after < before
     memory = jax.tree.map(lambda new, old: jnp.where(accepted, new, old), memory, work.unrefined)

@@ -21,6 +21,7 @@ from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import tiling
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Codebook, Rows, Work
+from diet_jax.training.losses import divisor
 
 TABLE = 1024  # codes of all fields together, where a config does not say: few fields get more each
 
@@ -96,7 +97,7 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
         sums = jax.ops.segment_sum(table * here(mass)[:, None], here(code), num_fields * codes)
         sums = psum(sums, shards).reshape(centroids.shape)
         counts = jax.ops.segment_sum(mass, code, num_fields * codes).reshape(centroids.shape[:2])
-        return jnp.where(counts[..., None] > 0, sums / jnp.maximum(counts[..., None], 1e-6), centroids), counts
+        return jnp.where(counts[..., None] > 0, sums / divisor(counts)[..., None], centroids), counts
 
     centroids, counts = means(book.code, book.frequency, book.centroids)
 
@@ -114,7 +115,7 @@ def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, 
     points = jnp.where((here(frequency) > 0)[:, None], table, 0.0)
     code = jnp.where(pinned, own, whole(assign(points, here(fields), here(book.position), centroids, live)[0]))
     centroids, counts = means(code, frequency, centroids)
-    changed = jnp.sum(jnp.where(code != book.code, occurrences, 0.0)) / jnp.maximum(jnp.sum(occurrences), 1.0)
+    changed = jnp.sum(jnp.where(code != book.code, occurrences, 0.0)) / divisor(jnp.sum(occurrences))
     return (
         book._replace(code=code, centroids=centroids, counts=counts, frequency=frequency),
         changed,

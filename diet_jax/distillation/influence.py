@@ -21,9 +21,9 @@ from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, split
 from diet_jax.distillation.spec import Spec
-from diet_jax.distillation.state import Scored, Work, count_rows, sample_rows
+from diet_jax.distillation.state import Scored, Work, mass, sample_rows
 from diet_jax.models.recipes import Recipe
-from diet_jax.training.losses import row_losses
+from diet_jax.training.losses import divisor, row_losses
 
 EPS = 1e-4  # of the preconditioner: a slot that was hardly ever touched must not dominate the inner product
 
@@ -37,7 +37,7 @@ def query_gradient(model, params, ids, label, weight, axis=None, chunk: int | No
     Returns: a pytree like `params`.
     """
     chex.assert_equal_shape([label, weight, ids[:, 0]])
-    total = jnp.maximum(psum(jnp.sum(weight), axis), 1e-6)
+    total = divisor(psum(jnp.sum(weight), axis))
 
     def loss(rows, head, ids, label, weight):
         return jnp.sum(weight * row_losses(model.rows(head, rows, ids), label)) / total
@@ -76,7 +76,8 @@ def row_influence(model, params, direction, ids, label, chunk: int | None = None
       direction: a pytree like params; ids: i32[N, W]; label: f32[N] in [0, 1].
       look_up: i32[n, W] -> (rows of the params' table, rows of the direction's), both f32[n, W, 1 + d], where the two
         tables are of different size: a direction knows the ids that the query touched only. Default: their rows `ids`.
-    Returns: Scored(logits f32[N], influence f32[N], positive = training on the row lowers the query loss).
+    Returns: Scored(logits f32[N], influence f32[N], positive = training on the row lowers the query loss); a row's
+      influence does not depend on what the row weighs.
     """
 
     chex.assert_equal_shape([label, ids[:, 0]])
@@ -94,14 +95,14 @@ def row_influence(model, params, direction, ids, label, chunk: int | None = None
 def score_influence(spec: Spec, work: Work) -> Work:
     """The part of a stage (mechanism 3): influence of the block's rows and of the entries on the stream's loss so far.
 
-    The query is a sample of the block's rows that are not held out, and the memory standing for the past: each entry
-    with its mean label and its count. The model is the reference model after the block.
+    The query is a sample of the block's rows that are not held out, each with its weight, and the memory standing for
+    the past: each entry with its mean label and its count. The model is the reference model after the block.
     """
     trained, memory, rows, axis, shards = work.state.reference, work.state.memory, work.rows, spec.axis, spec.shards
     table, head = trained.params['table'], trained.params['head']
     sample = sample_rows(rows, spec.addressing.query_rows, work.keys.address, axis)
     past = jnp.where(memory.valid, memory.count, 0.0)
-    scale = count_rows(rows, axis) / jnp.maximum(count_rows(sample, axis), 1.0)
+    scale = mass(rows, axis) / divisor(mass(sample, axis))
     share = 1.0 if axis is None else 1.0 / jax.lax.psum(1, axis)  # the memory is on every device: count it once
     everyones = jax.lax.all_gather(sample.ids, axis, tiled=True) if axis else sample.ids
     sub = tables.subtable(jnp.concatenate([everyones, memory.ids]), table, shards)

@@ -14,7 +14,7 @@ import numpy as np
 
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.stage import PARTS, init_state
-from diet_jax.distillation.state import Codebook, Keys, Memory, Rows, Work
+from diet_jax.distillation.state import Codebook, Keys, Memory, Rows, Work, count_rows
 from diet_jax.training.passes import StreamState
 
 
@@ -24,13 +24,14 @@ class OneShot(NamedTuple):
 
 
 def distill_at_once(
-    spec: Spec, trained: StreamState, book: Codebook, ids, label, *, entries: int, stages: int, seed: int
+    spec: Spec, trained: StreamState, book: Codebook, ids, label, *, weight=None, entries: int, stages: int, seed: int
 ) -> OneShot:
     """A memory of all rows of D_1..D_t.
 
     Args:
       spec: of a run without twins, on one device; trained: the reference model after D_1..D_t.
-      book: an empty codebook that knows the slots' fields; ids: i32[N, F] slots; label: f32[N].
+      book: an empty codebook that knows the slots' fields; ids: i32[N, F] slots; label: f32[N]; weight: f32[N], None:
+        every row weighs 1.
       entries: of the memory, 1 <= entries <= N, all of them valid; stages: that the stream took; seed: of all draws.
     """
     memory = spec.memory.as_configdict()
@@ -42,7 +43,7 @@ def distill_at_once(
     rows = Rows(
         ids=jnp.asarray(ids),
         label=jnp.asarray(label, jnp.float32),
-        weight=jnp.ones(len(label)),
+        weight=jnp.ones(len(label)) if weight is None else jnp.asarray(weight, jnp.float32),
         held=jnp.asarray(held),
     )
     return _folded(spec, stages, trained, book, rows, jax.random.key(seed))
@@ -55,7 +56,7 @@ def _folded(spec: Spec, stages: int, trained: StreamState, book: Codebook, rows:
         reference=trained,
         codebook=book,
         stage=jnp.int32(stages),
-        rows_seen=jnp.sum(rows.weight).astype(jnp.int32),
+        rows_seen=count_rows(rows).astype(jnp.int32),
     )
     work = Work(
         state=state,

@@ -25,7 +25,7 @@ from diet_jax.distillation.reference import teacher_logits
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import StudentPool, Work, sample_rows
 from diet_jax.models import Model
-from diet_jax.training.losses import row_losses, weighted_loss
+from diet_jax.training.losses import divisor, row_losses, weighted_loss
 from diet_jax.training.students import StudentData, init_student, inner_step
 from diet_jax.training.unroll import meta_gradient
 
@@ -90,7 +90,7 @@ def refine_with(
         def outer_loss(student, _):
             today = jnp.sum(now.weight * row_losses(model.apply(student.params, coded(code, now.ids)), label))
             before = weighted_loss(model, student.params, entries.ids[past], anchor[past], entries.weight[past])
-            return today / jnp.maximum(live, 1.0) + r.past_weight * share * before
+            return today / divisor(live) + r.past_weight * share * before
 
         value, student, grad = meta_gradient(
             outer_loss, inner, soft_logit, student, picks, window=r.window, remat=r.remat or None

@@ -24,9 +24,9 @@ from diet_jax.distillation.memory import init_memory
 from diet_jax.distillation.reference import train_along_the_stream
 from diet_jax.distillation.refine import fresh_pool, outer_optimizer, refine
 from diet_jax.distillation.spec import Spec
-from diet_jax.distillation.state import Keys, StageMetrics, StageState, Work, count_rows, flat_rows
+from diet_jax.distillation.state import Keys, StageMetrics, StageState, Work, count_rows, flat_rows, mass
 from diet_jax.training.batches import Batches
-from diet_jax.training.losses import row_losses
+from diet_jax.training.losses import divisor, row_losses
 from diet_jax.training.passes import init_stream
 
 Part = Callable[[Spec, Work], Work]
@@ -70,13 +70,13 @@ def begin(spec: Spec, state: StageState, block: Batches) -> Work:
 def metrics(spec: Spec, work: Work) -> StageMetrics:
     """What is said of a stage when all parts have run."""
     axis, rows, memory = spec.axis, work.rows, work.state.memory
-    total = jnp.maximum(count_rows(rows, axis), 1.0)
-    influence = jnp.where(rows.weight > 0, work.of_rows.influence, 0.0)
+    total = divisor(mass(rows, axis))
+    influence = work.of_rows.influence
     losses = row_losses(work.logits[0].reshape(-1), rows.label)
-    over_rows = lambda x: psum(jnp.sum(x), axis) / total  # noqa: E731
+    over_rows = lambda x: psum(jnp.sum(jnp.where(rows.weight > 0, rows.weight * x, 0.0)), axis) / total  # noqa: E731
     return StageMetrics(
         logits=jnp.stack(work.logits, -1),
-        train_loss=over_rows(losses * rows.weight),
+        train_loss=over_rows(losses),
         moved=work.moved,
         influence={
             'rows_mean': over_rows(influence),

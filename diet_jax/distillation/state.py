@@ -18,9 +18,9 @@ class Memory(NamedTuple):
 
     ids: jax.Array  # i32[M, W]  slots of a representative row, its lists too (`base.layout`)
     soft_logit: jax.Array  # f32[M]     label from the reference model, then learned; before the sigmoid
-    mean_label: jax.Array  # f32[M]     mean click of the log rows this entry stands for
+    mean_label: jax.Array  # f32[M]     mean click of the log rows this entry stands for, by weight
     hard_label: jax.Array  # f32[M]     the representative row's own click
-    count: jax.Array  # f32[M]     how many log rows it stands for
+    count: jax.Array  # f32[M]     how many log rows it stands for: their sum of weights
     influence: jax.Array  # f32[M]     running estimate
     stage: jax.Array  # i32[M]     when admitted
     valid: jax.Array  # bool[M]    a prefix: entries are only added at the end or replaced in place
@@ -32,7 +32,7 @@ class Codebook(NamedTuple):
     code: jax.Array  # i32[V]      code of a slot, in [field * C, (field + 1) * C)
     centroids: jax.Array  # f32[F, C, D]  in the space of `codebook.code_space`
     counts: jax.Array  # f32[F, C]   how many id occurrences a code stands for; 0 = the code is free
-    frequency: jax.Array  # f32[V]      occurrences of a slot so far
+    frequency: jax.Array  # f32[V]      occurrences of a slot so far, by the weights of their rows
     field_of_slot: jax.Array  # i32[V]      set by the host as the vocabulary grows
     position: jax.Array  # i32[V]      0, 1, ... within the slot's field; -1 marks padding
 
@@ -55,7 +55,7 @@ class StageState(NamedTuple):
     outer: Any  # optimizer state of the learned labels
     key: jax.Array  # uint32[2] raw key
     stage: jax.Array  # i32[]  stages done
-    rows_seen: jax.Array  # i32[]
+    rows_seen: jax.Array  # i32[]  rows of some weight: what the row budget is of
 
 
 class Rows(NamedTuple):
@@ -63,7 +63,7 @@ class Rows(NamedTuple):
 
     ids: jax.Array  # i32[n, W]
     label: jax.Array  # f32[n]
-    weight: jax.Array  # f32[n]  1 row, 0 padding
+    weight: jax.Array  # f32[n]  what a row counts for, 1 where the log does not say; 0 padding
     held: jax.Array  # bool[n]  held out of influence queries and refinement, for the do-no-harm check
 
 
@@ -128,12 +128,20 @@ def flat_rows(block: Batches) -> Rows:
 
 
 def count_rows(rows: Rows, axis: str | None = None) -> jax.Array:
-    """Rows over all devices, padding left out. -> f32[]."""
+    """Rows over all devices, without padding and rows of weight 0. -> i32[]."""
+    return psum(jnp.sum(rows.weight > 0), axis)
+
+
+def mass(rows: Rows, axis: str | None = None) -> jax.Array:
+    """Sum of weights over all devices. -> f32[]."""
     return psum(jnp.sum(rows.weight), axis)
 
 
 def sample_rows(rows: Rows, count: int, key: jax.Array, axis: str | None = None) -> Rows:
-    """`count` rows over all devices, drawn with replacement from those neither padding nor held out."""
+    """`count` rows over all devices, drawn with replacement from those neither padding nor held out.
+
+    All are as likely, and keep their weight: of a log whose negatives were thinned out both classes are drawn.
+    """
     if axis:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
         count = -(-count // jax.lax.axis_size(axis))
@@ -141,4 +149,4 @@ def sample_rows(rows: Rows, count: int, key: jax.Array, axis: str | None = None)
     cumulative = jnp.cumsum(open_rows)
     pick = jnp.searchsorted(cumulative, jax.random.randint(key, (count,), 0, jnp.maximum(cumulative[-1], 1)), 'right')
     pick = jnp.minimum(pick, rows.weight.shape[0] - 1)
-    return jax.tree.map(lambda x: x[pick], rows)._replace(weight=open_rows[pick].astype(jnp.float32))
+    return jax.tree.map(lambda x: x[pick], rows)._replace(weight=jnp.where(open_rows[pick], rows.weight[pick], 0.0))

@@ -123,7 +123,8 @@ def _reference_alone(run) -> float:
         for t in there:
             block = run.stream.load(t)
             held = np.zeros(len(block.label), bool)
-            laid = shard_block(block.ids, block.label, held, devices=1, batch=config.reference.batch, steps=run.steps)
+            rows, batch = (block.ids, block.label, held), config.reference.batch
+            laid = shard_block(*rows, devices=1, batch=batch, steps=run.steps, weight=block.weight)
             state = jax.block_until_ready(step(state, jax.tree.map(lambda x: x[0], laid)))
         passes.append(time.perf_counter() - start - (step.compile_seconds - compiled))
     rows = sum(run.stream.blocks[t].rows for t in there)

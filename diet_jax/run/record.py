@@ -64,6 +64,7 @@ def keep_twins(run: Run, state: StageState, t: int) -> None:
 
 def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> dict:
     logits = [unshard(x, len(block.label)) for x in np.moveaxis(np.asarray(out.logits), -1, 0)]
+    label, weight = block.label, block.weight
     info, previous = run.stream.blocks[t], run.stream.blocks[t - 1].num_slots if t else 0
     number = lambda tree: {k: float(v) for k, v in tree.items()}  # noqa: E731
     refinement = number(out.refinement)
@@ -79,13 +80,13 @@ def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> 
         'rows_per_second': 0.0,
         'seconds': {},
         'reference': {
-            'auc': metrics.auc(logits[0], block.label),
-            'logloss': metrics.logloss(logits[0], block.label),
-            'gauc': metrics.gauc(logits[0], block.label, block.group),
+            'auc': metrics.auc(logits[0], label, weight=weight),
+            'logloss': metrics.logloss(logits[0], label, weight=weight),
+            'gauc': metrics.gauc(logits[0], label, block.group, weight=weight),
             'train_loss': float(out.train_loss),
         },
         'twins': {
-            twin.name: {'auc': metrics.auc(x, block.label), 'logloss': metrics.logloss(x, block.label)}
+            twin.name: {metric.__name__: metric(x, label, weight=weight) for metric in (metrics.auc, metrics.logloss)}
             for twin, x in zip(run.twins, logits[1:], strict=True)
         },
         'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},

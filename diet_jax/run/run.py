@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,7 @@ class HostBlock(NamedTuple):
     key: str
     label: np.ndarray  # f32[N]
     group: np.ndarray  # i32[N]
+    weight: np.ndarray | None  # f32[N], None: every row weighs 1
     batches: Batches  # this process's share
     vocabulary: tuple[np.ndarray, np.ndarray]  # field_of_slot, position: i32[V] each
 
@@ -164,14 +166,16 @@ class Run:
         """Block t, this process's share of its rows laid out. Work of the host alone, so a thread may do it ahead."""
         info, batch, count = self.stream.blocks[t], self.config.reference.batch, len(self.devices)
         held = held_out(info.key, info.rows, self.config.refine.held_share)
+        lay = functools.partial(shard_block, batch=batch)
         slots = vocabulary(self.stream, t, self.slots, len(self.layout.names))
         if not processes.several():
             block = self.stream.load(t)
-            batches = shard_block(block.ids, block.label, held, devices=count, batch=batch, steps=self.steps)
-            return HostBlock(info.key, block.label, block.group, batches, slots)
+            rows = block.ids, block.label, held
+            batches = lay(*rows, devices=count, steps=self.steps, weight=block.weight)
+            return HostBlock(info.key, block.label, block.group, block.weight, batches, slots)
         begin, end, steps = processes.share(info.rows, batch, self.steps, self.devices)
         part = self.stream.load(t, begin, end)
-        batches = shard_block(part.ids, part.label, held[begin:end], devices=1, batch=batch, steps=steps)
+        batches = lay(part.ids, part.label, held[begin:end], devices=1, steps=steps, weight=part.weight)
         return HostBlock(info.key, *self.stream.outcomes(t), batches, slots)
 
     def block(self, t: int, read: HostBlock | None = None) -> tuple[HostBlock, Batches]:

@@ -55,13 +55,13 @@ class Answer(NamedTuple):
     text: str
 
 
-def correct(scores, logits, known: Mapping[int, float]) -> Answer:
+def correct(scores, logits, known: Mapping[int, float], weight=None) -> Answer:
     """The answer for C candidates.
 
     Args:
       scores: f64[C, R, S], scores of S students each of R distillations, S >= 2, higher better; logits: f32[C, N],
         their mean predictions of the rows scored on; known: {candidate: its score on the log by a single
-        run}, one at least.
+        run}, one at least; weight: f32[N], of the rows in how alike two functions are, None: 1 each.
     """
     scores = np.asarray(scores, np.float64)
     memory, noise = scores.mean((1, 2)), max(float(scores.var(axis=2, ddof=1).mean()), 1e-10)
@@ -69,7 +69,7 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     if scores.shape[1] > 1:  # and over distillations, but for what they add to all candidates alike
         apart = scores.mean(2) - scores.mean((0, 2))
         measured = max(measured, float(apart.var(axis=1, ddof=1).mean()) / scores.shape[1])
-    kernel, twins = prior(memory, logits, noise), sorted(known)
+    kernel, twins = prior(memory, logits, noise, weight=weight), sorted(known)
     delta = np.array([known[i] - memory[i] for i in twins])
     seen = noise + measured
     checked = _held_out(kernel, twins, delta, seen)
@@ -81,10 +81,14 @@ def correct(scores, logits, known: Mapping[int, float]) -> Answer:
     return Answer(memory + mean, cov, noise, checked, by_functions, text)
 
 
-def function_distance(logits) -> np.ndarray:
-    """1 - correlation of every two rows: f32[C, N] -> f64[C, C], 0 on the diagonal."""
+def function_distance(logits, weight=None) -> np.ndarray:
+    """1 - correlation of every two rows: f32[C, N] -> f64[C, C], 0 on the diagonal; weight: f32[N] of the columns."""
     z = np.clip(np.asarray(logits, np.float64), -1e4, 1e4)  # float16 predictions of a model gone astray are infinite
-    z = z - z.mean(1, keepdims=True)
+    if weight is None:
+        z = z - z.mean(1, keepdims=True)
+    else:
+        w = np.asarray(weight, np.float64) / np.sum(weight, dtype=np.float64)
+        z = (z - (z @ w)[:, None]) * np.sqrt(w)
     z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     d = np.maximum(0.0, 1.0 - z @ z.T)
     np.fill_diagonal(d, 0.0)
@@ -145,13 +149,13 @@ def worth_running(answer: Answer, known=()) -> np.ndarray:
     return np.maximum(gain, 0.0)
 
 
-def prior(memory, logits, noise: float, constants: Constants = CONSTANTS) -> np.ndarray:
+def prior(memory, logits, noise: float, constants: Constants = CONSTANTS, weight=None) -> np.ndarray:
     """Covariance f64[C, C] of delta before anything is known of the log.
 
-    Args: memory: f64[C], mean scores; logits: as in `correct`; noise: variance of a student's score over seeds.
+    Args: memory: f64[C], mean scores; logits, weight: as in `correct`; noise: variance of a student's score over seeds.
     """
     apart = np.subtract.outer(memory, memory)
-    alike = np.exp(-function_distance(logits) / (2 * constants.width**2) - apart**2 / (2 * constants.near**2))
+    alike = np.exp(-function_distance(logits, weight) / (2 * constants.width**2) - apart**2 / (2 * constants.near**2))
     return constants.shift**2 + constants.scale**2 * alike + constants.own**2 * noise * np.eye(len(alike))
 
 

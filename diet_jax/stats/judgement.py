@@ -18,14 +18,16 @@ BINS = 20  # of stated probability, in [0, 1]
 MARGIN = ranking.FLOOR  # AUC: no pair that is closer is significant
 
 
-def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping, margin: float = MARGIN) -> dict:
+def judged(
+    candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping, margin: float = MARGIN, weight=None
+) -> dict:
     """`summary[set]['answer']` of trends.json: kind -> figures, plain JSON.
 
     Args:
       candidates: of trends.json, all of one set; known_scores: of twins, by the name of
         their candidate, {name: {'auc': [per distillation]}}, those
         not among the candidates are left out; logits: {kind: f32[C, R, N]}, mean predictions of each distillation's
-        students; margin: in AUC, for odds that one is better than another by more.
+        students; margin: in AUC, for odds that one is better than another by more; weight: f32[N], None: 1 each.
     Returns: {} without a twin among the candidates; else {kind: {'twins', 'replicates': [figures], and every figure as
       {'mean', 'sd'}; 'together': the figures of all distillations asked together; 'reliability': [[stated, true,
       pairs] per bin]; 'reliability_margin': {'margin', 'bins': the same of being better by more than the margin}}}.
@@ -44,7 +46,7 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
         replicates, answers = [], []
         for r in range(raw.shape[1]):
             known = {i: known_scores[name]['auc'][r] for i, name in at.items()}
-            answer = correction.correct(raw[:, r : r + 1], predicted[:, r], known)
+            answer = correction.correct(raw[:, r : r + 1], predicted[:, r], known, weight)
             replicates.append(
                 {
                     **_figures(full, raw[:, r].mean(1), answer, at),
@@ -60,7 +62,7 @@ def judged(candidates: Sequence[Mapping], known_scores: Mapping, logits: Mapping
             'reliability_margin': {'margin': margin, 'bins': reliability(full.mean(1), answers, at, margin)},
         }
         known = {i: float(np.mean(known_scores[name]['auc'])) for i, name in at.items()}
-        answer = correction.correct(raw, predicted.mean(1), known)
+        answer = correction.correct(raw, predicted.mean(1), known, weight)
         out[kind]['together'] = _figures(full, raw.mean((1, 2)), answer, at)
         for name in (*FIGURES, *(f'plain_{name}' for name in FIGURES[:3])):
             values = [f[name] for f in replicates if f[name] is not None]

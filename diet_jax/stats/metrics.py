@@ -1,8 +1,9 @@
 """AUC, LogLoss, GAUC and calibration of click models, exact for logs of many million rows.
 
 All take logits (before the sigmoid) as NumPy or JAX arrays. `mask` marks the rows that count: callers pad to
-a fixed capacity and leave the padding out of the result. The arithmetic that decides a result is integer or
-float64.
+a fixed capacity and leave the padding out of the result. `weight` says how many rows each stands for (`data.weight`):
+a row of weight 3 counts as three equal rows do, one of weight 0 as none. The arithmetic that decides a result is
+integer or float64.
 """
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 _CHUNK = 4096  # rows whose 16-bit limbs are added up in one uint32: 4096 * 65535 < 2**32
 
 
-def auc(logits, labels, mask=None) -> float:
+def auc(logits, labels, mask=None, weight=None) -> float:
     """Area under the ROC curve: the share of (positive, negative) pairs in the right order.
 
     A tie is half a pair.
@@ -25,6 +26,7 @@ def auc(logits, labels, mask=None) -> float:
         logits: float[N], any monotone score; float64 is compared as float64.
         labels: 0/1 or bool[N].
         mask: bool[N], rows to count; None for all.
+        weight: float[N], >= 0; a pair then weighs w_i w_j, and sums are of float64 on the host. None: 1 each.
 
     Returns:
         A float in [0, 1]; nan where only one class is present.
@@ -35,7 +37,10 @@ def auc(logits, labels, mask=None) -> float:
     References:
         Hanley and McNeil 1982, "The meaning and use of the area under a ROC curve" (the Mann-Whitney form).
     """
-    _check_lengths(logits, labels, mask)
+    _check_lengths(logits, labels, mask, weight)
+    if weight is not None:
+        z, y, w = _counted(logits, labels, mask, weight=weight)
+        return _area(z, y, w, np.zeros(z.size, np.int64))
     if not isinstance(logits, jax.Array) or logits.dtype == jnp.float64:
         logits = _sortable(np.asarray(logits), mask)
     logits, labels, mask = _padded(logits, labels, mask)
@@ -46,13 +51,14 @@ def auc(logits, labels, mask=None) -> float:
     return twice / (2 * pairs) if pairs else float('nan')
 
 
-def logloss(logits, labels, mask=None) -> float:
+def logloss(logits, labels, mask=None, weight=None) -> float:
     """Mean cross-entropy in nats: mean of y log(1 + e^-z) + (1 - y) log(1 + e^z), in float64 on the host.
 
     Args:
         logits: float[N]. An infinite logit costs 0 or infinity.
         labels: float[N] in [0, 1]; probabilities are allowed.
         mask: bool[N], rows to count; None for all.
+        weight: float[N], >= 0, of the mean; None: 1 each.
 
     Returns:
         A float, never negative; nan where no row counts.
@@ -60,15 +66,15 @@ def logloss(logits, labels, mask=None) -> float:
     Raises:
         ValueError: lengths differ, a counted logit is NaN, or a counted label lies outside [0, 1].
     """
-    z, y = _counted(logits, labels, mask, soft=True)
+    z, y, w = _counted(logits, labels, mask, weight=weight, soft=True)
     if not z.size:
         return float('nan')
     # Not y * f(-z) + (1 - y) * f(z): 0 times the infinite cost of the other class would be nan.
     losses = np.where(y > 0, y * _softplus(-z, y > 0), 0) + np.where(y < 1, (1 - y) * _softplus(z, y < 1), 0)
-    return float(losses.mean())
+    return float(losses.mean() if w is None else (w * losses).sum() / w.sum())
 
 
-def gauc(logits, labels, groups, mask=None) -> float:
+def gauc(logits, labels, groups, mask=None, weight=None) -> float:
     """Group AUC: the mean of the groups' AUCs, weighted by their rows (impressions), over groups with both
     classes.
 
@@ -79,6 +85,7 @@ def gauc(logits, labels, groups, mask=None) -> float:
         labels: 0/1 or bool[N].
         groups: int[N], usually the user; below 0: a row without one, which does not count.
         mask: bool[N], rows to count; None for all.
+        weight: float[N], >= 0: groups' AUCs are `auc`'s then, their weight is their rows' sum. None: 1 each.
 
     Returns:
         A float in [0, 1]; nan where no group has both classes.
@@ -91,9 +98,11 @@ def gauc(logits, labels, groups, mask=None) -> float:
     """
     groups = np.asarray(groups)
     mask = groups >= 0 if mask is None else np.asarray(mask) & (groups >= 0)
-    z, y, g = _counted(logits, labels, mask, groups)
+    z, y, w, g = _counted(logits, labels, mask, groups, weight=weight)
     if not z.size:
         return float('nan')
+    if w is not None:
+        return _area(z, y, w, g)
     order = np.lexsort((z, g))
     z, y, g = z[order], y[order] > 0, g[order]
     group_start = np.flatnonzero(np.r_[True, g[1:] != g[:-1]])
@@ -116,7 +125,9 @@ def gauc(logits, labels, groups, mask=None) -> float:
     return float((weight * area).sum() / weight.sum())
 
 
-def calibration_bins(logits, labels, bins: int = 10, mask=None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def calibration_bins(
+    logits, labels, bins: int = 10, mask=None, weight=None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Predicted against observed click rate over bins of about equally many rows, in order of the prediction.
 
     Rows with equal logits share a bin, whatever the order of the rows; a bin that gets no row is left out.
@@ -126,20 +137,23 @@ def calibration_bins(logits, labels, bins: int = 10, mask=None) -> tuple[np.ndar
         labels: float[N] in [0, 1].
         bins: how many at most.
         mask: bool[N], rows to count; None for all.
+        weight: float[N], >= 0: bins are of about equal weight then, and the rows of a bin their sum. None: 1 each.
 
     Returns:
-        (mean predicted probability float64[b], mean label float64[b], rows int64[b]), b <= bins.
+        (mean predicted probability float64[b], mean label float64[b], rows int64[b] or weight float64[b]), b <= bins.
 
     Raises:
         ValueError: as for `logloss`; or `bins` below 1.
     """
     if bins < 1:
         raise ValueError(f'calibration_bins: bins={bins} is below 1')
-    z, y = _counted(logits, labels, mask, soft=True)
+    z, y, w = _counted(logits, labels, mask, weight=weight, soft=True)
     if not z.size:
         return np.empty(0), np.empty(0), np.empty(0, np.int64)
     order = np.argsort(z)
     z, y = z[order], y[order]
+    if w is not None:
+        return _weighted_bins(z, y, w[order], bins)
     start = np.maximum.accumulate(np.where(np.r_[True, z[1:] != z[:-1]], np.arange(z.size), 0))
     bin_ = start * bins // z.size
     first = np.flatnonzero(np.r_[True, bin_[1:] != bin_[:-1]])
@@ -198,16 +212,58 @@ def _padded(logits, labels, mask):
     return tuple(jnp.asarray(np.pad(np.asarray(x), (0, extra))) for x in (logits, labels, mask))
 
 
-def _counted(logits, labels, mask, *more, soft: bool = False) -> list[np.ndarray]:
-    """The rows that count, logits and labels as float64 on the host, checked."""
-    _check_lengths(logits, labels, mask, *more)
+def _area(z: np.ndarray, y: np.ndarray, w: np.ndarray, g: np.ndarray) -> float:
+    """Mean of the groups' weighted AUCs, by the groups' weight, over those with both classes; nan where none has both.
+
+    Args: of the rows that count, float64 each and the groups int[N]: `auc` is that of one group.
+    """
+    if not z.size:
+        return float('nan')
+    order = np.lexsort((z, g))
+    z, g, w, y = z[order], g[order], w[order], y[order] > 0
+    new = g[1:] != g[:-1]
+    group_start, tie_start = (np.flatnonzero(np.r_[True, x]) for x in (new, new | (z[1:] != z[:-1])))
+    p, n = (np.add.reduceat(np.where(of, w, 0.0), tie_start) for of in (y, ~y))  # of a run of ties
+    first_run = np.searchsorted(tie_start, group_start)
+    lengths = np.diff(np.r_[first_run, tie_start.size])
+    below = np.cumsum(n) - n  # negatives of the group below a run
+    below -= np.repeat(below[first_run], lengths)
+    positives, negatives = np.add.reduceat(p, first_run), np.add.reduceat(n, first_run)
+    both = (positives > 0) & (negatives > 0)
+    if not both.any():
+        return float('nan')
+    area = np.add.reduceat(p * (below + n / 2), first_run)[both] / (positives * negatives)[both]
+    weight = (positives + negatives)[both]
+    return float((weight * area).sum() / weight.sum())
+
+
+def _weighted_bins(z: np.ndarray, y: np.ndarray, w: np.ndarray, bins: int):
+    """`calibration_bins` of rows in order of their logits: a run of equal ones lies where its first row does."""
+    before = np.cumsum(w) - w
+    start = np.maximum.accumulate(np.where(np.r_[True, z[1:] != z[:-1]], before, 0.0))
+    bin_ = np.minimum(start * bins / w.sum(), bins - 1).astype(np.int64)
+    first = np.flatnonzero(np.r_[True, bin_[1:] != bin_[:-1]])
+    weight = np.add.reduceat(w, first)
+    predicted, label = (np.add.reduceat(w * x, first) / weight for x in (np.exp(-np.logaddexp(0, -z)), y))
+    return predicted, label, weight
+
+
+def _counted(logits, labels, mask, *more, weight=None, soft: bool = False) -> list:
+    """The rows that count: logits, labels and weights (or None) as float64 on the host, checked; then `more`."""
+    _check_lengths(logits, labels, mask, weight, *more)
     z, y = np.asarray(logits, np.float64), np.asarray(labels, np.float64)
+    w = None if weight is None else np.asarray(weight, np.float64)
+    if w is not None:
+        if not (w >= 0).all():
+            raise ValueError(f'{int((~(w >= 0)).sum())} weights are negative or NaN')
+        mask = w > 0 if mask is None else np.asarray(mask, bool) & (w > 0)
     if mask is not None:
         keep = np.asarray(mask, bool)
         z, y, *more = (np.asarray(x)[keep] for x in (z, y, *more))
+        w = None if w is None else w[keep]
     bad = ~((y >= 0) & (y <= 1)) if soft else (y != 0) & (y != 1)
     _raise_for(np.isnan(z).sum(), bad.sum(), 'in [0, 1]' if soft else '0 or 1')
-    return [z, y, *more]
+    return [z, y, w, *more]
 
 
 def _softplus(z: np.ndarray, where: np.ndarray) -> np.ndarray:

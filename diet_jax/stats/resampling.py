@@ -55,7 +55,9 @@ def about(draws: np.ndarray, figure: float) -> np.ndarray:
     return known - known.mean() + figure if known.size and np.isfinite(figure) else np.empty(0)
 
 
-def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200, seed: int = 0) -> np.ndarray:
+def auc_user_bootstrap(
+    logits, labels, groups, counts=None, resamples: int = 200, seed: int = 0, *, weight=None
+) -> np.ndarray:
     """AUC of R models on B redraws of the test users: all rows of a user come as often as the user does.
 
     Each model is sorted once; a redraw is one running sum over the negatives, read at the positives (0.12 ms for
@@ -65,6 +67,7 @@ def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200
         logits: float[R, N]. labels: 0/1[N]. groups: int[N], the user of each row; below 0: nobody, so that each such
           row is a user of its own.
         counts: int[B, U], how often each of `np.unique(groups)` comes; None draws `resamples` times U users of U.
+        weight: float[N], >= 0, of rows, times how often their user comes; None: 1 each.
     Returns: f64[B, R], nan where a redraw has one class only.
     """
     logits, positive = np.atleast_2d(logits), np.asarray(labels) > 0
@@ -78,16 +81,18 @@ def auc_user_bootstrap(logits, labels, groups, counts=None, resamples: int = 200
     counts = np.asarray(counts, np.float64)
     if np.isnan(logits).any() or not logits.shape[1] == positive.size == user.size or counts.shape[1] != names.size:
         raise ValueError('auc_user_bootstrap: NaN logits, lengths that differ, or counts not [B, number of users]')
+    weight = np.ones(positive.size) if weight is None else np.asarray(weight, np.float64)
     area, total = np.full((len(counts), len(logits)), np.nan), np.zeros(np.sum(~positive) + 1)
     for r, z in enumerate(logits):
         order = np.flatnonzero(~positive)[np.argsort(z[~positive])]
         below, upto = (np.searchsorted(z[order], z[positive], side) for side in ('left', 'right'))
         negative_user, positive_user = user[order], user[positive]
+        of_negative, of_positive = weight[order], weight[positive]
         for b, count in enumerate(counts):
-            np.cumsum(count[negative_user], out=total[1:])
-            weight = count[positive_user]
-            if pairs := weight.sum() * total[-1]:
-                area[b, r] = weight @ (total[below] + total[upto]) / (2 * pairs)
+            np.cumsum(count[negative_user] * of_negative, out=total[1:])
+            times = count[positive_user] * of_positive
+            if pairs := times.sum() * total[-1]:
+                area[b, r] = times @ (total[below] + total[upto]) / (2 * pairs)
     return area
 
 

@@ -36,7 +36,7 @@ def cheap_reading(
     seeds: int,
     tables: Sequence[Callable[[], np.ndarray]],
 ) -> Reading:
-    """One time-ordered pass over few rows of D_1..D_t, with the log's own labels and ids.
+    """One time-ordered pass over few rows of D_1..D_t, with the log's own labels, ids and weights.
 
     Args:
       kind: of FRESH or WARM.
@@ -46,7 +46,7 @@ def cheap_reading(
       tables: of every replicate, what gives the reference model's table f32[V, 1 + d] after D_t; WARM starts there.
     Returns: Reading, always with `frontier`.
     """
-    ids, label = log.until(t)
+    (ids, label), weight = log.until(t), log.weight_until(t)
     lrs, known = candidate.recipe.rates(section.visit_learning_rates), log.num_slots[t - 1]
     visits = [log.sizes[t - 1]] if kind == 'warm_last_block' else [min(v, len(label)) for v in visits]
     step, settle, predict_logits = full_pass.compiled_pass(candidate.model, candidate.recipe)
@@ -56,9 +56,8 @@ def cheap_reading(
         table = projected(table(), candidate.model.dim) if kind in WARM else None
         for e, n in enumerate(visits):
             pick = _rows(kind, len(label), n, r)
-            laid = shard_block(
-                ids[pick], label[pick], np.zeros(n, bool), devices=1, batch=section.visit_batch, steps=steps
-            )
+            rows, of_rows = (ids[pick], label[pick], np.zeros(n, bool)), None if weight is None else weight[pick]
+            laid = shard_block(*rows, devices=1, batch=section.visit_batch, steps=steps, weight=of_rows)
             laid = jax.tree.map(lambda x: x[0], laid)
             for j, lr in enumerate(lrs):
                 for s in range(seeds):

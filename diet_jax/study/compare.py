@@ -85,7 +85,7 @@ def compare(
     compiled = _foretell(overhead, asked, candidates, shelf, emit)
     entries, students = _trained(asked, candidates, shelf, compiled, emit)
     order = [entry['name'] for entry in entries]
-    answer = corrected(entries, [mean_logits(each) for each in students], known)
+    answer = corrected(asked, entries, [mean_logits(each) for each in students], known)
     by_place = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
     reference = _called(twins.twins_of(config, asked.stream.layout)[0].candidate, pool.candidates)
     pace = _pace(overhead, asked, entries, reference)
@@ -132,18 +132,20 @@ def beside(asked: Asked, own: Sequence[Candidate]) -> tuple[list[Candidate], dic
     return others, {name: twin.auc for name, twin in named.items()}
 
 
-def corrected(entries: Sequence[dict], logits: Sequence[np.ndarray], known: dict[str, float]) -> correction.Answer:
+def corrected(
+    asked: Asked, entries: Sequence[dict], logits: Sequence[np.ndarray], known: dict[str, float]
+) -> correction.Answer:
     """The answer for candidates: entries as of `reading`, logits as of `mean_logits`; known: {name: AUC on the log}."""
     order = [entry['name'] for entry in entries]
     found = {order.index(name): auc for name, auc in known.items()}
-    return correction.correct(ranking.orderings(entries), np.stack(logits), found)
+    return correction.correct(ranking.orderings(entries), np.stack(logits), found, asked.log.weight(asked.t + 1))
 
 
 def _cut(asked: Asked, words: Sequence[str]) -> list[Slicing]:
     """The scored block, cut by every word."""
     log, t = asked.log, asked.t
     found = check_words(words, asked.fields, plain(asked.config.roles))
-    return cut(found, asked.stream, log.rows(t + 1), log.num_slots[t - 1], log.labels[t + 1])
+    return cut(found, asked.stream, log.rows(t + 1), log.num_slots[t - 1], log.labels[t + 1], log.weight(t + 1))
 
 
 def _known(asked: Asked, own: list[Candidate], anchors, emit) -> tuple[list[Candidate], dict[str, float], dict]:
@@ -278,6 +280,7 @@ def _sliced(asked: Asked, slicings: list[Slicing], students, twins: dict, leader
         students=students,
         weight=asked.config.evaluate.by_ids,
         twins=twins,
+        row_weight=log.weight(block),
     )
     return by_slice(slicings, predictions, leader, margin)
 

@@ -103,7 +103,7 @@ class Distillation:
         return coded._replace(by_ids=self._raw(ids, artifact.label('soft'), weight))
 
     def rival(self, kind: str, t: int) -> TrainingSet:
-        """Rows of D_1..D_t that a rival chooses, as many as the memory has.
+        """Rows of D_1..D_t that a rival chooses, as many as the memory has, with their weights.
 
         Args:
           kind: `<name>_rows` of `rivals.ROWS` with the log's own labels and ids, or with '_our_labels' behind it; or
@@ -117,17 +117,17 @@ class Distillation:
         if key not in self._chosen:
             seen, code = self.seen(t), self.code[t] if ours else None
             chosen = rivals.choose(name, seen, self.size(t), self.config.seed, code)
-            self._chosen[key] = seen.ids[chosen.index], chosen  # not `seen`: it is the whole log
-        ids, chosen = self._chosen[key]
-        ones = np.ones(len(ids))
+            weight = np.ones(len(chosen.index)) if seen.weight is None else seen.weight[chosen.index]
+            self._chosen[key] = seen.ids[chosen.index], chosen, weight  # not `seen`: it is the whole log
+        ids, chosen, weight = self._chosen[key]
         if ours:
-            coded = self._coded(self.code[t], _codes(self.code[t], ids), chosen.soft, ones)
-            return coded._replace(by_ids=self._raw(ids, chosen.soft, ones))
-        return self._raw(ids, chosen.own, ones)
+            coded = self._coded(self.code[t], _codes(self.code[t], ids), chosen.soft, weight)
+            return coded._replace(by_ids=self._raw(ids, chosen.soft, weight))
+        return self._raw(ids, chosen.own, weight)
 
     def seen(self, t: int) -> rivals.Seen:
         """D_1..D_t, and the reference model after it, by its own pass again."""
-        return rivals.Seen(*self.log.until(t), self.reference, self._reference(t).params)
+        return rivals.Seen(*self.log.until(t), self.reference, self._reference(t).params, self.log.weight_until(t))
 
     def reference_table(self, t: int) -> np.ndarray:
         """f32[V, 1 + d]: what the reference model knows of every id after D_1..D_t."""
@@ -142,7 +142,8 @@ class Distillation:
         width = trained.params['table'].shape[1]
         book = init_codebook(self.log.capacity, spec.num_fields, spec.codes, width)
         book = with_vocabulary(book, self.stream, t - 1)
-        made = distill_at_once(spec, trained, book, ids, label, entries=self.size(t), stages=t, seed=self.config.seed)
+        sizes = dict(entries=self.size(t), stages=t, seed=self.config.seed)
+        made = distill_at_once(spec, trained, book, ids, label, weight=self.log.weight_until(t), **sizes)
         data = student_data(made.memory, made.codebook.code)
         codes, soft, weight, mean = map(np.asarray, (*data[:3], made.memory.mean_label))
         coded = self._coded(np.asarray(made.codebook.code), codes, (soft + mean) / 2, weight)

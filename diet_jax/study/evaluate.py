@@ -118,18 +118,19 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
 
 def _pictures(name, data: EvaluationLog, t, old, whole: Reading, memory: Reading) -> dict:
     """Calibration on D_{t+2}, and what a student of the memory still knows of every old block."""
+    auc = lambda x, block: metrics.auc(x, data.labels[block], weight=data.weight(block))  # noqa: E731
     forgetting = [
         {
             'block': data.keys[block],
             'candidate': name,
             'full': float(old[block]),
-            'memory': float(np.mean([metrics.auc(x, data.labels[block]) for x in memory.predict(block)])),
+            'memory': float(np.mean([auc(x, block) for x in memory.predict(block)])),
         }
         for block in range(t)
     ]
-    label = data.labels[t + 1]
+    label, weight = data.labels[t + 1], data.weight(t + 1)
     bins = {
-        side: [[float(v) for v in row] for row in zip(*metrics.calibration_bins(logits[0, 0], label))]
+        side: [[float(v) for v in row] for row in zip(*metrics.calibration_bins(logits[0, 0], label, weight=weight))]
         for side, logits in (('full', whole.logits), ('memory', memory.logits))
     }
     return {'forgetting': forgetting, 'calibration': {'candidate': name, **bins}}

@@ -32,11 +32,12 @@ def scores(kind: str, passes: Passes, log: EvaluationLog, t: int, context: int |
     """
     found = []
     for s in rungs(t):
-        label, logits = log.labels[s], passes.logits[s, s]
+        label, weight, logits = log.labels[s], log.weight(s), passes.logits[s, s]
         if kind == 'halving' or s == t:
-            score = lambda z, label=label: metrics.auc(z, label)  # noqa: E731
+            score = lambda z, label=label, weight=weight: metrics.auc(z, label, weight=weight)  # noqa: E731
         else:
-            share = _shares(log.rows(s)[:, context], log.rows(t)[:, context])
+            here, there = log.rows(s)[:, context], log.rows(t)[:, context]
+            share = _shares(here, there, weight, log.weight(t))
             score = lambda z, label=label, share=share: 1 / (1 + share @ _logloss(z, label))  # noqa: E731
         found.append([[score(z) if np.isfinite(z).all() else DIVERGED for z in by_seed] for by_seed in logits])
     return np.array(found)
@@ -48,13 +49,19 @@ def _logloss(logits: np.ndarray, label: np.ndarray) -> np.ndarray:
     return np.logaddexp(0.0, z) - label * z
 
 
-def _shares(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+def _shares(here: np.ndarray, there: np.ndarray, weight=None, weight_there=None) -> np.ndarray:
     """Weights f64[n] of rows by which their slices come to have the shares that they have elsewhere; slices are values.
 
     A slice that has no row here weighs nothing: of how it will be nothing is known.
+
+    Args: weight, weight_there: f32, of the rows here and there; None: 1 each.
     """
-    values, place, counts = np.unique(here, return_inverse=True, return_counts=True)
-    wanted = np.array([np.count_nonzero(there == value) for value in values], np.float64)
+    of_here, of_there = (
+        np.ones(len(rows)) if w is None else w.astype(np.float64) for rows, w in ((here, weight), (there, weight_there))
+    )
+    values, place = np.unique(here, return_inverse=True)
+    counts = np.bincount(place, of_here)
+    wanted = np.array([of_there[there == value].sum() for value in values]) * (counts > 0)
     if not wanted.any():
-        return np.full(len(here), 1 / len(here))
-    return (wanted / wanted.sum() / counts)[place]
+        return of_here / of_here.sum()
+    return (wanted / wanted.sum() / np.maximum(counts, 1e-30))[place] * of_here

@@ -184,7 +184,7 @@ class Objective:
         read = [self._reading(candidate) for candidate in (*own, *others)]
         self._own |= {candidate.name: candidate for candidate in own}
         entries = [entry for entry, _ in read]
-        return entries, corrected(entries, [logits for _, logits in read], known), known
+        return entries, corrected(self._log, entries, [logits for _, logits in read], known), known
 
     def _reading(self, candidate: Candidate) -> tuple[dict, np.ndarray]:
         if candidate.name not in self._readings:

@@ -1,7 +1,7 @@
 """Predictions of the scored block, kept beside trends.json: what figures need beyond scores.
 
 predictions/<name>.npy    float16 [runs, N]: logits of a candidate's runs, in the order of protocol.predictions
-predictions/block.npz     labels and users of the rows
+predictions/block.npz     labels and users of the rows, and where the log has them their weights
 """
 
 from __future__ import annotations
@@ -37,14 +37,22 @@ def user_draws(result, workdir) -> dict | None:
     if not paths or not block.exists():
         return None
     with np.load(block, allow_pickle=False) as block:
-        label, group = block['label'], block['group']
+        label, group, weight = block['label'], block['group'], block.get('weight')
     resamples, draws = result['config']['trends']['user_resamples'], []
     for path in paths:
         logits = np.load(path, allow_pickle=False).astype(np.float32)
-        draws.append(auc_user_bootstrap(logits, label, group, resamples=resamples))
+        draws.append(auc_user_bootstrap(logits, label, group, resamples=resamples, weight=weight))
     draws, kinds = np.stack(draws, 1), _of_kinds(result)  # [B, C, runs]
     full = draws[:, :, kinds.pop('full')[0]]
     return {k: (full, draws[:, :, at].reshape(*draws.shape[:2], runs, -1)) for k, (at, runs) in kinds.items()}
+
+
+def row_weight(workdir) -> np.ndarray | None:
+    """f32[N], what the rows weigh; None where each weighs 1, or without predictions."""
+    if not (block := workdir / 'predictions' / 'block.npz').exists():
+        return None
+    with np.load(block, allow_pickle=False) as found:
+        return found.get('weight')
 
 
 def _paths(result, workdir) -> list:

@@ -136,12 +136,15 @@ def choose_and_score(predict, costs, lrs, log: EvaluationLog, t: int, *, replica
 
 
 def scored(logits, log: EvaluationLog, block: int) -> dict:
-    """AUC, LogLoss and GAUC of every run on a block: f32[R, S, N] -> {metric: [[per seed] per distillation]}."""
-    label, group = log.labels[block], log.groups[block]
+    """AUC, LogLoss and GAUC of every run on a block, by the weights of its rows.
+
+    Args: logits: f32[R, S, N]. Returns: {metric: [[per seed] per distillation]}.
+    """
+    label, group, weight = log.labels[block], log.groups[block], log.weight(block)
     return {
-        'auc': [[metrics.auc(x, label) for x in run] for run in logits],
-        'logloss': [[metrics.logloss(x, label) for x in run] for run in logits],
-        'gauc': [[metrics.gauc(x, label, group) for x in run] for run in logits],
+        'auc': [[metrics.auc(x, label, weight=weight) for x in run] for run in logits],
+        'logloss': [[metrics.logloss(x, label, weight=weight) for x in run] for run in logits],
+        'gauc': [[metrics.gauc(x, label, group, weight=weight) for x in run] for run in logits],
     }
 
 
@@ -149,7 +152,7 @@ def tuning_auc(logits, log: EvaluationLog, t: int) -> float:
     """Mean AUC over seeds on the block that stage t is chosen on, below all if one diverged. logits: f32[S, N]."""
     if not np.isfinite(logits).all():
         return DIVERGED
-    return float(np.mean([metrics.auc(x, log.labels[t]) for x in logits]))
+    return float(np.mean([metrics.auc(x, log.labels[t], weight=log.weight(t)) for x in logits]))
 
 
 def _best(tuning: Sequence[float], lrs) -> int:
@@ -164,12 +167,13 @@ def _best(tuning: Sequence[float], lrs) -> int:
 def check_blocks(stream, log: EvaluationLog, t: int) -> None:
     """Raises UserError if a score of the blocks that stage t is chosen and scored on would be no number."""
     for block in (t, t + 1):
-        if len(np.unique(log.labels[block])) < 2:
+        weight, label = log.weight(block), log.labels[block]
+        if len(np.unique(label if weight is None else label[weight > 0])) < 2:
             raise UserError(
                 f'block {log.keys[block]} has clicks only, or none: no AUC; choose trends.stage or data.until so that '
                 'stage t has two blocks with both after it'
             )
-    if np.isnan(metrics.gauc(np.zeros_like(log.labels[t + 1]), log.labels[t + 1], log.groups[t + 1])):
+    if np.isnan(metrics.gauc(np.zeros_like(label), label, log.groups[t + 1], weight=weight)):
         name = stream.fields[stream.group_field].name
         raise UserError(
             f"block {log.keys[t + 1]}: no value of '{name}' has rows with a click and without: no GAUC; set "

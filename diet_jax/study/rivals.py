@@ -12,6 +12,9 @@
 * `nacs`: NaCS's noise-aware coreset (Tran et al. 2026, arXiv:2601.10067): labels corrected as far as the model is sure
   (`corrected`), rows that cover the gradients of each class (`cover`), the noisiest tenth left out.
 
+Rules choose among the rows as they stand in the log, and students train on what they choose with its weights
+(`data.weight`); the gradients that `cgm` matches are weighted means.
+
 Herding and k_center work where the memory's addressing works (`memory.places`): 16 principal components of the row's
 embeddings in the reference model, and its weighted logit.
 """
@@ -53,6 +56,7 @@ class Seen(NamedTuple):
     label: np.ndarray  # f32[N]     clicks, 0 or 1
     model: models.Model  # the reference
     params: Any  # {'table': f32[V, 1+d], 'head': ...} after the pass over D_1..D_t
+    weight: np.ndarray | None = None  # f32[N]  of the rows; None: 1 each
 
     @property
     def layout(self) -> Layout:
@@ -260,7 +264,7 @@ def farthest_first(points: jax.Array, count: int, first) -> jax.Array:
 
 
 @functools.partial(jax.jit, static_argnames=('model', 'num_codes'))
-def match_gradients(model, ids, starts, real_ids, real_label, num_codes: int, key):
+def match_gradients(model, ids, starts, real_ids, real_label, num_codes: int, key, *, weight=None, real_weight=None):
     """Learns labels of some rows so that an untrained model's gradient on them points where the real rows' does.
 
     Our form of one-step gradient matching, in the spirit of CGM (Wang et al., RecSys 2023,
@@ -274,6 +278,7 @@ def match_gradients(model, ids, starts, real_ids, real_label, num_codes: int, ke
       ids: i32[n, W] in [0, num_codes), PAD in lists; starts: f32[K, n], K sets of labels, learned apart from the same
         draws.
       real_ids: i32[N, W] in [0, num_codes); real_label: f32[N]; key: PRNG key.
+      weight: f32[n], real_weight: f32[N], of the rows; None: 1 each.
     Returns:
       (labels f32[K, n], distances f32[STEPS, K], each of its own draw).
     """
@@ -284,11 +289,12 @@ def match_gradients(model, ids, starts, real_ids, real_label, num_codes: int, ke
         labels, opt = carry
         init_key, draw_key = jax.random.split(key)
         params = model.init(init_key, num_codes, columns)
-        real = real_ids, real_label
+        real, of_real = (real_ids, real_label), real_weight
         if rows > REAL_ROWS:
             pick = jax.random.randint(draw_key, (REAL_ROWS,), 0, rows)
-            real = real_ids[pick], real_label[pick]
-        distance = lambda label: gradient_distance(model, params, ids, label, *real)  # noqa: E731
+            real, of_real = (real_ids[pick], real_label[pick]), None if real_weight is None else real_weight[pick]
+        weights = dict(weight=weight, real_weight=of_real)
+        distance = lambda label: gradient_distance(model, params, ids, label, *real, **weights)  # noqa: E731
         values, grads = jax.vmap(jax.value_and_grad(distance))(labels)
         move, opt = adam.update(grads, opt)
         return (jnp.clip(labels + move, 0.0, 1.0), opt), values
@@ -297,25 +303,28 @@ def match_gradients(model, ids, starts, real_ids, real_label, num_codes: int, ke
     return labels, values
 
 
-def gradient_distance(model, params, ids, label, real_ids, real_label) -> jax.Array:
+def gradient_distance(model, params, ids, label, real_ids, real_label, *, weight=None, real_weight=None) -> jax.Array:
     """Sum over the model's tensors of 1 - cos(gradient on the rows, gradient on the real rows). -> f32[].
 
     First-order weights and embeddings are two tensors, as they are two scales: at an initialisation the gradient of
     the embeddings is a hundredth of the other. Only table rows that `ids` names count; the rest no label can move. A
     tensor without gradient (embeddings of a linear model) counts 1 whatever the labels.
 
-    Args: ids i32[n, W], label f32[n]; real_ids i32[N, W], real_label f32[N].
+    Args: ids i32[n, W], label f32[n]; real_ids i32[N, W], real_label f32[N]; weight f32[n], real_weight f32[N], of the
+      rows, None: 1 each.
     """
     size = params['table'].shape[0]
     named = jnp.zeros(size).at[jnp.where(ids == PAD, size, ids)].set(1.0, mode='drop')[:, None]
 
-    def tensors(ids, label):
-        grads = jax.grad(lambda p: weighted_loss(model, p, ids, label, jnp.ones(len(label))))(params)
+    def tensors(ids, label, weight):
+        weight = jnp.ones(len(label)) if weight is None else weight
+        grads = jax.grad(lambda p: weighted_loss(model, p, ids, label, weight))(params)
         table = named * grads['table']
         return [table[:, 0], table[:, 1:], *jax.tree.leaves(grads['head'])]
 
     unit = lambda x: x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x), 1e-24))  # noqa: E731  (no root at 0)
-    return sum(1.0 - jnp.sum(unit(a) * unit(b)) for a, b in zip(tensors(ids, label), tensors(real_ids, real_label)))
+    pairs = zip(tensors(ids, label, weight), tensors(real_ids, real_label, real_weight))
+    return sum(1.0 - jnp.sum(unit(a) * unit(b)) for a, b in pairs)
 
 
 def _learned(seen: Seen, index, starts, seed: int, code) -> np.ndarray:
@@ -328,7 +337,9 @@ def _learned(seen: Seen, index, starts, seed: int, code) -> np.ndarray:
         real = np.where(seen.ids == PAD, PAD, np.asarray(code, np.int32)[seen.ids])
         num_codes = int(np.max(code)) + 1
         ids = real[index]
-    return np.asarray(match_gradients(seen.model, ids, starts, real, seen.label, num_codes, jax.random.key(seed))[0])
+    weights = {} if seen.weight is None else dict(weight=seen.weight[index], real_weight=seen.weight)
+    key = jax.random.key(seed)
+    return np.asarray(match_gradients(seen.model, ids, starts, real, seen.label, num_codes, key, **weights)[0])
 
 
 def _places(seen: Seen) -> jax.Array:

@@ -6,9 +6,9 @@ A slicing is asked for by a word:
     new:<field>    rows whose value no memory has seen ('new': first seen on the block that learning rates are chosen
                    on, or on the scored one) against those whose value it has ('seen')
 
-A role of `config.roles` stands for its field. On the memory a slice has AUC, GAUC, LogLoss and calibration, means over
-students. What training on the log would come to is foretold as for the whole block (`correction`), from the students'
-AUCs in the slice and from those of the twins there, which are known.
+A role of `config.roles` stands for its field. On the memory a slice has AUC, GAUC, LogLoss and calibration, by
+the weights of its rows, means over students. What training on the log would come to is foretold as for the whole block
+(`correction`), from the students' AUCs in the slice and from those of the twins there, which are known.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Predictions(NamedTuple):
     students: list[np.ndarray]  # a candidate each: f16[V, R, S, N], logits by codes and, where V = 2, by own ids
     weight: float  # of the latter in what orders
     twins: dict[int, np.ndarray]  # candidate -> f32[R, N], logits of the same model trained on the log
+    row_weight: np.ndarray | None = None  # f32[N], None: 1 each
 
 
 def check_words(words: Sequence[str], fields: Sequence[str], roles: Mapping[str, str]) -> list[tuple[str, str, bool]]:
@@ -75,13 +76,18 @@ def check_words(words: Sequence[str], fields: Sequence[str], roles: Mapping[str,
 
 
 def cut(
-    words: Sequence[tuple[str, str, bool]], stream, ids: np.ndarray, known: int, label: np.ndarray
+    words: Sequence[tuple[str, str, bool]],
+    stream,
+    ids: np.ndarray,
+    known: int,
+    label: np.ndarray,
+    weight: np.ndarray | None = None,
 ) -> list[Slicing]:
     """The scored block, cut by every word.
 
     Args:
       words: of `check_words`; stream: the `EncodedStream`; ids: i32[N, F], slots of the block; known: slots there were
-        when the memory was made; label: f32[N].
+        when the memory was made; label: f32[N]; weight: f32[N], None: 1 each, and rows of weight 0 are in no slice.
     Raises:
       UserError: no slice of a word has rows with a click and rows without.
     """
@@ -89,6 +95,8 @@ def cut(
     for word, field, new in words:
         f = names.index(field)
         slices = _by_newness(ids[:, f], f, known) if new else _by_value(ids[:, f], f, stream)
+        if weight is not None:
+            slices = [one._replace(rows=one.rows & (weight > 0)) for one in slices]
         if not any(_both(label[one.rows]) for one in slices):
             raise UserError(
                 f'--slices: of {word} no slice has rows with a click and rows without: no AUC; leave it out'
@@ -153,6 +161,7 @@ def _answered(one: Slice, predictions: Predictions, leader: int, margin: float) 
         students=[logits[..., one.rows].astype(np.float32) for logits in predictions.students],
         weight=predictions.weight,
         twins={i: logits[:, one.rows] for i, logits in predictions.twins.items()},
+        row_weight=None if predictions.row_weight is None else predictions.row_weight[one.rows],
     )
     clicks = int(part.label.sum())
     found = [_on_memory(logits, part) for logits in part.students]
@@ -164,16 +173,17 @@ def _answered(one: Slice, predictions: Predictions, leader: int, margin: float) 
 
 def _on_memory(logits: np.ndarray, part: Predictions) -> dict:
     """Means over students on codes: f32[V, R, S, n]. None where there is none."""
-    label, group = part.label, part.group
+    label, group, weight = part.label, part.group, part.row_weight
     if not len(label):
         return dict.fromkeys(('auc', 'gauc', 'logloss', 'calibration'))
     students = logits[0].reshape(-1, len(label))
     click = np.exp(-np.logaddexp(0, -students.astype(np.float64)))
     scores = {
-        'auc': [metrics.auc(z, label) for z in students],
-        'gauc': [metrics.gauc(z, label, group) for z in students],
-        'logloss': [metrics.logloss(z, label) for z in students],
-        'calibration': click.mean(1) / label.mean() if label.any() else [np.nan],  # predicted / clicked
+        'auc': [metrics.auc(z, label, weight=weight) for z in students],
+        'gauc': [metrics.gauc(z, label, group, weight=weight) for z in students],
+        'logloss': [metrics.logloss(z, label, weight=weight) for z in students],
+        # predicted / clicked
+        'calibration': np.average(click, 1, weight) / np.average(label, weights=weight) if label.any() else [np.nan],
     }
     return {name: ranking.number(np.mean(values)) for name, values in scores.items()}
 
@@ -182,7 +192,7 @@ def _foretold(part: Predictions) -> correction.Answer:
     """What training on the log would come to in a slice, from what its students and the twins come to there."""
 
     def aucs(logits):  # f32[R, S, n] -> [[per seed] per distillation]
-        return [[metrics.auc(z, part.label) for z in run] for run in logits]
+        return [[metrics.auc(z, part.label, weight=part.row_weight) for z in run] for run in logits]
 
     sides = []
     for logits in part.students:
@@ -190,7 +200,7 @@ def _foretold(part: Predictions) -> correction.Answer:
         sides.append({'auc': aucs(logits[0]), **beside})
     means = np.stack([logits[0].mean((0, 1)) for logits in part.students])
     known = {i: float(np.mean(aucs(logits[None]))) for i, logits in part.twins.items()}
-    return correction.correct(ranking.orderings(sides), means, known)
+    return correction.correct(ranking.orderings(sides), means, known, part.row_weight)
 
 
 def _against(answer: correction.Answer, leader: int, margin: float) -> list[dict]:

@@ -44,7 +44,7 @@ from diet_jax.study import halving, protocol, rivals
 from diet_jax.study.cheap_passes import FRESH, WARM, cheap_reading
 from diet_jax.study.distillations import ONE_SHOT, OURS, Distillation, TrainingSet, memory_of_stage
 from diet_jax.study.pool import CandidatePool
-from diet_jax.study.predictions import index, mean_logits, user_draws
+from diet_jax.study.predictions import index, mean_logits, row_weight, user_draws
 from diet_jax.study.readings import Reading, Shelf, digest
 from diet_jax.study.twin_scores import twin_logits, twin_scores
 from diet_jax.trials import full_pass
@@ -88,6 +88,8 @@ def trends(
     runs = index(kinds, section.full_seeds, [d.config.seed for d in study.distillations], e.seeds)
     digests, shelf = _digests(config, study), Shelf(workdir)
     block = {'label': study.log.labels[study.t + 1].astype(np.int8), 'group': study.log.groups[study.t + 1]}
+    if study.log.weights:
+        block['weight'] = study.log.weight(study.t + 1)
     write_bytes(workdir / 'predictions' / 'block.npz', lambda file: np.savez(file, **block))
     rows = functools.cache(lambda kind: _rows(kind, section, study))  # chosen when first trained on
     entries = []
@@ -220,7 +222,7 @@ def summarised(result: dict, workdir) -> dict:
     workdir = Path(workdir)
     section, candidates = result['config']['trends'], result['candidates']
     users, logits = user_draws(result, workdir), mean_logits(result, workdir)
-    protocol = result['protocol']
+    protocol, weight = result['protocol'], row_weight(workdir)
     if not protocol.get('distilling_passes'):
         runs = [workdir / 'distillations' / str(seed) for seed in protocol['distillation_seeds']]
         protocol['distilling_passes'] = _distilling_passes(runs)
@@ -234,7 +236,7 @@ def summarised(result: dict, workdir) -> dict:
             for metric in ranking.METRICS
         }
         of_set = {kind: x[keep] for kind, x in logits.items()}
-        result['summary'][name]['answer'] = judged(chosen, result.get('twins', {}), of_set)
+        result['summary'][name]['answer'] = judged(chosen, result.get('twins', {}), of_set, weight=weight)
     write_json(workdir / 'trends.json', result)
     return result
 

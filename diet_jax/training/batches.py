@@ -13,17 +13,17 @@ class Batches(NamedTuple):
 
     ids: jax.Array  # i32[S, b, W]
     label: jax.Array  # f32[S, b]
-    weight: jax.Array  # f32[S, b]  1 for a row, 0 for padding
+    weight: jax.Array  # f32[S, b]  what a row weighs, 1 where the log does not say; 0 for padding
     held: jax.Array  # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
     steps: jax.Array  # i32[]      batches that hold rows; the rest is padding and is not visited
 
 
-def shard_block(ids, label, held, *, devices: int, batch: int, steps: int) -> Batches:
+def shard_block(ids, label, held, *, devices: int, batch: int, steps: int, weight=None) -> Batches:
     """Lays a block out for `devices`: batch k of the block is batch k of every device, side by side.
 
     Args:
       ids: i32[N, W]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
-      steps: padded number of batches S, at least ceil(N / batch).
+      steps: padded number of batches S, at least ceil(N / batch); weight: f32[N], None: every row weighs 1.
     Returns: Batches of numpy arrays with a leading device axis.
     """
     n, share = label.shape[0], batch // devices
@@ -39,7 +39,7 @@ def shard_block(ids, label, held, *, devices: int, batch: int, steps: int) -> Ba
     return Batches(
         ids=lay(ids, np.int32),
         label=lay(label, np.float32),
-        weight=lay(np.ones(n), np.float32),
+        weight=lay(np.ones(n) if weight is None else weight, np.float32),
         held=lay(held, bool),
         steps=used,
     )

@@ -13,6 +13,15 @@ def row_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def weighted_loss(model, params, ids, target, weight, dropout_key=None) -> jax.Array:
-    """Weighted mean LogLoss of a batch, nats."""
+    """Weighted mean LogLoss of a batch, nats: the batch's sum of weights divides; 0 where nothing weighs."""
     losses = row_losses(model.apply(params, ids, dropout_key=dropout_key), target)
-    return jnp.sum(weight * losses) / jnp.maximum(jnp.sum(weight), 1e-6)
+    return jnp.sum(weight * losses) / divisor(jnp.sum(weight))
+
+
+def divisor(total: jax.Array) -> jax.Array:
+    """A sum of weights to divide by: 1 in the place of 0, where nothing weighs and what is divided is 0 too.
+
+    >>> divisor(jnp.array([0.0, 0.25, 8.0])).tolist()
+    [1.0, 0.25, 8.0]
+    """
+    return jnp.where(total > 0, total, 1.0)

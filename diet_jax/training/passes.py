@@ -20,7 +20,7 @@ from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, tiling
 from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.training.batches import Batches
-from diet_jax.training.losses import row_losses
+from diet_jax.training.losses import divisor, row_losses
 from diet_jax.training.optimizers import dense_init, dense_step, direction, skipped, stepped
 
 
@@ -70,7 +70,8 @@ def stream_step(
     first brought up to the step before, then stepped.
 
     Args:
-      ids: i32[b, W] global slots, PAD where a list is shorter; label, weight: f32[b]; lr: scalar learning rate (may
+      ids: i32[b, W] global slots, PAD where a list is shorter; label, weight: f32[b], the loss is the mean by weight
+        over the batch, and a row of weight 0 is padding; lr: scalar learning rate (may
         be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
       shards: `axis` where the rows of table, moments and places are spread over it (`tables`), else None.
@@ -116,7 +117,7 @@ def stream_step(
 
     def loss(rows, head):
         logits = model.rows(head, rows.reshape(*ids.shape, -1), ids, dropout_key=dropout_key)
-        return jnp.sum(weight * row_losses(logits, label)) / jnp.maximum(total, 1.0), logits
+        return jnp.sum(weight * row_losses(logits, label)) / divisor(total), logits
 
     (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(old, params['head'])
     if axis:
@@ -181,7 +182,8 @@ def stream_pass(
 ):
     """Test, then train, on every batch of a block in time order: progressive validation for free.
 
-    Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding).
+    Returns the trained state and the logits f32[S, b] given to each row *before* it was trained on (0 in padding
+    and in rows of weight 0).
     Rows of the table that the last batches did not hold stand as when last touched: `settled` brings them up.
     Args: as of `stream_step`.
     """

@@ -73,7 +73,8 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = D
         if t in boundaries:
             state = settle(state, jnp.float32(lr))
             logits |= {(t, block): predicted(t, block) for block in (t, t + 1)}
-    auc = [metrics.auc(predicted(last, block), log.labels[block]) for block in range(last)] if old else None
+    score = lambda block: metrics.auc(predicted(last, block), log.labels[block], weight=log.weight(block))  # noqa: E731
+    auc = [score(block) for block in range(last)] if old else None
     return logits, auc, np.array(seconds)
 
 

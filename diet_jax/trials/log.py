@@ -25,6 +25,7 @@ class EvaluationLog(NamedTuple):
     layout: Layout  # of a row's ids
     capacity: int
     digest: str  # of all of it
+    weights: list | None = None  # f32[n] of each block, or None; None where every row weighs 1
 
     @property
     def columns(self) -> int:
@@ -44,6 +45,14 @@ class EvaluationLog(NamedTuple):
         """(i32[N, W], f32[N]) of D_1..D_t, in time order."""
         return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(self.labels[:t])
 
+    def weight(self, t: int) -> np.ndarray | None:
+        """f32[n] of block t; None where every row weighs 1."""
+        return self.weights[t] if self.weights else None
+
+    def weight_until(self, t: int) -> np.ndarray | None:
+        """f32[N] of D_1..D_t, in time order; None where every row weighs 1."""
+        return np.concatenate(self.weights[:t]) if self.weights else None
+
     def rows_of_pass(self, t: int) -> int:
         """Row visits of one pass over D_1..D_t."""
         return sum(self.sizes[:t])
@@ -55,18 +64,18 @@ def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> Evaluation
     Args: capacity: rows of the id tables; first: blocks before it are only counted.
     """
     steps = rounded(max(-(-b.rows // batch) for b in stream.blocks[first:]))
-    batches, labels, groups = [None] * first, [None] * first, [None] * first
+    batches, labels, groups, weights = ([None] * first for _ in range(4))
     digest = hashlib.sha256(str([f._asdict() for f in stream.fields]).encode())
     for t in range(first, len(stream.blocks)):
         block = stream.load(t)
-        laid = shard_block(
-            block.ids, block.label, np.zeros(len(block.label), bool), devices=1, batch=batch, steps=steps
-        )
+        rows = block.ids, block.label, np.zeros(len(block.label), bool)
+        laid = shard_block(*rows, devices=1, batch=batch, steps=steps, weight=block.weight)
         batches.append(jax.tree.map(lambda x: x[0], laid))
         labels.append(block.label)
         groups.append(block.group)
-        for part in (block.ids, block.label):
-            digest.update(part.tobytes())
+        weights.append(block.weight)
+        for part in (block.ids, block.label, block.weight):
+            digest.update(b'' if part is None else part.tobytes())
     return EvaluationLog(
         keys=tuple(b.key for b in stream.blocks),
         sizes=tuple(b.rows for b in stream.blocks),
@@ -77,4 +86,5 @@ def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> Evaluation
         layout=stream.layout,
         capacity=capacity,
         digest=digest.hexdigest()[:16],
+        weights=weights if stream.weight else None,
     )
