@@ -48,6 +48,7 @@ def simulated(smoke: bool) -> ConfigDict:
     config = default_config()
     config.data = simulated_data(blocks=5 if smoke else 16, rows_per_block=1000 if smoke else 15_000, users=500)
     config.data.simulated.update(behaviour=1.5, season=0.0, categories=8)
+    config.reference.of_lists, config.reference.learning_rate = 'bst', 8e-3  # it must see the order
     clicked = dict(of=('item', 'category'), max_len=50)
     skipped = dict(of='item', where='not label', max_len=50)
     config.data.histories = ConfigDict(dict(clicked=clicked, skipped=skipped))

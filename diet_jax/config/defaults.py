@@ -15,6 +15,7 @@ STRONGEST = ('random_rows_our_labels', 'k_center_rows_our_labels', 'early_stop',
 
 REFERENCE: Section = dict(
     model=Key('deepfm', 'the reference model: a name of the registry'),
+    of_lists=Key('din', 'the reference model of a log whose rows have lists of what a field holds: histories'),
     dim=Key(8, 'embedding width of the reference model, of its students and of twins that name none'),
     optimizer=Key('adam', 'of the reference model', choices=('adam', 'adamw', 'lazy_adam', 'adagrad', 'sgd')),
     weight_decay=Key(0.0, 'of the reference model, decoupled'),
@@ -37,8 +38,8 @@ TWINS: Section = dict(
         empty=True,
     ),
     of_lists=Key(
-        (dict(name='din', model='din', learning_rate=1e-3),),
-        'further ones of a log that has lists or histories',
+        (dict(name='deepfm', model='deepfm', learning_rate=1e-3),),
+        'further ones of a log whose reference model is `reference.of_lists`',
         empty=True,
     ),
     keep=Key(3, 'stages whose twins stay on disk; 0: all', least=0, free=True),

@@ -29,23 +29,28 @@ class Twin(NamedTuple):
         return self.candidate.name
 
 
+def reference_of(config, layout: Layout) -> str:
+    """The name of a run's reference model: one that reads sequences, where lists share what a field holds."""
+    return config.reference.of_lists if layout.targets() else config.reference.model
+
+
 def twins_of(config, fields: Sequence[str] | Layout) -> tuple[Twin, ...]:
     """All of a run whose score on the log is known: the reference model, then its twins.
 
     Twins that drop a role the log does not have are left out (`left_out`).
 
     Args: config: a run's; `twins.models` are candidates (`candidates.candidate`) with a `learning_rate`, and of a log
-      with lists `twins.of_lists` too; fields: as there.
+      with histories `twins.of_lists` too; fields: as there.
     Raises:
       UserError: a twin without a learning rate, or a name twice; an unknown model, option or field.
     """
     dim, roles = config.reference.dim, plain(config.roles)
     layout = fields if isinstance(fields, Layout) else flat(fields)
     recipe = {key: config.reference[key] for key in ('optimizer', 'weight_decay')}
-    reference = candidate({'model': config.reference.model, 'dim': dim, **recipe}, dim, layout)
+    reference = candidate({'model': reference_of(config, layout), 'dim': dim, **recipe}, dim, layout)
     rate = config.reference.rate
     found = [Twin(reference, float(config.reference.learning_rate * rate))]
-    for spec in map(plain, (*config.twins.models, *(config.twins.of_lists if layout.lists else ()))):
+    for spec in map(plain, (*config.twins.models, *(config.twins.of_lists if layout.targets() else ()))):
         lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
         if not isinstance(lr, (int, float)) or not lr > 0:
             raise UserError(f'config.twins holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')

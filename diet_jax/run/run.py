@@ -28,7 +28,7 @@ from diet_jax.distillation import parallel
 from diet_jax.distillation.spec import Spec, spec_of
 from diet_jax.distillation.stage import init_state
 from diet_jax.distillation.state import StageState
-from diet_jax.models.twins import twins_of
+from diet_jax.models.twins import reference_of, twins_of
 from diet_jax.run import checkpoint, processes
 from diet_jax.run.sizes import held_out, sized, table_capacity, vocabulary
 from diet_jax.training.batches import Batches, shard_block
@@ -55,7 +55,7 @@ class Run:
             raise UserError(f'{workdir} is a file: --workdir names a folder')
         check_config(config, len(self.devices))
         self.layout = layout_of(fields_of(check_data(config.data)))
-        self.reference = models.build(config.reference.model, dim=config.reference.dim, layout=self.layout)
+        self.reference = models.build(reference_of(config, self.layout), dim=config.reference.dim, layout=self.layout)
         self.students = tuple(models.of(spec, config.reference.dim, self.layout) for spec in config.refine.models)
         self.done, sizes = checkpoint.last(self.workdir)
         if self.done:  # before the first stage is done nothing binds

@@ -18,7 +18,7 @@ from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.stream import open_stream
 from diet_jax.device.programs import rounded
 from diet_jax.models.candidates import Candidate
-from diet_jax.models.twins import twins_of
+from diet_jax.models.twins import reference_of, twins_of
 from diet_jax.run.sizes import table_capacity
 from diet_jax.study.distillations import Distillation, TrainingSet, memory_of_stage
 from diet_jax.study.twin_scores import twin_files, twin_logits, twin_scores
@@ -70,7 +70,7 @@ def opened(memories: list[Path], emit) -> Asked:
     artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
-    reference = models.build(config.reference.model, dim=config.reference.dim, layout=stream.layout)
+    reference = models.build(reference_of(config, stream.layout), dim=config.reference.dim, layout=stream.layout)
     capacity = rounded(max(len(artifact.codes) for artifact in artifacts), 64)
     predicted = twin_logits(config, stream, log, t, folders)
     scored = twin_scores(predicted, log, t)

@@ -33,6 +33,7 @@ from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.stream import open_stream
 from diet_jax.device.programs import rounded
 from diet_jax.models.candidates import Candidate
+from diet_jax.models.twins import reference_of
 from diet_jax.run import overhead
 from diet_jax.run.driver import distill
 from diet_jax.run.sizes import table_capacity
@@ -262,7 +263,7 @@ def read_trends(path) -> dict:
 def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
     """With the distillations of the study, and of the rival `static` its own; made here unless they are given."""
     config, stream, t = study.config, study.stream, study.t
-    reference = models.build(config.reference.model, dim=config.reference.dim)
+    reference = models.build(reference_of(config, stream.layout), dim=config.reference.dim, layout=stream.layout)
     seeds = [config.seed + i for i in range(config.trends.distillations)]
     if memories:
         artifacts = [memory_of_stage(folder, t, stream) for folder in memories]
