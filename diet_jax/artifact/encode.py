@@ -138,7 +138,7 @@ def _joined(given: pa.Table, absent: list[str], kinds: dict[str, pa.DataType], d
     used = _side_tables(given, absent, data, root)
     known = {name: 'string' for name, kind in kinds.items() if pa.types.is_string(kind)}
     csv = {**plain(default_data().csv), **data.get('csv', {})}  # a memory of before has fewer keys
-    of_table = {**data, 'csv': csv, 'null_words': _nulls(data), 'log': ['the table'], 'side_tables': used}
+    of_table = {**data, 'csv': csv, 'null_words': _nulls(data), 'log': ['the table'], 'side_tables': used, 'lists': {}}
     keys, found = {}, []
     for side in sides.read(of_table, root, given.column_names, known):
         if side.key in given.column_names:
