@@ -101,7 +101,7 @@ def test_manifest_says_how_a_log_is_encoded_and_a_student_trained(manifest):
     data['time']['utc_offset_hours'] = 0.0  # of the stream's times
     assert said == {key: data[key] for key in said} and list(said['numeric']) == list(config.data.numeric)
     left_out = {'log', 'duplicates', 'since', 'until', 'simulated', 'impressions'}  # choose, change none
-    left_out |= {'first_value', 'lists', 'histories'}  # there is none
+    left_out |= {'first_value', 'lists', 'histories', 'weight'}  # there is none
     assert said.keys() == data.keys() - left_out and manifest['weekday'] == 'Monday is 0'
     assert manifest['roles'] == config.roles.to_dict()
     built = inspect.signature(models.build).parameters
