@@ -239,7 +239,7 @@ def test_twins_are_scored_on_the_block_that_candidates_are_scored_on(result, run
     for r, folder in enumerate(runs):
         run = tiny.opened(runs[0])  # the log is the same
         block, known = run.stream.load(T + 1), run.stream.blocks[T - 1].num_slots
-        ids = np.where(block.ids < known, block.ids, 2 * np.arange(run.fields) + 1)
+        ids = np.where(block.ids < known, block.ids, 2 * np.arange(run.layout.columns) + 1)
         assert (ids != block.ids).any()
         with np.load(folder / 'twins' / f'{T:05d}.npz') as kept:
             assert len(kept['1_table']) == known
