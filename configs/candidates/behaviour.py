@@ -1,7 +1,7 @@
 """Seven ideas for a log with histories: what does reading the events bring, and which way of reading them?
 
-    python scripts/distill.py --config=configs/kuairand.py:histories --workdir=runs/kuairand-histories
-    python scripts/compare.py --memory=runs/kuairand-histories/memory --candidates=configs/candidates/behaviour.py
+python scripts/distill.py --config=configs/kuairand.py:histories --workdir=runs/kuairand-histories
+python scripts/compare.py --memory=runs/kuairand-histories/memory --candidates=configs/candidates/behaviour.py
 """
 
 from ml_collections import ConfigDict
