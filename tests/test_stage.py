@@ -182,7 +182,7 @@ def after_batches(model, steps):
 def trained(quick_compilation):
     """A reference model that has learned the planted clicks, and the codebook of its embeddings."""
     state, ids = after_batches(REFERENCE, 100)
-    book, _ = jax.jit(codebook.extend)(empty_book(), state.params['table'], ids, np.ones(len(ids), np.float32))
+    book, _ = jax.jit(codebook.extend)(empty_book(), state.params['table'], ids, np.ones(ids.shape, np.float32))
     return state, book
 
 
