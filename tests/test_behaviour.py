@@ -23,13 +23,7 @@ from listed import (
 from diet_jax import models
 from diet_jax.base.layout import PAD, Layout
 
-
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
+pytestmark = pytest.mark.usefixtures('quick_compilation')  # nearly all of the time here is XLA's optimizer
 
 
 def relu(x):

@@ -49,7 +49,8 @@ class Relabelled:
     """The same stream, with one click of a block turned round."""
 
     def __init__(self, stream, block):
-        self.stream, self.block, self.fields, self.blocks = stream, block, stream.fields, stream.blocks
+        self.stream, self.block = stream, block
+        self.fields, self.layout, self.blocks = stream.fields, stream.layout, stream.blocks
 
     def load(self, t):
         block = self.stream.load(t)

@@ -31,12 +31,7 @@ from diet_jax.models import candidates, lists
 FLAT = ['lr', 'fm', 'deepfm', 'dcnv2', 'autoint', 'masknet']
 
 
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
+pytestmark = pytest.mark.usefixtures('quick_compilation')  # nearly all of the time here is XLA's optimizer
 
 
 @models.register('all_of_the_test')

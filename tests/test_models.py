@@ -20,13 +20,7 @@ REQUIRED = ['autoint', 'dcn', 'dcnv2', 'deepfm', 'dlrm', 'finalmlp', 'fm', 'fwfm
 REQUIRED += ['wide_deep', 'xdeepfm']
 
 
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation():
-    """All models, a few batches each: nearly all of the time here is XLA's optimizer."""
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
+pytestmark = pytest.mark.usefixtures('quick_compilation')  # nearly all of the time here is XLA's optimizer
 
 
 def built(name, **options):
