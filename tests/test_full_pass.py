@@ -50,7 +50,9 @@ class Relabelled:
 
     def __init__(self, stream, block):
         self.stream, self.block = stream, block
-        self.fields, self.layout, self.blocks = stream.fields, stream.layout, stream.blocks
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
 
     def load(self, t):
         block = self.stream.load(t)
