@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ml_collections import ConfigDict
 from test_data import START, opened
 
 from diet_jax.config.data import default_data
@@ -191,7 +192,10 @@ def test_histories_of_taobao_are_those_of_the_file(tmp_path, data_root):
 
 def test_genres_of_movielens_are_lists(tmp_path, data_root):
     root = _need(data_root, 'movielens-1m-half')
-    stream = opened(_config('movielens', root, 'smoke,histories'), tmp_path / 'w')
+    config = _config('movielens', root, 'smoke')
+    config.data.fields = tuple(field for field in config.data.fields if field != 'genres')
+    config.data.lists = ConfigDict({'genres': dict(separator='|', max_len=6)})
+    stream = opened(config, tmp_path / 'w')
     block, names = stream.load(0), stream.layout.names
     rows = [line.split('::') for line in (root / 'movies.dat').read_text('latin1').splitlines()]
     genres = {int(movie): words.split('|') for movie, _, words in rows}
