@@ -7,8 +7,8 @@ Reads the published files (https://kuairand.com): log_standard_*_pure.csv or .pa
 video_features_basic_pure.csv in one folder, by default ../shared/data/kuairand; --config.data.root= points elsewhere.
 
 `:smoke` runs the first five days with two candidates; `:stages` evaluates ten of configs/pools/ctr.py, enough
-for tau_sig at every stage; `:histories` adds what the user clicked and what it passed over. Several are joined by a
-comma: `:smoke,histories`.
+for tau_sig at every stage; `:histories` adds what the user clicked and what it passed over, `:outcomes` likes and long
+views beside clicks. Several are joined by a comma: `:smoke,histories`.
 """
 
 from ml_collections import ConfigDict
@@ -75,5 +75,8 @@ def _take(config: ConfigDict, word: str) -> None:
         clicked = dict(of=('video_id', 'author_id'), max_len=50)
         skipped = dict(of='video_id', where='not label', max_len=50)
         data.histories = ConfigDict(dict(clicked=clicked, skipped=skipped))
+    elif word == 'outcomes':
+        data.label.name, data.label.others = 'click', ConfigDict(dict(like='is_like', long_view='long_view'))
     else:
-        raise ValueError(f"configs/kuairand.py takes no argument '{word}': ':smoke', ':stages' or ':histories'")
+        words = "':smoke', ':stages', ':histories' or ':outcomes'"
+        raise ValueError(f"configs/kuairand.py takes no argument '{word}': {words}")

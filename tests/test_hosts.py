@@ -283,6 +283,6 @@ def test_a_part_of_a_block_opens_its_row_groups_only(distilled, tmp_path, monkey
         assert opened.pop() == list(groups)
         for name in ('ids', 'label', 'group', 'time'):
             np.testing.assert_array_equal(getattr(part, name), getattr(whole, name)[begin:end])
-    label, group, _ = run.stream.outcomes(1)
+    (label,), group, _ = run.stream.outcomes(1)
     np.testing.assert_array_equal(label, whole.label)
     np.testing.assert_array_equal(group, whole.group)

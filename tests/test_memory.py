@@ -31,7 +31,8 @@ def addresser(**options):
     @jax.jit
     def addressed(memory, rows, place, influence, shift, target, stage, key):
         entries = PlacedEntries(place=place, influence=influence, shift=shift)
-        return address(spec, memory, rows, entries, target=target, stage=stage, key=key)
+        (memory,), *rest = address(spec, (memory,), rows, entries, target=target, stage=stage, key=key)
+        return memory, *rest
 
     return addressed
 

@@ -87,7 +87,7 @@ def kernels(stream, block, score, axis=None):
     config.addressing.update(replace=0.25, influence_power=1e6, coverage_power=0.0)
     addressed = address(
         tiny_spec(config, axis),
-        init_memory(32, FIELDS),
+        (init_memory(32, FIELDS),),
         PlacedRows(rows.ids, rows.label, 2 * score, score, embeddings[..., 1:].sum(1), rows.weight),
         PlacedEntries(jnp.zeros((32, DIM)), jnp.zeros(32), jnp.zeros(32)),
         target=jnp.int32(12),
@@ -134,7 +134,7 @@ def test_every_kernel_agrees_with_itself_on_one_device(devices, alone):
     for name in expected:
         assert_near(replicated[name], expected[name], 1e-5)
     assert_same(replicated['codebook'].code, expected['codebook'].code)
-    assert_same(replicated['addressed'][0].ids, expected['addressed'][0].ids)
+    assert_same(replicated['addressed'][0][0].ids, expected['addressed'][0][0].ids)
     for name in expected_rows:
         assert_near(unshard(per_row[name], 150), unshard(expected_rows[name][None], 150), 1e-5)
 

@@ -115,7 +115,7 @@ def fused(rows: PlacedRows, target: int, key, most: int = 16):
     nothing = jnp.zeros(32)
     entries = PlacedEntries(jnp.zeros((32, rows.place.shape[1])), nothing, nothing)
     stage = dict(target=jnp.int32(target), stage=jnp.int32(1), key=key)
-    memory, _, counts = address(tiny_spec(config), init_memory(32, FIELDS), rows, entries, **stage)
+    (memory,), _, counts = address(tiny_spec(config), (init_memory(32, FIELDS),), rows, entries, **stage)
     return memory, counts
 
 

@@ -26,6 +26,7 @@ VIEWS = {
     'hard': ('hard_label',),
 }
 DEFAULT_VIEW = 'blend'
+LABELS = VIEWS['soft'] + VIEWS['mean'] + VIEWS['hard']  # columns that are of an outcome
 INIT_STD = 0.01  # of a student's embeddings at the start, as `models.build` has it
 WEEKDAY = 'Monday is 0'
 # The part of `config.data` that the manifest carries: what it takes to encode a log, and to know its labels and blocks.
@@ -57,6 +58,15 @@ class CodedField(NamedTuple):
     width: int = 1  # list: values at most
     shares: str = ''  # list: the field whose codes its own are; '' where it has its own
     sequence: str = ''  # list: what it is a column of; lists of one sequence are aligned
+
+
+def label_column(name: str, outcome: str = '') -> str:
+    """The column of rows.parquet that holds a label of another outcome than the main one, which '' is.
+
+    >>> label_column('soft_label'), label_column('soft_label', 'like')
+    ('soft_label', 'soft_label_like')
+    """
+    return f'{name}_{outcome}' if outcome else name
 
 
 def read_manifest(folder) -> dict:

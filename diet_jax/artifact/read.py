@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from diet_jax.artifact.encode import Encoded, encode
-from diet_jax.artifact.format import DEFAULT_VIEW, VIEWS, CodedField, read_manifest
+from diet_jax.artifact.format import DEFAULT_VIEW, LABELS, VIEWS, CodedField, label_column, read_manifest
 from diet_jax.artifact.numbers import Known, lengths, list_numbers, number, owner_of, padded, right
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.layout import PAD
@@ -34,6 +34,7 @@ class Artifact:
     lists: tuple[CodedField, ...]
     rows: pa.Table  # rows.parquet, M rows
     codebook: dict[str, Known]  # field -> (values pa.Array [n], codes i32[n]), without the row of unseen values
+    outcome: str = ''  # whose labels `columns` and `label` give; '' is the main one
 
     def __repr__(self) -> str:
         stage, block = self.manifest['stage'], self.manifest['last_block']
@@ -63,7 +64,24 @@ class Artifact:
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """[M] each: soft_label, mean_label, hard_label, count, weight, influence (f32) and stage (i32)."""
-        return {name: self.rows[name].to_numpy() for name in MEMORY_COLUMNS}
+        of = lambda name: label_column(name, self.outcome) if name in LABELS else name  # noqa: E731
+        return {name: self.rows[of(name)].to_numpy() for name in MEMORY_COLUMNS}
+
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """What the memory has labels of, the main one first."""
+        return tuple(self.manifest.get('outcomes', [self.manifest['label']]))
+
+    def of(self, outcome: str) -> Artifact:
+        """The same memory with the labels of one of its `outcomes`.
+
+        Raises:
+          UserError: another one.
+        """
+        if outcome not in self.outcomes:
+            has = ', '.join(self.outcomes)
+            raise UserError(f"the memory has no outcome '{outcome}'{closest(outcome, self.outcomes)}: it has {has}")
+        return dataclasses.replace(self, outcome='' if outcome == self.outcomes[0] else outcome)
 
     @cached_property
     def values(self) -> dict[str, pa.Array]:

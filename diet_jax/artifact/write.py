@@ -6,8 +6,10 @@ import hashlib
 import json
 import platform
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +18,7 @@ import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from diet_jax import __version__
-from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField
+from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField, label_column
 from diet_jax.base.atomic import replace_folder
 from diet_jax.base.layout import PAD
 from diet_jax.base.loading import absolute
@@ -30,6 +32,7 @@ def write_artifact(
     book,
     stream,
     *,
+    others: Mapping[str, Any] | None = None,
     source: ConfigDict,
     stage: int,
     seed: int,
@@ -41,6 +44,7 @@ def write_artifact(
 
     Args:
       folder: where; memory, book: `Memory` and `Codebook` (arrays); stream: the `EncodedStream`.
+      others: {name: the labels of another outcome, as they stand in `Memory`}.
       source: the config of the run: how its log is read and encoded, and how students are to be trained.
       stage: stages done, its last block is stream.blocks[stage - 1]; encoded_bytes, raw_bytes, rows_seen: of the
       stream up to that block, for the budgets.
@@ -94,15 +98,15 @@ def write_artifact(
                 'code': pa.array(np.append(codes, unseen), pa.int32()),
             }
         )
-    soft = 1.0 / (1.0 + np.exp(-memory.soft_logit.astype(np.float64)))
-    for name, values in (
-        ('soft_label', soft),
-        ('mean_label', memory.mean_label),
-        ('hard_label', memory.hard_label),
-        ('count', memory.count),
-        ('weight', memory.valid),  # every entry is one row: weights did not pay (docs/results/choices.md)
-        ('influence', memory.influence),
-    ):
+    numbers = {
+        **_labels(memory),
+        'count': memory.count,
+        'weight': memory.valid,  # every entry is one row: weights did not pay (docs/results/choices.md)
+        'influence': memory.influence,
+    }
+    for outcome, labels in (others or {}).items():
+        numbers |= {label_column(name, outcome): values for name, values in _labels(labels).items()}
+    for name, values in numbers.items():
         columns[name] = pa.array(values[:valid].astype(np.float32))
     columns['stage'] = pa.array(memory.stage[:valid], pa.int32())
 
@@ -118,6 +122,7 @@ def write_artifact(
         'rows': valid,
         'rows_seen': rows_seen,
         'label': stream.label,
+        'outcomes': list(stream.outcome_names),
         'group': stream.fields[stream.group_field].name,
         'fields': [f._asdict() for f in fields],
         'views': VIEWS,
@@ -162,6 +167,12 @@ def _meant(config: ConfigDict, utc_offset_hours: float) -> dict:
     kept = {key: data[key] for key in ENCODING}
     kept |= {key: data[key] for key in ('first_value', 'lists', 'histories', 'weight') if data[key]}
     return plain({'data': kept, 'roles': config.roles, 'weekday': WEEKDAY, 'students': students})
+
+
+def _labels(memory) -> dict[str, np.ndarray]:
+    """The labels of the entries by one outcome."""
+    soft = 1.0 / (1.0 + np.exp(-np.asarray(memory.soft_logit).astype(np.float64)))
+    return {'soft_label': soft, **{name: np.asarray(getattr(memory, name)) for name in ('mean_label', 'hard_label')}}
 
 
 def _list(field) -> dict:

@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
-from diet_jax.config import lists
+from diet_jax.config import lists, outcomes
 from diet_jax.config.impressions import IMPRESSIONS, check_first_value, check_impressions, check_side_table
 from diet_jax.config.keys import Key, Section, defaults, flat
 from diet_jax.config.weight import WEIGHT, check_weight
 
+OF_OUTCOMES = ('soft_label_', 'mean_label_', 'hard_label_', '__label')  # how columns of labels begin
 UNITS = {'s': 1, 'ms': 10**3, 'us': 10**6, 'ns': 10**9}  # ticks in a second
 TIME_FIELDS = ('hour', 'weekday')
 MEMORY_COLUMNS = (
@@ -43,8 +44,16 @@ NEWER = (
     'lists',
     'histories',
     'weight',
+    'label.name',
+    'label.others',
 )
-OPEN = ('data.numeric', 'data.first_value', 'data.lists', 'data.histories')  # dicts whose keys are columns
+OPEN = (
+    'data.numeric',
+    'data.first_value',
+    'data.lists',
+    'data.histories',
+    'data.label.others',
+)  # dicts whose keys are columns
 NULL_WORDS = ('', 'NULL', 'null', '\\N', 'nan', 'NaN', 'None', '<NA>')
 SIMULATED: Section = dict(
     seed=Key(0, 'of the simulated stream', least=0),
@@ -108,6 +117,8 @@ DATA: Section = dict(
         column=Key('', "the click; '' where every row is one"),
         threshold=Key(None, 'a number: label = value >= threshold'),
         positive=Key((), 'values: label = value is one of them; with neither: 0 and 1', empty=True),
+        name=Key('', "what this outcome is called beside others; '' is its column", empty=True),
+        others=Key({}, 'more outcomes of a row: name -> column, or dict(column, threshold, positive)'),
     ),
     weight=WEIGHT,
     # For a log whose row is a list of items: the label and the columns 'position' and 'list_length' are made.
@@ -217,6 +228,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         if not isinstance(bins, int) or isinstance(bins, bool) or bins < 2:
             raise UserError(f"data.numeric['{name}'] is {bins!r}: the number of bins must be an int, 2 or more")
     full['rename'] = _renaming(full['rename'])
+    outcomes.fill(full['label'])
     names = [*full['fields'], *full['numeric'], *full['time_fields']]
     lists.fill(full)
     for name in names:
@@ -254,6 +266,7 @@ def check_data(data: Mapping | ConfigDict) -> dict:
         raise UserError('data.label has both threshold and positive: give one of them')
     lists.check(full, names, name_fault)
     check_weight(full, names)
+    outcomes.check(full, names)
     _check_negatives(full)
     if full['source'] == 'files':
         _check_files(full)
@@ -278,7 +291,8 @@ def check_data(data: Mapping | ConfigDict) -> dict:
 def name_fault(name: str) -> str:
     """What is wrong with a field's name, which files of a memory have beside their own columns; '' if nothing."""
     odd = 'holds a character that no file name can have' if re.search(r'[/\\\x00-\x1f]', name) else ''
-    if name in (*MEMORY_COLUMNS, '__label', '__time', '__weight', '__bayes') or name.endswith('__code'):
+    taken = name in (*MEMORY_COLUMNS, '__time', '__weight', '__bayes') or name.startswith(OF_OUTCOMES)
+    if taken or name.endswith('__code'):
         odd = 'is the name of a column that a memory has beside its fields'
     if name in ('', '.', '..') or len(name) > 200:
         odd = 'is no name for a file'

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from diet_jax.base.errors import UserError
+from diet_jax.config import outcomes
 from diet_jax.data import files, listed, sides, tables, times
 
 HOUR = 3600  # seconds of a unit where blocks are so many rows
@@ -18,6 +19,11 @@ HOUR = 3600  # seconds of a unit where blocks are so many rows
 def own(name: str) -> str:
     """What a column of the log is called in the file of codes, beside `__time`, `__label`, `__weight` and `__hash`."""
     return f'={name}'
+
+
+def of_outcome(name: str) -> str:
+    """What the labels of another outcome than the main one are called, there and in the prepared blocks."""
+    return f'__label_{name}'
 
 
 class Rows(NamedTuple):
@@ -29,8 +35,9 @@ class Rows(NamedTuple):
     file: np.ndarray  # int32 [N]: which of the files
     raw_bytes: float  # their share of the files
     repeated: int  # rows dropped that repeat an earlier one
-    unlabelled: int  # rows dropped whose label is null
+    unlabelled: int  # rows dropped of which an outcome is null
     weight: np.ndarray | None = None  # float32 [N], where the log has weights
+    others: tuple[np.ndarray, ...] = ()  # float32 [N] each: the other outcomes
 
 
 class Slice(NamedTuple):
@@ -83,13 +90,13 @@ class Log:
 
     def said(self, first: bool = True) -> list[str]:
         """What is said of rows, when all of them were counted; UserError where none is left of the first ones."""
-        label, notes = self.data['label']['column'], []
+        labels, notes = ' or '.join(f"'{name}'" for name in outcomes.columns_of(self.data)), []
         if first and not self.kept:
-            raise UserError(f"{self.files[0].name}: column '{label}' is null in every row: correct it")
+            raise UserError(f'{self.files[0].name}: column {labels} is null in every row: correct it')
         if self.data['duplicates'] == 'drop':
             notes.append(f'{self.repeated} rows dropped that repeat an earlier one in every column')
         if self.unlabelled:
-            notes.append(f"{self.unlabelled} rows dropped whose '{label}' is null")
+            notes.append(f'{self.unlabelled} rows dropped whose {labels} is null')
         return [f'{self.kept} rows of {len(self.files)} files', *notes]
 
     def rows(
@@ -103,12 +110,13 @@ class Log:
         slices = sorted(piece for unit in units for piece in self.units[unit])
         drop = self.data['duplicates'] == 'drop'
         weighs = ['__weight'] if self.data['weight'] else []
-        names = ['__time', '__label', *weighs, *(['__hash'] if drop else []), *map(own, columns)]
+        labels = ['__label', *map(of_outcome, self.data['label']['others'])]
+        names = ['__time', *labels, *weighs, *(['__hash'] if drop else []), *map(own, columns)]
         with pa.memory_map(str(self.path)) as source, pa.ipc.open_file(source) as reader:
             parts = [reader.get_batch(s.batch).select(names).slice(s.begin, s.end - s.begin) for s in slices]
             table = pa.Table.from_batches(parts, schema=pa.schema([reader.schema.field(name) for name in names]))
             file = np.repeat([self.file_of_batch[s.batch] for s in slices], [len(part) for part in parts])
-            time, label = table['__time'].to_numpy(), table['__label']
+            time = table['__time'].to_numpy()
             keep = np.ones(len(time), bool)
             for bound, side in ((begin, 1), (end, -1)):
                 if bound is not None:
@@ -117,7 +125,7 @@ class Log:
             raw_bytes = float(sizes[file[keep]].sum())
             if self.without_time:
                 keep &= time > 0
-            null = label.is_null().to_numpy()
+            null = np.any([table[name].is_null().to_numpy() for name in labels], axis=0)
             unlabelled = int((keep & null).sum())
             repeated = 0
             if drop:
@@ -139,10 +147,12 @@ class Log:
                 else:
                     coded = name in self.values
                     found[name] = pa.DictionaryArray.from_arrays(taken, self.values[name]) if coded else taken
-            label = tables.one_array(label.take(index)).to_numpy(zero_copy_only=False)
+            label, *others = (
+                tables.one_array(table[name].take(index)).to_numpy(zero_copy_only=False) for name in labels
+            )
             weight = table['__weight'].to_numpy()[order] if weighs else None
             file = file[order].astype(np.int32)
-            return Rows(found, time[order], label, file, raw_bytes, repeated, unlabelled, weight)
+            return Rows(found, time[order], label, file, raw_bytes, repeated, unlabelled, weight, tuple(others))
 
 
 def period_ticks(data: Mapping) -> int:

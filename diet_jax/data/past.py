@@ -6,7 +6,7 @@ that are left of a block are known again when others have gone with older files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +55,7 @@ def check(
             for f, field in enumerate(vocabulary.fields)
             if field.name in rows.columns and field.kind != 'time'
         }
-        hashes = row_hashes(vocabulary, slots, rows.time, rows.label, rows.weight)
+        hashes = row_hashes(vocabulary, slots, rows.time, (rows.label, *rows.others), rows.weight)
         read[block['key']] = of_files(rows.file, hashes)
         others = [file['blocks'][block['key']] for file in unread.values() if block['key'] in file['blocks']]
         count = len(hashes) + sum(number for number, _ in others)
@@ -97,12 +97,17 @@ def row_hashes(
     vocabulary: Vocabulary,
     slots: Mapping[str, np.ndarray],
     time: np.ndarray,
-    label: np.ndarray,
+    labels: Sequence[np.ndarray],
     weight: np.ndarray | None = None,
 ) -> np.ndarray:
-    """uint64 [N]. slots: of the log's own columns, by the numbers that were known after the rows' block; of lists
-    their hashes."""
-    total = mix(time.view(np.uint64)) ^ label.astype(np.uint64)
+    """What is remembered of rows: uint64 [N].
+
+    Args: slots: of the log's own columns, by the numbers that were known after the rows' block; of lists their hashes.
+      time: int64 [N]; labels: float32 [N] of every outcome, the main one first; weight: float32 [N], or None.
+    """
+    total = mix(time.view(np.uint64)) ^ labels[0].astype(np.uint64)
+    for label in labels[1:]:
+        total = mix(total ^ label.astype(np.uint64))
     if weight is not None:
         total = mix(total ^ weight.view(np.uint32).astype(np.uint64))
     for field in vocabulary.fields:

@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
-from diet_jax.config import lists
-from diet_jax.data import bins, blocks, histories, listed, negatives, past, times, weights
+from diet_jax.config import lists, outcomes
+from diet_jax.data import bins, blocks, histories, listed, negatives, past, said, times, weights
 from diet_jax.data.coded import plain_array, recoded
 from diet_jax.data.fields import Field
+from diet_jax.data.log import of_outcome
 from diet_jax.data.vocabulary import Vocabulary
 
 FORMAT = 2  # of the cache
@@ -114,6 +115,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         real = np.ones(len(piece.label), bool) if piece.drawn is None else ~piece.drawn.negative
         encoded |= before.encode(vocabulary, encoded, piece.time, piece.label, real, where)
         encoded['__label'] = piece.label.astype(np.int8)
+        others = dict(zip(data['label']['others'], piece.others, strict=True))
+        encoded |= {of_outcome(name): label.astype(np.int8) for name, label in others.items()}
         encoded['__time'] = piece.time
         if weight is not None:
             encoded['__weight'] = weight
@@ -125,7 +128,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         read = np.flatnonzero(real)
         slots = {name: _hashed(encoded[name])[read] for name in piece.of_log if name in encoded}
         heavy = None if weight is None else weight[read]
-        hashes = past.row_hashes(vocabulary, slots, piece.time[read], piece.label[read], heavy)
+        labels = [label[read] for label in (piece.label, *piece.others)]
+        hashes = past.row_hashes(vocabulary, slots, piece.time[read], labels, heavy)
         source.prepared(piece, hashes)
         if piece.bayes is None:
             _replace(past.hash_path(folder, len(done)), lambda part, hashes=hashes: past.write_hashes(part, hashes))
@@ -146,6 +150,8 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         )
         if weight is not None:
             done[-1]['weight'] = float(weight.sum(dtype=np.float64))
+        if others:
+            done[-1]['others'] = {name: int(label.sum()) for name, label in others.items()}
         if piece.drawn is not None:
             recent = piece.drawn.recent
             done[-1]['negatives'] = piece.drawn.facts
@@ -159,6 +165,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         notes = [*notes, *negatives.notes(data, done)]
     if data['weight']:
         notes = [*notes, *weights.notes(data['weight'], done)]
+    notes = [*notes, *said.others(data['label']['others'], done)]
     for note in notes:
         emit(f'data: {note}')
     if new:
@@ -192,6 +199,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         blocks=done,
         **({'histories': tails} if tails else {}),
         **({'weight': data['weight']} if data['weight'] else {}),
+        **({'outcomes': outcomes.names_of(data)} if data['label']['others'] else {}),
     )
     _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
     for old in folder.glob('*.parquet'):

@@ -4,8 +4,8 @@ blocks/<digest of config.data>/manifest.json      written last
                                vocabulary-<n>.parquet  after n blocks
                                histories-<n>.parquet   of every user the last events after n blocks, for histories
                                rows/<t>.parquet        block t: an int32 column per field, label, time, and where the
-                                                       log has it weight; a field that is a list has lists of
-                                                       int32
+                                                       log has them other labels, weight; a field that is a
+                                                       list has lists of int32
 """
 
 import os
@@ -21,6 +21,7 @@ from diet_jax.base.errors import UserError
 from diet_jax.base.layout import PAD, Layout
 from diet_jax.data import prepare, tables
 from diet_jax.data.fields import layout_of
+from diet_jax.data.log import of_outcome
 from diet_jax.data.vocabulary import Vocabulary
 
 NO_GROUP = -1  # of rows whose group is missing: they are in none
@@ -36,6 +37,7 @@ class Block(NamedTuple):
     time: np.ndarray  # int64 [N], in data.time.unit since 1970 UTC (microseconds for 'iso')
     bayes: np.ndarray | None  # float32 [N], the true logit; simulated streams only
     weight: np.ndarray | None = None  # float32 [N], >= 0; None: every row weighs 1
+    others: tuple[np.ndarray, ...] = ()  # float32 [N] each, 0 or 1: `EncodedStream.outcome_names` after the first
 
 
 class BlockInfo(NamedTuple):
@@ -56,6 +58,7 @@ class EncodedStream:
     def __init__(self, folder: Path, manifest: dict, until: str = ''):
         self.folder = folder
         self.label = manifest['label']
+        self.outcome_names: tuple[str, ...] = tuple(manifest.get('outcomes', (self.label,)))  # the main one first
         self.weight = manifest.get('weight', '')  # the column that says what a row weighs, or ''
         self.notes = list(manifest['notes'])
         self.utc_offset_hours = manifest['utc_offset_hours']  # of local time
@@ -106,17 +109,23 @@ class EncodedStream:
             else:
                 ids[:, self.layout.at(f).start] = column.to_numpy()
         bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
-        label = table.column('__label').to_numpy().astype(np.float32)
+        label, *others = (self._label(table, name) for name in self.outcome_names)
         group, time = self._groups(ids[:, self.group_field]), table.column('__time').to_numpy()
-        return Block(info.key, ids, label, group, time, bayes, self._weight(table))
+        return Block(info.key, ids, label, group, time, bayes, self._weight(table), tuple(others))
 
-    def outcomes(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Label float32 [N], group int32 [N] and weight of block t, as of `Block`, without its other columns."""
+    def outcomes(self, t: int) -> tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray | None]:
+        """Labels of all outcomes, group and weight of block t, as of `Block`, without its other columns."""
         group = self.fields[self.group_field].name
-        names = [group, '__label', *(['__weight'] if self.weight else [])]
+        names = [group, *map(self._column, self.outcome_names), *(['__weight'] if self.weight else [])]
         table = self._read(t, slice(0, self.blocks[t].rows), names)
-        label = table.column('__label').to_numpy().astype(np.float32)
-        return label, self._groups(table.column(group).to_numpy()), self._weight(table)
+        labels = tuple(self._label(table, name) for name in self.outcome_names)
+        return labels, self._groups(table.column(group).to_numpy()), self._weight(table)
+
+    def _column(self, outcome: str) -> str:
+        return '__label' if outcome == self.outcome_names[0] else of_outcome(outcome)
+
+    def _label(self, table: pa.Table, outcome: str) -> np.ndarray:
+        return table.column(self._column(outcome)).to_numpy().astype(np.float32)
 
     def _weight(self, table: pa.Table) -> np.ndarray | None:
         return table.column('__weight').to_numpy() if self.weight else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -19,7 +19,7 @@ class Seen:
 
     def __init__(self):
         self.zones: set[str] = set()
-        self.positives: set[str] = set()
+        self.positives: dict[str, set[str]] = {}  # words of the columns whose outcome is a word
         self.impressions: Counter = Counter()
         self.zero, self.early, self.rows = 0, 0, 0
         self.odd: tuple[str, int] | None = None  # file and time of a row before 1980, but not of time 0
@@ -38,7 +38,8 @@ def check(log: Log, seen: Seen, rows_of: Mapping[str, np.ndarray], first: bool) 
     data = log.data
     sides.check_keys(log.sides)
     if first:
-        _check_positives(data['label'], seen.positives)
+        for rule in (data['label'], *data['label']['others'].values()):
+            _check_positives(rule, seen.positives.get(rule['column'], set()))
     log.notes += sides.check_joins(log.sides, log.values, rows_of, first)
     log.without_time = _without_time(seen, data, log.notes)
     if seen.latest // log.ticks < times.EARLIEST:
@@ -122,3 +123,25 @@ def _impressions_in_words(facts: Mapping[str, int]) -> str:
     more += [f'{facts["not_shown"]} clicked items were not shown, and are in no row'] if facts.get('not_shown') else []
     said = f'{facts["impressions"]} lists of items shown are {facts["rows"]} rows, {facts["clicked"]} of them clicked'
     return '; '.join([said, *more])
+
+
+def others(rules: Mapping[str, Mapping], blocks: Sequence[Mapping]) -> list[str]:
+    """What is said of the other outcomes of prepared blocks.
+
+    Raises:
+      UserError: one that no row has, or every row.
+
+    >>> blocks = [{'rows': 8, 'others': {'like': 0}}, {'rows': 2, 'others': {'like': 1}}]
+    >>> others({'like': {'column': 'is_like'}}, blocks)
+    ["outcome 'like' is 1 in 1 of 10 rows"]
+    """
+    notes, rows = [], sum(block['rows'] for block in blocks)
+    for name, rule in rules.items():
+        ones = sum(block['others'][name] for block in blocks)
+        if ones in (0, rows):
+            raise UserError(
+                f"column '{rule['column']}' (data.label.others.{name}) is {int(ones > 0)} in all {rows} rows: correct "
+                'it, or leave the outcome out'
+            )
+        notes.append(f"outcome '{name}' is 1 in {ones} of {rows} rows")
+    return notes

@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from diet_jax.base.errors import UserError, closest
+from diet_jax.config import outcomes
 from diet_jax.config.impressions import MADE
 from diet_jax.data import files, impressions, listed, said, sides, tables, times, values, weights
 from diet_jax.data.hashing import hash_rows, mix
-from diet_jax.data.log import Log, Slice, own
+from diet_jax.data.log import Log, Slice, of_outcome, own
 
 NOT_A_TIME = -(2**63)  # pandas' NaT, where it was cast to a whole number
 SOME = 5  # clicked items of a file that say, if none was shown, that they are written otherwise
@@ -63,6 +64,7 @@ def scan(
     log.side_bytes, log.columns = wanted.side_bytes, (*wanted.categorical, *wanted.numeric, *wanted.lists)
     rows_of = {side.key: np.zeros(0, np.int64) for side in wanted.sides if side.key in wanted.categorical}
     fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
+    fields += [pa.field(of_outcome(name), pa.float32()) for name in data['label']['others']]
     fields += [pa.field('__weight', pa.float32())] if data['weight'] else []
     fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
     fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
@@ -164,14 +166,15 @@ class _File:
         data, lists = self.data, self.data['impressions']
         time, label = data['time']['column'], data['label']['column']
         made = {label, *MADE} - {lists['clicked']} if lists['items'] else set()
-        wanted = [time, *([label] if label else []), data['weight'], *self.categorical, *self.numeric, *self.listed]
+        labels = outcomes.columns_of(data)
+        wanted = [time, *labels, data['weight'], *self.categorical, *self.numeric, *self.listed]
         wanted += [lists['items'], lists['clicked'], *lists['parallel']] if lists['items'] else []
         drop = data['duplicates'] == 'drop'
         wanted += self.has if drop else []
         of_file = [name for name in dict.fromkeys(wanted) if name and name in self.has and name not in made]
         unlike = {time, *self.numeric} - set(self.categorical)
         cuts = data['block']['column'] if data['block']['by'] == 'column' else ''
-        for name in (time, label, data['weight'], cuts):
+        for name in (time, *labels, data['weight'], cuts):
             if name and name not in self.has:  # say so, in the words for a column that is not there
                 of_file.append(name)
         for raw in tables.batches(root, self.file, self.form, of_file, unlike, at=self.read_to):
@@ -189,13 +192,15 @@ class _File:
     def _hashes(self, raw: dict[str, pa.Array]) -> np.ndarray:
         """uint64 [N] of rows: times, labels and numbers count by what they are read as, other columns by their text."""
         data, nulls, meant = self.data, self.data['null_words'], dict(raw)
-        time, label = data['time']['column'], data['label']['column']
+        time = data['time']['column']
         meant[time] = pa.array(times.times(raw[time], data['time'], self.where(time), nulls))
-        if label in raw and not data['impressions']['items'] and not data['label']['positive']:
-            if data['label']['threshold'] is None:  # true is 1
-                meant[label] = values.labels(raw[label], data['label'], self.where(label), data['csv'], nulls)
-            else:
-                meant[label] = values.numbers(raw[label], self.where(label), 'data.label', data['csv'], nulls)
+        for rule in (data['label'], *data['label']['others'].values()):
+            label = rule['column']
+            if label in raw and not data['impressions']['items'] and not rule['positive']:
+                if rule['threshold'] is None:  # true is 1
+                    meant[label] = values.labels(raw[label], rule, self.where(label), data['csv'], nulls)
+                else:
+                    meant[label] = values.numbers(raw[label], self.where(label), 'data.label', data['csv'], nulls)
         for name in (*self.numeric, *filter(None, [data['weight']])):
             if name in raw and name not in data['first_value'] and not pa.types.is_nested(raw[name].type):
                 meant[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
@@ -222,7 +227,9 @@ class _File:
     def _coded(self, raw: dict[str, pa.Array], hashes, columns: sides.Columns, seen: said.Seen) -> pa.RecordBatch:
         data, nulls = self.data, self.data['null_words']
         time = self._times(raw[data['time']['column']], seen)
-        found: dict = {'__time': time, '__label': self._labels(raw, len(time), seen)}
+        found: dict = {'__time': time, '__label': self._labels(raw, data['label'], len(time), seen)}
+        for name, rule in data['label']['others'].items():
+            found[of_outcome(name)] = self._labels(raw, rule, len(time), seen)
         if name := data['weight']:
             found['__weight'] = weights.weights(raw[name], found['__label'], self.where(name), data['csv'], nulls)
         if hashes is not None:
@@ -272,14 +279,14 @@ class _File:
             seen.usual = self.file.name, int(time[~early][0])
         return time
 
-    def _labels(self, raw: dict[str, pa.Array], rows: int, seen: said.Seen) -> pa.Array:
-        data, label = self.data, self.data['label']
-        if not label['column']:  # every row is a click
+    def _labels(self, raw: dict[str, pa.Array], rule: Mapping, rows: int, seen: said.Seen) -> pa.Array:
+        data, name = self.data, rule['column']
+        if not name:  # every row is a click
             return pa.array(np.ones(rows, np.float32))
-        column, nulls = raw[label['column']], data['null_words']
-        if label['positive']:
-            seen.positives |= values.words_of(column, self.where(label['column']), nulls)
-        return values.labels(column, label, self.where(label['column']), data['csv'], nulls)
+        column, nulls = raw[name], data['null_words']
+        if rule['positive']:
+            seen.positives.setdefault(name, set()).update(values.words_of(column, self.where(name), nulls))
+        return values.labels(column, rule, self.where(name), data['csv'], nulls)
 
 
 def _write(writer, log: Log, file: int, batch: pa.RecordBatch) -> None:

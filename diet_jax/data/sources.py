@@ -35,6 +35,7 @@ class Piece(NamedTuple):
     file: np.ndarray  # int32: of the log's own rows, which of the files read
     drawn: negatives.Drawn | None = None  # where the log is one of clicks; its negatives are among the rows
     weight: np.ndarray | None = None  # float32 [N], where the log has weights
+    others: tuple[np.ndarray, ...] = ()  # float32 [N] each: the other outcomes
 
 
 class SimulatedSource:
@@ -185,13 +186,15 @@ class FileSource:
                 return
             side_bytes = 0 if cached or i else log.side_bytes
             rows = block.read(log, own)
-            columns, time, label, drawn, weight = rows.columns, rows.time, rows.label, None, rows.weight
+            columns, time, drawn, weight = rows.columns, rows.time, None, rows.weight
+            label, *others = rows.label, *rows.others
             if draws:
                 plain = {name: plain_array(columns[name]) for name in negatives.names_of_log(data)}
                 drawn = negatives.draw(plain, time, label, recent, data, f'block {block.key}')
                 recent, index = drawn.recent, pa.array(drawn.rows)
                 columns = {**{name: column.take(index) for name, column in columns.items()}, **drawn.columns}
-                time, label = time[drawn.rows], np.where(drawn.negative, np.float32(0), label[drawn.rows])
+                time = time[drawn.rows]
+                label, *others = (np.where(drawn.negative, np.float32(0), x[drawn.rows]) for x in (label, *others))
                 weight = weight if weight is None else weight[drawn.rows]
             yield Piece(
                 block.key,
@@ -204,6 +207,7 @@ class FileSource:
                 rows.file,
                 drawn,
                 weight,
+                tuple(others),
             )
 
 

@@ -15,6 +15,7 @@ The definitions are ours; the paper's formulas were not at hand.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import chex
@@ -40,6 +41,7 @@ class PlacedRows(NamedTuple):
     influence: jax.Array  # f32[n]
     place: jax.Array  # f32[n, Z]  where the row stands in the reference model's space
     weight: jax.Array  # f32[n]  0 in padding
+    others: tuple[tuple[jax.Array, jax.Array], ...] = ()  # (label, soft_logit) of the other outcomes
 
 
 class PlacedEntries(NamedTuple):
@@ -48,6 +50,7 @@ class PlacedEntries(NamedTuple):
     place: jax.Array  # f32[M, Z]  where they stand now
     influence: jax.Array  # f32[M]  on the loss of the stream so far
     shift: jax.Array  # f32[M]  how far the reference model's logit of each moved in this stage
+    others: tuple[jax.Array, ...] = ()  # the same of the other outcomes
 
 
 def places(embeddings: jax.Array, logits: jax.Array, basis: jax.Array, logit_weight: float) -> jax.Array:
@@ -80,9 +83,9 @@ def address_and_fuse(spec: Spec, work: Work) -> Work:
     place = lambda e, logits: places(e, logits, basis, a.logit_weight)  # noqa: E731
     place_rows = lambda part: place(seen(part[0], tables.gather), part[1])  # noqa: E731
     budget = jnp.floor(spec.memory.row_budget * state.rows_seen.astype(jnp.float32)).astype(jnp.int32)
-    memory, addressed, addressing = address(
+    memories, addressed, addressing = address(
         spec,
-        memory,
+        (memory, *(other.state.memory for other in work.others)),
         PlacedRows(
             ids=rows.ids,
             label=rows.label,
@@ -90,43 +93,46 @@ def address_and_fuse(spec: Spec, work: Work) -> Work:
             influence=work.of_rows.influence,
             place=chunked(place_rows, (rows.ids, work.of_rows.logits)),
             weight=rows.weight,
+            others=tuple((other.rows.label, other.of_rows.logits) for other in work.others),
         ),
         PlacedEntries(
             place=place(seen(memory.ids, tables.gather_common), work.of_entries.logits),
             influence=work.of_entries.influence,
             shift=work.of_entries.logits - work.before,
+            others=tuple(other.of_entries.logits - other.before for other in work.others),
         ),
         target=jnp.minimum(budget, memory.count.shape[0]),
         stage=state.stage,
         key=work.keys.address,
     )
-    return work._replace(
-        state=state._replace(memory=memory), addressed=addressed, addressing=addressing, unrefined=memory
-    )
+    put = lambda work, memory: work._replace(state=work.state._replace(memory=memory), unrefined=memory)  # noqa: E731
+    others = tuple(put(*both) for both in zip(work.others, memories[1:], strict=True))
+    return put(work, memories[0])._replace(addressed=addressed, addressing=addressing, others=others)
 
 
 def address(
     spec: Spec,
-    memory: Memory,
+    memories: Sequence[Memory],
     rows: PlacedRows,
     entries: PlacedEntries,
     *,
     target: jax.Array,
     stage: jax.Array,
     key: jax.Array,
-) -> tuple[Memory, jax.Array, Addressing]:
+) -> tuple[tuple[Memory, ...], jax.Array, Addressing]:
     """Fuses a block into the memory: replaces, admits, absorbs.
 
     The share of entries that may be replaced and the exponents of influence and of squared distance in a row's odds are
     those of `spec.addressing`; `spec.memory.max_new` is the static bound on new entries.
 
     Args:
+      memories: the memory, and with the labels of each other outcome the same again.
       target: i32[] valid entries after this stage (the row budget); stage: i32[], of new entries; key: of the draw.
-    Returns: (memory, addressed bool[M] (new or modified), Addressing).
+    Returns: (memories, addressed bool[M] (new or modified), Addressing).
     """
     replace, max_new, axis = spec.addressing.replace, spec.memory.max_new, spec.axis
-    place, influence, shift = entries
-    chex.assert_equal_shape([memory.count, influence, shift, place[:, 0]])
+    memory, place, influence, shifts = memories[0], entries.place, entries.influence, (entries.shift, *entries.others)
+    chex.assert_equal_shape([memory.count, influence, *shifts, place[:, 0]])
     chex.assert_equal_shape([rows.label, rows.soft_logit, rows.influence, rows.weight, rows.place[:, 0]])
     chex.assert_equal_shape_suffix([rows.place, place], 1)
     capacity = memory.count.shape[0]
@@ -159,10 +165,10 @@ def address(
     slot = jnp.where(comes, slot, capacity)  # out of bounds: dropped
 
     # Every row of the block, and what the replaced entries stood for, goes to the nearest entry.
-    of_new = tiles(new.place, comes, at_once.entries)
+    new_tiles = tiles(new.place, comes, at_once.entries)
 
     def home(points, old, distance):
-        nearer, _ = nearest(points, of_new, distance)
+        nearer, _ = nearest(points, new_tiles, distance)
         return jnp.where(nearer >= 0, slot[nearer], old)
 
     entry = home(of_rows, old_entry, old_distance)
@@ -173,29 +179,39 @@ def address(
     mass = jnp.where(valid, rows.weight, 0.0)
     segments = capacity + 1
     absorbed = psum(jax.ops.segment_sum(mass, entry, segments)[:capacity], axis)
-    clicks = psum(jax.ops.segment_sum(mass * rows.label, entry, segments)[:capacity], axis)
     absorbed = absorbed + jax.ops.segment_sum(left, heir, segments)[:capacity]
-    clicks = clicks + jax.ops.segment_sum(left * memory.mean_label[leaver], heir, segments)[:capacity]
 
     put = lambda old, value: old.at[slot].set(value, mode='drop')  # noqa: E731
     fresh = jnp.zeros(capacity, bool).at[slot].set(True, mode='drop')
     modified = stays & (absorbed > 0)
     held = jnp.where(stays, memory.count, 0.0)
     count = held + absorbed
-    mean = (held * memory.mean_label + clicks) / divisor(count)
     changed = modified | fresh
-    memory = Memory(
+
+    def labelled(memory, shift, label, new_label, new_logit):  # by one outcome
+        clicks = psum(jax.ops.segment_sum(mass * label, entry, segments)[:capacity], axis)
+        clicks = clicks + jax.ops.segment_sum(left * memory.mean_label[leaver], heir, segments)[:capacity]
+        mean = (held * memory.mean_label + clicks) / divisor(count)
+        return memory._replace(
+            soft_logit=put(jnp.where(modified, memory.soft_logit + shift, memory.soft_logit), new_logit),
+            mean_label=jnp.where(changed & (count > 0), mean, put(memory.mean_label, new_label)),
+            hard_label=put(memory.hard_label, new_label),
+        )
+
+    by_outcome = [(rows.label, new.label, new.soft_logit)]
+    by_outcome += [(label, *theirs) for (label, _), theirs in zip(rows.others, new.others, strict=True)]
+    shared = dict(
         ids=put(memory.ids, new.ids),
-        soft_logit=put(jnp.where(modified, memory.soft_logit + shift, memory.soft_logit), new.soft_logit),
-        mean_label=jnp.where(changed & (count > 0), mean, put(memory.mean_label, new.label)),
-        hard_label=put(memory.hard_label, new.label),
         count=jnp.where(changed, count, memory.count),
         influence=put(jnp.where(modified, running, memory.influence), new.influence),
         stage=put(memory.stage, stage),
         valid=memory.valid | fresh,
     )
-    kept = jnp.sum(stays & ~modified)
-    return memory, changed, Addressing(kept, jnp.sum(modified), replaced, admitted)
+    memories = tuple(
+        labelled(memory, shift, *labels)._replace(**shared)
+        for memory, shift, labels in zip(memories, shifts, by_outcome, strict=True)
+    )
+    return memories, changed, Addressing(jnp.sum(stays & ~modified), jnp.sum(modified), replaced, admitted)
 
 
 def _global_top(odds, rows: PlacedRows, count: int, axis):

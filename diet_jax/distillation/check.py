@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import mapped
 from diet_jax.distillation.memory import coded, student_data
+from diet_jax.distillation.outcomes import of_every_outcome
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Rows, Work
 from diet_jax.training.losses import divisor, row_losses
 from diet_jax.training.students import init_student, student_epochs
 
 
+@of_every_outcome
 @jax.named_scope('check')
 def do_no_harm(spec: Spec, work: Work) -> Work:
     """The part of a stage: the memory is the refined one, or the unrefined one; `refinement` says which, and why.

@@ -20,6 +20,7 @@ from diet_jax.base.layout import PAD
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, split
+from diet_jax.distillation.reference import entry_logits, teacher_logits
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Scored, Work, mass, sample_rows
 from diet_jax.models.recipes import Recipe
@@ -96,7 +97,8 @@ def score_influence(spec: Spec, work: Work) -> Work:
     """The part of a stage (mechanism 3): influence of the block's rows and of the entries on the stream's loss so far.
 
     The query is a sample of the block's rows that are not held out, each with its weight, and the memory standing for
-    the past: each entry with its mean label and its count. The model is the reference model after the block.
+    the past: each entry with its mean label and its count. The model is the reference model after the block. Of other
+    outcomes the reference model's logits are taken, and no influence: that of the main outcome decides.
     """
     trained, memory, rows, axis, shards = work.state.reference, work.state.memory, work.rows, spec.axis, spec.shards
     table, head = trained.params['table'], trained.params['head']
@@ -129,4 +131,13 @@ def score_influence(spec: Spec, work: Work) -> Work:
     return work._replace(
         of_rows=row_influence(spec.reference, touched, direction, rows.ids, rows.label, look_up=of_log),
         of_entries=row_influence(spec.reference, touched, direction, of_entries, memory.mean_label),
+        others=tuple(_read(spec, other) for other in work.others),
     )
+
+
+def _read(spec: Spec, work: Work) -> Work:
+    """Another outcome's rows and entries by its reference model."""
+    reference, memory = work.state.reference, work.state.memory
+    of_rows = chunked(lambda part: teacher_logits(spec, reference, part[0]), (work.rows.ids,), None)
+    of_entries = entry_logits(spec, reference, memory)
+    return work._replace(of_rows=Scored(of_rows, None), of_entries=Scored(of_entries, None))

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from diet_jax.device.collectives import AXIS, SPLIT, WHOLE
-from diet_jax.distillation.state import StageMetrics, StageState
+from diet_jax.distillation.state import Outcome, StageMetrics, StageState
 from diet_jax.training.passes import StreamState
 
+BY_ROW = ('logits', 'other_logits')  # what metrics say of every row: each device's share
 
-def state_specs(twins: int) -> StageState:
+
+def state_specs(twins: int, others: int = 0) -> StageState:
     """How a state lies on the devices where config.reference.shard_tables spreads the rows of its id tables.
 
-    Args: twins: how many the state has. Returns: a PartitionSpec for every part of a `StageState`.
+    Args: twins: how many the state has; others: outcomes beside the main one.
+    Returns: a PartitionSpec for every part of a `StageState`.
     """
     split = StreamState(
         {'table': SPLIT, 'head': WHOLE}, mu=SPLIT, nu=SPLIT, head_opt=WHOLE, place=SPLIT, last=SPLIT, step=WHOLE
     )
     rest = StageState(*[WHOLE] * len(StageState._fields))
-    return rest._replace(reference=split, twins=(split,) * twins)
+    streams = dict(reference=split, twins=(split,) * twins)
+    other = Outcome(*[WHOLE] * len(Outcome._fields))._replace(**streams)
+    return rest._replace(**streams, others=(other,) * others)
 
 
 def pmapped(stage_update, devices=None, donate: bool = False):
@@ -29,7 +33,7 @@ def pmapped(stage_update, devices=None, donate: bool = False):
 
     Args: donate: the state that goes in gives its buffers to the one that comes out, and cannot be read afterwards.
     """
-    metrics = StageMetrics(0, *([None] * (len(StageMetrics._fields) - 1)))
+    metrics = StageMetrics(*[None] * len(StageMetrics._fields))._replace(**dict.fromkeys(BY_ROW, 0))
     return jax.pmap(
         stage_update,
         axis_name=AXIS,
@@ -49,9 +53,10 @@ def shard_mapped(stage_update, devices=None, donate: bool = False, specs=WHOLE):
 
     def local(state, block):
         state, metrics = stage_update(state, jax.tree.map(lambda x: x[0], block))
-        return state, metrics._replace(logits=jnp.expand_dims(metrics.logits, 0))
+        rows = jax.tree.map(lambda x: x[None], {name: getattr(metrics, name) for name in BY_ROW})
+        return state, metrics._replace(**rows)
 
-    metrics = StageMetrics(SPLIT, *([WHOLE] * (len(StageMetrics._fields) - 1)))
+    metrics = StageMetrics(*[WHOLE] * len(StageMetrics._fields))._replace(**dict.fromkeys(BY_ROW, SPLIT))
     # top-k outputs are replicated, which the checker cannot see
     mapped = jax.shard_map(local, mesh=mesh, in_specs=(specs, SPLIT), out_specs=(specs, metrics), check_vma=False)
     return jax.jit(mapped, donate_argnums=(0,) if donate else ())

@@ -8,11 +8,13 @@ from __future__ import annotations
 import jax
 
 from diet_jax.device import tables
+from diet_jax.distillation.outcomes import of_every_outcome
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Memory, Work
 from diet_jax.training.passes import StreamState, settled, stream_passes
 
 
+@of_every_outcome
 def train_along_the_stream(spec: Spec, work: Work) -> Work:
     """The part of a stage: `logits` of every row before it was trained on, and the models after the block."""
     state = work.state

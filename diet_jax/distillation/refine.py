@@ -21,6 +21,7 @@ import optax
 
 from diet_jax.device.collectives import psum
 from diet_jax.distillation.memory import coded, student_data
+from diet_jax.distillation.outcomes import of_every_outcome
 from diet_jax.distillation.reference import teacher_logits
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import StudentPool, Work, sample_rows
@@ -37,6 +38,7 @@ class Learned(NamedTuple):
     outer: Any  # optimizer state
 
 
+@of_every_outcome
 @jax.named_scope('refinement')
 def refine(spec: Spec, work: Work) -> Work:
     """The part of a stage: every student architecture in turn moves the labels that the one before has left."""

@@ -24,6 +24,7 @@ class Spec(NamedTuple):
     memory: FrozenConfigDict  # the sections of the config: row_budget, capacity, max_new
     addressing: FrozenConfigDict
     refine: FrozenConfigDict
+    others: int = 0  # outcomes of a row beside the main one
     axis: str | None = None  # the device axis that shards a block's rows; None: one device
     shard_tables: bool = False  # the rows of id tables lie over that axis too
 
@@ -54,13 +55,21 @@ class Spec(NamedTuple):
 
 
 def spec_of(
-    config: ConfigDict, reference: Model, students, *, layout: Layout, twins=(), axis: str | None = None
+    config: ConfigDict,
+    reference: Model,
+    students,
+    *,
+    layout: Layout,
+    twins=(),
+    others: int = 0,
+    axis: str | None = None,
 ) -> Spec:
     """The spec of a run.
 
     Args:
       config: the run's, its static sizes filled in (`run.sizes.sized`); reference, students: `Model`s.
-      layout: of the rows; twins: of (`Model`, `Recipe`, learning rate); axis: name of the device axis, or None.
+      layout: of the rows; twins: of (`Model`, `Recipe`, learning rate); others: outcomes of a row beside the main one;
+      axis: name of the device axis, or None.
 
     >>> from diet_jax.base.layout import flat
     >>> from diet_jax.config import default_config
@@ -81,6 +90,7 @@ def spec_of(
         memory=FrozenConfigDict(config.memory),
         addressing=FrozenConfigDict(config.addressing),
         refine=FrozenConfigDict(numbers),
+        others=others,
         axis=axis,
         shard_tables=config.reference.shard_tables,
     )

@@ -21,6 +21,7 @@ from diet_jax.distillation.check import do_no_harm
 from diet_jax.distillation.codebook import extend_codebook, in_code_space, init_codebook
 from diet_jax.distillation.influence import score_influence
 from diet_jax.distillation.memory import init_memory
+from diet_jax.distillation.outcomes import begun, ended, outcome_of
 from diet_jax.distillation.reference import train_along_the_stream
 from diet_jax.distillation.refine import fresh_pool, outer_optimizer, refine
 from diet_jax.distillation.spec import Spec
@@ -50,7 +51,7 @@ def make_stage_update(spec: Spec) -> Callable[[StageState, Batches], tuple[Stage
         work = begin(spec, state, block)
         for _, part in PARTS:
             work = part(spec, work)
-        return work.state, metrics(spec, work)
+        return ended(work), metrics(spec, work)
 
     return stage_update
 
@@ -62,9 +63,8 @@ def begin(spec: Spec, state: StageState, block: Batches) -> Work:
     chex.assert_equal_shape([rows.label, rows.weight, rows.held])
     key, *keys = jax.random.split(state.key, 4)
     seen = state.rows_seen + count_rows(rows, spec.axis).astype(jnp.int32)
-    return Work(
-        state=state._replace(key=key, stage=state.stage + 1, rows_seen=seen), block=block, rows=rows, keys=Keys(*keys)
-    )
+    state = state._replace(key=key, stage=state.stage + 1, rows_seen=seen)
+    return begun(Work(state=state, block=block, rows=rows, keys=Keys(*keys)))
 
 
 def metrics(spec: Spec, work: Work) -> StageMetrics:
@@ -89,6 +89,8 @@ def metrics(spec: Spec, work: Work) -> StageMetrics:
         refinement=work.refinement,
         rows=jnp.sum(memory.valid),
         mass=jnp.sum(memory.count),
+        other_logits=tuple(jnp.stack(other.logits, -1) for other in work.others),
+        other_refinement=tuple(other.refinement for other in work.others),
     )
 
 
@@ -97,6 +99,12 @@ def init_state(spec: Spec, slots: int, key: jax.Array) -> StageState:
 
     Args: slots: rows of the id tables (V); the memory's capacity is `spec.memory.capacity`; key: uint32[2], raw.
     """
+    others = (_init_state(spec, slots, jax.random.fold_in(key, k)) for k in range(spec.others))
+    return _init_state(spec, slots, key)._replace(others=tuple(map(outcome_of, others)))
+
+
+def _init_state(spec: Spec, slots: int, key: jax.Array) -> StageState:
+    """Of one outcome."""
     model_key, pool_key, key = jax.random.split(key, 3)
     streams, recipes = spec.along_the_stream, (spec.recipe, *(recipe for _, recipe, _ in spec.twins))
     reference, *twins = (

@@ -44,6 +44,18 @@ class StudentPool(NamedTuple):
     age: jax.Array  # i32[P]  inner steps taken
 
 
+class Outcome(NamedTuple):
+    """What is learned of one outcome beside the main one: all that depends on a label, of the same rows and codes."""
+
+    soft_logit: jax.Array  # f32[M]     as of `Memory`
+    mean_label: jax.Array  # f32[M]
+    hard_label: jax.Array  # f32[M]
+    reference: StreamState
+    twins: tuple[StreamState, ...]
+    pools: tuple[StudentPool, ...]
+    outer: Any
+
+
 class StageState(NamedTuple):
     """Everything that must survive a crash."""
 
@@ -56,6 +68,7 @@ class StageState(NamedTuple):
     key: jax.Array  # uint32[2] raw key
     stage: jax.Array  # i32[]  stages done
     rows_seen: jax.Array  # i32[]  rows of some weight: what the row budget is of
+    others: tuple[Outcome, ...] = ()  # where a row has several outcomes (`data.label.others`)
 
 
 class Rows(NamedTuple):
@@ -65,6 +78,7 @@ class Rows(NamedTuple):
     label: jax.Array  # f32[n]
     weight: jax.Array  # f32[n]  what a row counts for, 1 where the log does not say; 0 padding
     held: jax.Array  # bool[n]  held out of influence queries and refinement, for the do-no-harm check
+    others: tuple[jax.Array, ...] = ()  # f32[n] each: the other outcomes
 
 
 class Scored(NamedTuple):
@@ -107,6 +121,7 @@ class Work(NamedTuple):
     addressed: jax.Array | None = None  # bool[M]  entries that are new or modified: what refinement may change
     unrefined: Memory | None = None  # as addressing left it
     refinement: dict | None = None  # scalars
+    others: tuple[Work, ...] = ()  # the same of every other outcome (`outcomes`)
 
 
 class StageMetrics(NamedTuple):
@@ -120,11 +135,14 @@ class StageMetrics(NamedTuple):
     refinement: dict
     rows: jax.Array  # i32[]  valid entries
     mass: jax.Array  # f32[]  sum of counts
+    other_logits: tuple = ()  # f32[S, b, 1 + twins] of every other outcome, as `logits`
+    other_refinement: tuple = ()  # as `refinement`
 
 
 def flat_rows(block: Batches) -> Rows:
     """A block's batches as one list of rows."""
-    return Rows(*(x.reshape(-1, *x.shape[2:]) for x in (block.ids, block.label, block.weight, block.held)))
+    flat = lambda x: x.reshape(-1, *x.shape[2:])  # noqa: E731
+    return jax.tree.map(flat, Rows(block.ids, block.label, block.weight, block.held, block.others))
 
 
 def count_rows(rows: Rows, axis: str | None = None) -> jax.Array:

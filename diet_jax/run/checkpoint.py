@@ -54,7 +54,7 @@ def save(workdir: Path, done: int, state, sizes: dict) -> None:
     shutil.rmtree(target, ignore_errors=True)
     part.mkdir(parents=True)
     with _checkpointer() as checkpointer:
-        checkpointer.save((part / 'state').absolute(), args=ocp.args.PyTreeSave(jax.tree.map(np.asarray, state)))
+        checkpointer.save((part / 'state').absolute(), args=ocp.args.PyTreeSave(_stored(jax.tree.map(np.asarray, state))))
     write_json(part / 'sizes.json', sizes)
     shutil.copy(workdir / 'metrics.jsonl', part)
     part.rename(target)
@@ -72,18 +72,23 @@ def restore(workdir: Path, done: int, shapes: StageState, version: int = VERSION
     """
     path = workdir / 'checkpoint' / f'{done:05d}' / 'state'
     shapes = shapes if version == VERSION else _streams(_first_form, shapes)
-    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _stored(shapes))
     try:
         with _checkpointer() as checkpointer:
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), like)
             wanted = ocp.args.PyTreeRestore(item=like, restore_args=as_numpy)
-            state = checkpointer.restore(path.absolute(), args=wanted)
+            state = StageState(**checkpointer.restore(path.absolute(), args=wanted))
             return state if version == VERSION else _streams(_present_form, state)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of diet-jax; '
             f'restore it from a copy, or delete {path.parent.parent} to distill again from the first block'
         ) from error
+
+
+def _stored(state: StageState) -> dict:
+    """What is stored of a state: of one outcome the same as when there could be no others."""
+    return {name: part for name, part in state._asdict().items() if name != 'others' or part}
 
 
 class _FirstStreamState(NamedTuple):

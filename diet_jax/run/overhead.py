@@ -39,10 +39,11 @@ def measure(run) -> dict:
     """
     since, last = spent(), run.done - 1
     peak = peak_memory()  # of distilling: what is compiled below would add to it
-    block = run.block(last)[1]
-    one = Batches(*(jnp.asarray(np.asarray(x)[0]) for x in block)) if len(run.devices) == 1 else _gathered(block)
-    state = jax.tree.map(jnp.asarray, processes.fetched(run.state))  # whole, on one device
-    spec = run.spec._replace(axis=None, shard_tables=False)
+    block = run.block(last)[1]._replace(others=())  # the parts, of the main outcome
+    one = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)[0]), block) if len(run.devices) == 1 else _gathered(block)
+    state = processes.fetched(run.state)._replace(others=())
+    state = jax.tree.map(jnp.asarray, state)  # whole, on one device
+    spec = run.spec._replace(axis=None, shard_tables=False, others=0)
     seconds, work = {}, begin(spec, state, one)
     for name, part in PARTS:
         done, seconds[name] = _timed(part, spec, work)

@@ -194,11 +194,11 @@ def deal(part: Batches, rows: int, batch: int, steps: int, over: list) -> Batche
     Returns: Batches over all devices, [devices, S, batch / devices, ...]: batch k lies on all devices side by side.
     """
     sharding = NamedSharding(Mesh(np.array(over), (AXIS,)), PartitionSpec(AXIS))
-    arrays = {name: getattr(part, name)[0] for name in ('ids', 'label', 'weight', 'held')}
-    arrays = {name: jax.make_array_from_process_local_data(sharding, x) for name, x in arrays.items()}
+    arrays = jax.tree.map(lambda x: x[0], part._replace(steps=None))
+    arrays = jax.tree.map(functools.partial(jax.make_array_from_process_local_data, sharding), arrays)
     used = spread(np.full(len(over), -(-rows // batch), np.int32), over, PartitionSpec(AXIS))
     with together():
-        return Batches(**jax.block_until_ready(_dealt(tuple(over), batch, steps)(arrays)), steps=used)
+        return jax.block_until_ready(_dealt(tuple(over), batch, steps)(arrays))._replace(steps=used)
 
 
 @functools.cache

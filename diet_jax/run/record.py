@@ -10,6 +10,7 @@ metrics.jsonl    one JSON object a stage:
     addressing     entries kept, modified, replaced; admitted
     refinement     proposed outer steps, accepted (0 or 1), loss_before, loss_after, outer_loss, meta_gradient_norm
     memory         rows, row_budget, bytes, byte_budget, byte_budget_raw, mass (sum of counts)
+    outcomes       where a row has several: {name of another than the main one: positives, reference, refinement}
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ def export(run: Run, state: StageState, t: int) -> dict:
         state.memory,
         state.codebook,
         run.stream,
+        others=dict(zip(run.outcomes[1:], state.others, strict=True)),
         source=run.source_config,
         stage=t + 1,
         seed=run.config.seed,
@@ -55,11 +57,13 @@ def export(run: Run, state: StageState, t: int) -> dict:
 
 def keep_twins(run: Run, state: StageState, t: int) -> None:
     """Writes the reference model and the twins as they stand after stage t + 1, and drops what `twins.keep` says."""
-    folder, params = run.workdir / 'twins', [state.reference.params, *(s.params for s in state.twins)]
-    twin_files.write(folder / f'{t + 1:05d}.npz', run.beside, params, run.stream.blocks[t].num_slots)
-    if keep := run.config.twins.keep:
-        for path in sorted(p for p in folder.glob('*.npz') if int(p.stem) <= t + 1 - keep):
-            path.unlink()
+    for name, models in zip(run.outcomes, (state, *state.others), strict=True):
+        folder = twin_files.folder(run.workdir, name if models is not state else '')
+        params = [models.reference.params, *(s.params for s in models.twins)]
+        twin_files.write(folder / f'{t + 1:05d}.npz', run.beside, params, run.stream.blocks[t].num_slots)
+        if keep := run.config.twins.keep:
+            for path in sorted(p for p in folder.glob('*.npz') if int(p.stem) <= t + 1 - keep):
+                path.unlink()
 
 
 def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> dict:
@@ -67,10 +71,6 @@ def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> 
     label, weight = block.label, block.weight
     info, previous = run.stream.blocks[t], run.stream.blocks[t - 1].num_slots if t else 0
     number = lambda tree: {k: float(v) for k, v in tree.items()}  # noqa: E731
-    refinement = number(out.refinement)
-    refinement.update(
-        proposed=run.config.refine.outer_steps * len(run.students), accepted=int(out.refinement['accepted'])
-    )
     budgets = manifest['budgets']
     return {
         'stage': t + 1,
@@ -92,7 +92,7 @@ def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> 
         'codebook': {'slots': info.num_slots, 'new_slots': info.num_slots - previous, 'moved': float(out.moved)},
         'influence': number(out.influence),
         'addressing': {k: int(v) for k, v in out.addressing._asdict().items()},
-        'refinement': refinement,
+        'refinement': _refinement(run, out.refinement),
         'memory': {
             'rows': int(out.rows),
             'row_budget': budgets['rows'],
@@ -101,7 +101,28 @@ def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> 
             'byte_budget_raw': budgets['bytes_of_raw'],
             'mass': float(out.mass),
         },
+        **({'outcomes': _outcomes(run, block, out)} if block.others else {}),
     }
+
+
+def _refinement(run: Run, said: dict) -> dict:
+    said = {k: float(v) for k, v in said.items()}
+    said.update(proposed=run.config.refine.outer_steps * len(run.students), accepted=int(said['accepted']))
+    return said
+
+
+def _outcomes(run: Run, block, out: StageMetrics) -> dict:
+    """What is said of the other outcomes."""
+    found, of_each = {}, zip(run.outcomes[1:], block.others, out.other_logits, out.other_refinement, strict=True)
+    for name, label, logits, refinement in of_each:
+        reference = unshard(np.asarray(logits)[..., 0], len(label))
+        scores = {m.__name__: m(reference, label, weight=block.weight) for m in (metrics.auc, metrics.logloss)}
+        found[name] = {
+            'positives': float(label.mean()),
+            'reference': scores,
+            'refinement': _refinement(run, refinement),
+        }
+    return found
 
 
 def read_metrics(workdir) -> list[dict]:

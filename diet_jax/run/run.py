@@ -41,6 +41,7 @@ class HostBlock(NamedTuple):
     label: np.ndarray  # f32[N]
     group: np.ndarray  # i32[N]
     weight: np.ndarray | None  # f32[N], None: every row weighs 1
+    others: tuple[np.ndarray, ...]  # f32[N] each: the other outcomes
     batches: Batches  # this process's share
     vocabulary: tuple[np.ndarray, np.ndarray]  # field_of_slot, position: i32[V] each
 
@@ -67,9 +68,8 @@ class Run:
         )
         self._check_same_log(sizes.get('log', []))
         self.config = sized(config, self.stream)
-        self.beside = twins_of(
-            config, self.layout
-        )  # the reference model and the twins: their score on the log is known
+        self.outcomes = self.stream.outcome_names  # the main one first
+        self.beside = twins_of(config, self.layout)  # the reference model and the twins: their score is known
         self.twins = self.beside[1:]
         if sizes:  # capacities never shrink
             with self.config.unlocked():
@@ -82,7 +82,7 @@ class Run:
                 f'reference.shard_tables: tables of {self.slots} rows cannot be split evenly over {len(self.devices)} '
                 'devices; run on a power of two of them, or leave the tables whole'
             )
-        self.specs = parallel.state_specs(len(self.twins)) if self.sharded else WHOLE
+        self.specs = parallel.state_specs(len(self.twins), len(self.outcomes) - 1) if self.sharded else WHOLE
         processes.agree(
             [self.done, len(self.stream.blocks), self.stream.num_slots], f'{workdir}: stages, blocks, slots'
         )
@@ -99,7 +99,8 @@ class Run:
         models = [[twin.candidate.program(), twin.lr] for twin in self.beside]
         shapes = [self.layout.columns, self.slots, self.steps, len(self.devices), jax.process_count()]
         lists = list(self.layout[1:]) if self.layout.lists else []  # names apart: they compile to nothing
-        return [[plain(self.config[name]) for name in sections], models, [*shapes, *lists]]
+        others = [f'{len(self.outcomes)} outcomes'] if self.outcomes[1:] else []
+        return [[plain(self.config[name]) for name in sections], models, [*shapes, *lists, *others]]
 
     def _check_same_log(self, seen: list) -> None:
         """Raises UserError if the blocks at hand do not begin with those that the memory has seen.
@@ -134,7 +135,8 @@ class Run:
         with config.unlocked():
             config.memory.capacity = capacity
         twins = [(twin.candidate.model, twin.candidate.recipe, twin.lr) for twin in self.twins]
-        return spec_of(config, self.reference, self.students, layout=self.layout, twins=twins, axis=AXIS)
+        sizes = dict(layout=self.layout, twins=twins, others=len(self.outcomes) - 1)
+        return spec_of(config, self.reference, self.students, **sizes, axis=AXIS)
 
     def _initial(self, spec: Spec, slots: int) -> StageState:
         return init_state(spec, slots, jax.random.key_data(jax.random.key(self.config.seed)))
@@ -171,12 +173,14 @@ class Run:
         if not processes.several():
             block = self.stream.load(t)
             rows = block.ids, block.label, held
-            batches = lay(*rows, devices=count, steps=self.steps, weight=block.weight)
-            return HostBlock(info.key, block.label, block.group, block.weight, batches, slots)
+            batches = lay(*rows, devices=count, steps=self.steps, weight=block.weight, others=block.others)
+            return HostBlock(info.key, block.label, block.group, block.weight, block.others, batches, slots)
         begin, end, steps = processes.share(info.rows, batch, self.steps, self.devices)
         part = self.stream.load(t, begin, end)
-        batches = lay(part.ids, part.label, held[begin:end], devices=1, steps=steps, weight=part.weight)
-        return HostBlock(info.key, *self.stream.outcomes(t), batches, slots)
+        more = dict(weight=part.weight, others=part.others)
+        batches = lay(part.ids, part.label, held[begin:end], devices=1, steps=steps, **more)
+        (label, *others), group, weight = self.stream.outcomes(t)
+        return HostBlock(info.key, label, group, weight, tuple(others), batches, slots)
 
     def block(self, t: int, read: HostBlock | None = None) -> tuple[HostBlock, Batches]:
         """Block t, and its layout over the devices, with the vocabulary's growth put into the state."""

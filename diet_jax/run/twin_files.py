@@ -1,7 +1,7 @@
 """Twins on disk: how they stood after a stage, and what they predict of the blocks that follow.
 
 twins/<stage>.npz    the reference model and the twins: predictions of later blocks come from here, for no stage
-                     keeps an older block
+                     keeps an older block; of another outcome than the main one twins/<outcome>/<stage>.npz
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from diet_jax.models.twins import Twin
 from diet_jax.training.passes import predict
 
 
+def folder(workdir: Path, outcome: str = '') -> Path:
+    """Where a run keeps its twins of an outcome; '' is the main one."""
+    return workdir / 'twins' / outcome
+
+
 def write(path: Path, twins: Sequence[Twin], params: Sequence, slots: int) -> None:
     """Writes models as they stand: twins and their params, in order; slots: rows of the tables that are in use."""
     arrays = {}
@@ -29,7 +34,7 @@ def write(path: Path, twins: Sequence[Twin], params: Sequence, slots: int) -> No
         arrays[f'{i}_table'] = np.asarray(one['table'])[:slots]
         arrays |= {f'{i}_head_{k}': np.asarray(x) for k, x in enumerate(jax.tree.leaves(one['head']))}
     described = _described(twins)
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, lambda file: np.savez(file, twins=described, **arrays))
 
 

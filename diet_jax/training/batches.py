@@ -16,14 +16,16 @@ class Batches(NamedTuple):
     weight: jax.Array  # f32[S, b]  what a row weighs, 1 where the log does not say; 0 for padding
     held: jax.Array  # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
     steps: jax.Array  # i32[]      batches that hold rows; the rest is padding and is not visited
+    others: tuple[jax.Array, ...] = ()  # f32[S, b] each: the other outcomes of the rows
 
 
-def shard_block(ids, label, held, *, devices: int, batch: int, steps: int, weight=None) -> Batches:
+def shard_block(ids, label, held, *, devices: int, batch: int, steps: int, weight=None, others=()) -> Batches:
     """Lays a block out for `devices`: batch k of the block is batch k of every device, side by side.
 
     Args:
       ids: i32[N, W]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
-      steps: padded number of batches S, at least ceil(N / batch); weight: f32[N], None: every row weighs 1.
+      steps: padded number of batches S, at least ceil(N / batch); weight: f32[N], None: every row weighs 1;
+      others: labels f32[N] of other outcomes.
     Returns: Batches of numpy arrays with a leading device axis.
     """
     n, share = label.shape[0], batch // devices
@@ -42,6 +44,7 @@ def shard_block(ids, label, held, *, devices: int, batch: int, steps: int, weigh
         weight=lay(np.ones(n) if weight is None else weight, np.float32),
         held=lay(held, bool),
         steps=used,
+        others=tuple(lay(x, np.float32) for x in others),
     )
 
 
