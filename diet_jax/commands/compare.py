@@ -7,6 +7,7 @@ Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which
 --anchors=past.jsonl adds scores of past full runs, a line each: {"name": "deepfm-wide", "auc": 0.7351}. Run it again to
 go on, or after adding a candidate: finished ones are kept.
 
+    --label=like                    of another outcome than the main one, where the log has several
     --margin=0.001                  odds of better by more than 0.001 AUC, within it, worse by more
     --slices=context,new:item       the answer by value of a field or role, and for values that are new
     --fail_if='wide worse than production by 0.001 with probability 0.9'
@@ -35,6 +36,7 @@ def define() -> None:
     flags.DEFINE_string(
         'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
     )
+    flags.DEFINE_string('label', '', 'The outcome that is asked, of data.label.name and data.label.others.')
     flags.DEFINE_float('margin', 0.0, 'The least difference in AUC that matters: odds are of better by more than that.')
     flags.DEFINE_multi_string(
         'fail_if',
@@ -58,6 +60,7 @@ def main(_) -> int:
         args.candidates,
         anchors=args.anchors,
         workdir=args.workdir,
+        label=args.label,
         margin=args.margin,
         fail_if=args.fail_if,
         slices=args.slices,

@@ -124,6 +124,7 @@ def compare(
     *,
     anchors: str | os.PathLike | None = None,
     workdir: str | os.PathLike | None = None,
+    label: str = '',
     margin: float = 0.0,
     fail_if: Sequence[str] = (),
     slices: Sequence[str] = (),
@@ -136,6 +137,7 @@ def compare(
       memory: folder of a memory in its run, or several of one log, each with its own seed: they are averaged.
       candidates: a file with sweep(add), or {name: options}, e.g. {'wide': dict(model='deepfm', hidden=(128, 64))}.
       anchors: JSON lines of past full runs; workdir: where to write, by default compare/ in the (first) run.
+      label: the outcome that is asked, where the log has several; '' is the main one.
       margin: the least difference in AUC that matters: odds are of one better than another by more than that.
       fail_if: rules, 'wide worse than production by 0.001 with probability 0.9': what came of them is in `rules`.
       slices: words that cut the scored block: fields, roles, 'new:' before either; the answer in each is in `slices`.
@@ -146,7 +148,7 @@ def compare(
     keep_compiled()
     memories = _several(memory)
     command = command or 'diet_jax.compare'
-    asked = {'margin': margin, 'fail_if': _several(fail_if), 'slices': _several(slices)}
+    asked = {'label': label, 'margin': margin, 'fail_if': _several(fail_if), 'slices': _several(slices)}
     result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
@@ -156,6 +158,7 @@ def objective(
     memory: str | os.PathLike | Sequence[str | os.PathLike],
     *,
     workdir: str | os.PathLike | None = None,
+    label: str = '',
     emit: Emit = print,
 ) -> Objective:
     """What a search maximises: from a config to the AUC that it is expected to come to on the full log.
@@ -163,6 +166,7 @@ def objective(
     Args:
       memory: folder of a memory in its run, or several, as for `compare`; it is opened once.
       workdir: where readings are kept, by default objective/ in the (first) run: a search goes on there.
+      label: the outcome that is asked, as for `compare`.
     Returns: `Objective`, to be called with a config as a line of a pool; docs/search.md.
     Raises:
       UserError: anything wrong with a file; too few blocks; nothing known of the log.
@@ -173,7 +177,7 @@ def objective(
     """
     keep_compiled()
     memories = [memory] if isinstance(memory, (str, os.PathLike)) else list(memory)
-    return Objective(memories, workdir, emit)
+    return Objective(memories, workdir, emit, label)
 
 
 def trends(

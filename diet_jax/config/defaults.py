@@ -102,6 +102,7 @@ EVALUATE: Section = dict(
     ),
     id_epochs=Key(1, 'passes over the memory, on ids', free=True),
     seeds=Key(3, 'of every training, on both sides', free=True),
+    label=Key('', "the outcome that is compared, of data.label.others; '' is the main one", free=True),
     first_stage=Key(3, 'stages before it are not evaluated', free=True),
     full_cache=Key('', 'folder of the passes over the log; empty: full-side/ beside the workdir', free=True),
 )

@@ -1,4 +1,4 @@
-"""Click models: one registry, one contract, seventeen heads.
+"""Click models: one registry, one contract, nineteen heads.
 
 >>> import jax, jax.numpy as jnp
 >>> from diet_jax import models
@@ -19,8 +19,8 @@ A model of your own is a Flax module and one line:
 'mine'
 """
 
-from diet_jax.models import behaviour, crosses, heads
+from diet_jax.models import behaviour, crosses, heads, several
 from diet_jax.models.layers import MLP
 from diet_jax.models.registry import Model, build, names, of, register
 
-__all__ = ['MLP', 'Model', 'behaviour', 'build', 'crosses', 'heads', 'names', 'of', 'register']
+__all__ = ['MLP', 'Model', 'behaviour', 'build', 'crosses', 'heads', 'names', 'of', 'register', 'several']

@@ -15,6 +15,7 @@ class Candidate(NamedTuple):
     config: dict  # as it was written, roles by their fields: a model, its options, what is said of its training
     model: registry.Model
     recipe: Recipe  # how it is trained, on the log and on a memory
+    outcomes: tuple[str, ...] = ()  # what it predicts at once, the one that is asked first; (): that one alone
 
     def inputs(self) -> list:
         """What decides how it trains, as JSON: what kept results of it are kept under (`base.keep`)."""
@@ -27,17 +28,18 @@ class Candidate(NamedTuple):
         return [options, self.model.keep, registry.source(self.model.name), *layout]
 
 
-def candidate(spec, dim: int, fields, roles=None) -> Candidate:
+def candidate(spec, dim: int, fields, roles=None, outcomes=()) -> Candidate:
     """From a config: a registry name, or a dict.
 
     Args:
       spec: keys `model`, options of `models.build`, and optionally `name`; `drop`, names of fields that the model does
         not see, or of sequences, for all of their lists; `optimizer` and its options (`models.recipes`),
-        `weight_decay` among them.
+        `weight_decay` among them; `outcomes`, names of those that it predicts at once.
       fields: the log's, a `Layout` or, none of them being a list, names in order; roles: {name that may stand in
-        `drop`: field of this log}; `<sequence>_<role>` is the list that shares its field.
+        `drop`: field of this log}; `<sequence>_<role>` is the list that shares its field; outcomes: of the log, the one
+        that is asked first.
     Raises:
-      UserError: an unknown model, option or field.
+      UserError: an unknown model, option, field or outcome; it does not predict the outcome that is asked.
     """
     config = {'model': spec} if isinstance(spec, str) else dict(spec)
     name = config.pop('name', config.get('model'))
@@ -53,9 +55,26 @@ def candidate(spec, dim: int, fields, roles=None) -> Candidate:
         config['drop'] = dropped  # the same role is another field under other roles: another candidate
         named = zip(layout.names, layout.sequences, strict=True)
         options['keep'] = tuple(i for i, each in enumerate(named) if not set(each) & set(dropped))
+    predicted = _outcomes(name, options.pop('outcomes', ()), tuple(outcomes))
     recipe = recipe_of(options, where=f'candidate {name}')
     options = {key: value for key, value in options.items() if key not in ('optimizer', *Recipe._fields)}
-    return Candidate(name=name, config=config, model=registry.of(options, dim, layout), recipe=recipe)
+    model = registry.of(options, dim, layout, max(len(predicted), 1))
+    return Candidate(name=name, config=config, model=model, recipe=recipe, outcomes=predicted)
+
+
+def _outcomes(name: str, wanted, there: tuple[str, ...]) -> tuple[str, ...]:
+    """What a candidate predicts, the first of `there` first."""
+    wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    for outcome in wanted:
+        if outcome not in there:
+            of_log = f'it has {", ".join(there)}' if there else 'it has one'
+            raise UserError(
+                f"candidate {name} predicts '{outcome}', which is no outcome of the log{closest(str(outcome), there)}: "
+                f'{of_log}'
+            )
+    if wanted and there[0] not in wanted:
+        raise UserError(f'candidate {name} predicts {", ".join(wanted)}, and {there[0]} is asked: --label={wanted[0]}')
+    return (there[0], *(outcome for outcome in there[1:] if outcome in wanted)) if wanted else ()
 
 
 def _lists_of(layout: Layout, roles) -> dict[str, str]:

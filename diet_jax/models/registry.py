@@ -29,7 +29,7 @@ from diet_jax.base.layout import Layout
 from diet_jax.models import lists
 
 Module = nn.Module | nnx.Module
-NNX_OWN = ('self', 'num_fields', 'dim', 'sequences', 'rngs')  # arguments of an NNX module that are no options
+NNX_OWN = ('self', 'num_fields', 'dim', 'sequences', 'outcomes', 'rngs')  # of an NNX module: no options
 _REGISTRY: dict[str, type[Module]] = {}
 
 
@@ -47,6 +47,7 @@ class Model(NamedTuple):
     # ids say what is PAD and which values are equal: needed with a layout, not read without
     keep: tuple[int, ...] | None = None  # positions of the fields that it sees, None for all
     layout: Layout | None = None  # where fields lie among the columns; None where each is one, no field being a list
+    outcomes: int = 1  # K: of several, logits are f32[B, K]
 
     def apply(self, params: dict[str, Any], ids: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
         """Logits of encoded rows.
@@ -71,7 +72,8 @@ def register(name: str) -> Callable[[type[Module]], type[Module]]:
 
     The entry of a field that is a list is the mean of its values. A module that declares a keyword `sequences` is given
     `{sequence: lists.Events}` as well, and built for a log that has one only; an NNX module that declares it in
-    `__init__` gets `{sequence: width of its values}` there.
+    `__init__` gets `{sequence: width of its values}` there. One that has an option `outcomes`, how many outcomes of a
+    row it predicts, returns f32[B, outcomes]; candidates say which they are.
 
     Raises:
         UserError: the name belongs to another class, or the class is not a Flax module.
@@ -125,6 +127,7 @@ def build(
     keep: tuple[int, ...] | None = None,
     init_std: float = 0.01,
     layout: Layout | None = None,
+    outcomes: int = 1,
     **options: Any,
 ) -> Model:
     """Makes the model registered under `name`.
@@ -135,6 +138,7 @@ def build(
         keep: positions of the fields the model sees, in that order; None for all. The others are dropped.
         init_std: standard deviation of the embeddings at the start; first-order weights start at 0.
         layout: where fields lie among the columns of ids; one without lists is None, and each field is a column.
+        outcomes: how many outcomes of a row it predicts.
         **options: the module's own fields, e.g. `hidden=(64, 32)`, `dropout=0.1`. Lists are read as tuples.
 
     Returns:
@@ -142,7 +146,8 @@ def build(
 
     Raises:
         UserError: unknown name or option, an empty, negative or repeated `keep`, `dim` below 1; a model that reads a
-            sequence where there is none, or not the one that its option `sequence` names.
+            sequence where there is none, or not the one that its option `sequence` names; several outcomes of a model
+            that predicts one.
     """
     cls = _REGISTRY.get(name)
     if cls is None:
@@ -163,11 +168,14 @@ def build(
         layout = layout if layout.lists else None
     if _reads_sequences(cls):
         _check_sequences(name, keep, layout, options.get('sequence', getattr(cls, 'sequence', '')))
+    if outcomes > 1 and not _takes_outcomes(cls):
+        several = [other for other in names() if _takes_outcomes(_REGISTRY[other])]
+        raise UserError(f'model {name!r} predicts one outcome, not {outcomes}; of several: {", ".join(several)}')
     frozen = tuple(sorted((k, _tupled(v)) for k, v in options.items()))
-    return _build(name, cls, int(dim), keep, float(init_std), layout, frozen)
+    return _build(name, cls, int(dim), keep, float(init_std), layout=layout, outcomes=outcomes, options=frozen)
 
 
-def of(spec: str | Mapping[str, Any], dim: int, layout: Layout | None = None) -> Model:
+def of(spec: str | Mapping[str, Any], dim: int, layout: Layout | None = None, outcomes: int = 1) -> Model:
     """The model of a config: a registry name, or a dict of `model` and options of `build`, e.g. `hidden`.
 
     Raises:
@@ -179,14 +187,19 @@ def of(spec: str | Mapping[str, Any], dim: int, layout: Layout | None = None) ->
     name, options = options.pop('model'), {'dim': dim, **options}
     if not getattr(_REGISTRY.get(name), 'reads_embeddings', True):
         options['dim'] = min(options['dim'], 1)  # of any width it is the same model
-    return build(name, layout=layout, **options)
+    return build(name, layout=layout, outcomes=outcomes, **options)
 
 
 def _options(cls: type[Module]) -> list[str]:
     """What `build` may be given for a module."""
     if issubclass(cls, nnx.Module):
         return [name for name in inspect.signature(cls.__init__).parameters if name not in NNX_OWN]
-    return [field for field in cls.__dataclass_fields__ if field not in ('parent', 'name')]
+    return [field for field in cls.__dataclass_fields__ if field not in ('parent', 'name', 'outcomes')]
+
+
+def _takes_outcomes(cls: type[Module]) -> bool:
+    linen = getattr(cls, '__dataclass_fields__', ())
+    return 'outcomes' in (inspect.signature(cls.__init__).parameters if issubclass(cls, nnx.Module) else linen)
 
 
 def _reads_sequences(cls: type[Module]) -> bool:
@@ -207,9 +220,10 @@ def _check_sequences(name: str, keep: tuple[int, ...] | None, layout: Layout | N
 
 
 @functools.lru_cache(maxsize=1024)
-def _build(name, cls, dim, keep, init_std, layout, options) -> Model:
+def _build(name, cls, dim, keep, init_std, *, layout, outcomes, options) -> Model:
     make = _nnx_head if issubclass(cls, nnx.Module) else _linen_head
-    reads = _reads_sequences(cls)
+    reads, of_several = _reads_sequences(cls), _takes_outcomes(cls)
+    options = {**dict(options), **({'outcomes': outcomes} if of_several else {})}
 
     def given(rows: jax.Array, ids: jax.Array | None) -> tuple[tuple[jax.Array, jax.Array], dict]:
         """What the head is called with: ((embeddings, first order), further keywords)."""
@@ -225,7 +239,7 @@ def _build(name, cls, dim, keep, init_std, layout, options) -> Model:
         """The same of one row of zeros."""
         return given(jnp.zeros((1, columns, 1 + dim)), jnp.zeros((1, columns), jnp.int32))
 
-    head_params, head_logits = make(name, cls, dim, dict(options), blank)
+    head_params, head_logits = make(name, cls, dim, options, blank)
     init_head = jax.jit(head_params, static_argnums=1)  # so that the forward pass is traced, and never run
 
     def init(key: jax.Array, num_slots: int, num_fields: int) -> dict[str, Any]:
@@ -249,11 +263,12 @@ def _build(name, cls, dim, keep, init_std, layout, options) -> Model:
                 raise ValueError(f'model {name!r} has lists: it takes ids of shape {rows.shape[:2]}, not {found}')
         inputs, more = given(rows, ids)
         logits = head_logits(head, inputs, more, dropout_key)
-        if logits.shape != rows.shape[:1]:
-            raise UserError(f'model {name!r} returned shape {logits.shape}; it must be {rows.shape[:1]}')
-        return logits
+        shape = rows.shape[:1] + (outcomes,) * of_several
+        if logits.shape != shape:
+            raise UserError(f'model {name!r} returned shape {logits.shape}; it must be {shape}')
+        return logits[:, 0] if of_several and outcomes == 1 else logits
 
-    return Model(name, dim, init, rows, keep, layout)
+    return Model(name, dim, init, rows, keep, layout, outcomes)
 
 
 def _linen_head(name: str, cls: type[nn.Module], dim: int, options: dict, blank: Callable):

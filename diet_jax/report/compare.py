@@ -43,14 +43,19 @@ def _candidates(result: Mapping) -> tuple:
     each = len(counts) > 1 and len(set(counts)) == 1
     entries = f'{counts[0]} rows of each of' if each else f'{" and ".join(counts)} rows of'
     caption = (
-        f'Expected AUC on block {result["scored_on"]} of training on the full log up to stage {result["stage"]} '
-        f'({result["full_pass_rows"]:,} rows), told by the '
+        f'Expected AUC{_of_label(result)} on block {result["scored_on"]} of training on the full log up to '
+        f'stage {result["stage"]} ({result["full_pass_rows"]:,} rows), told by the '
         f'{entries} {", ".join(result["memories"])}; '
         f'learning rates chosen on {result["tuned_on"]}'
     )
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']
     lines = ['* its score on the log is known: a twin of the run, or an anchor', result['correction']['text']]
     return caption, [*header, 's, full pass (est.)'], rows, lines
+
+
+def _of_label(result: Mapping) -> str:
+    """Which outcome is meant, where the log has several."""
+    return f" of '{result['label']}'" if len(result.get('outcomes', ())) > 1 else ''
 
 
 def _against_leader(result: Mapping) -> tuple:

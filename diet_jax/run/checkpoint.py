@@ -54,7 +54,9 @@ def save(workdir: Path, done: int, state, sizes: dict) -> None:
     shutil.rmtree(target, ignore_errors=True)
     part.mkdir(parents=True)
     with _checkpointer() as checkpointer:
-        checkpointer.save((part / 'state').absolute(), args=ocp.args.PyTreeSave(_stored(jax.tree.map(np.asarray, state))))
+        checkpointer.save(
+            (part / 'state').absolute(), args=ocp.args.PyTreeSave(_stored(jax.tree.map(np.asarray, state)))
+        )
     write_json(part / 'sizes.json', sizes)
     shutil.copy(workdir / 'metrics.jsonl', part)
     part.rename(target)

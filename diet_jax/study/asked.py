@@ -52,24 +52,26 @@ class Asked(NamedTuple):
         return [field.name for field in self.stream.fields if field.kind != 'list']
 
     @property
-    def several(self) -> str:
-        """Behind the name of the folder of what several memories say."""
-        return f'-{len(self.folders)}-memories' if len(self.folders) > 1 else ''
+    def which(self) -> str:
+        """Behind the name of a folder: of another outcome than the main one, of what several memories say."""
+        outcome = f'-{self.log.outcome}' if self.log.outcome else ''
+        return outcome + (f'-{len(self.folders)}-memories' if len(self.folders) > 1 else '')
 
 
-def opened(memories: list[Path], emit) -> Asked:
-    """Opens memories and their log, and trains nothing.
+def opened(memories: list[Path], emit, label: str = '') -> Asked:
+    """Opens memories and their log, and trains nothing. label: the outcome that is asked, '' for the main one.
 
     Raises:
-      UserError: a file is missing or of another log; too few blocks; memories that are no replicates of each other.
+      UserError: a file is missing or of another log; too few blocks; memories that are no replicates of each other; no
+        such outcome.
     """
     run, t, config, stream = _stage(memories[0], emit)
     e, folders = config.evaluate, [_run_of(memory) / 'history' / f'{t:05d}' for memory in memories]
     if e.seeds < 2:
         raise UserError(f'the run of {memories[0]} has evaluate.seeds={e.seeds}: odds need the spread over two or more')
-    artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
+    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t, outcome=label)
+    artifacts = [memory_of_stage(folder, t, stream, log.outcome) for folder in folders]
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
-    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), first=t)
     reference = models.build(reference_of(config, stream.layout), dim=config.reference.dim, layout=stream.layout)
     capacity = rounded(max(len(artifact.codes) for artifact in artifacts), 64)
     predicted = twin_logits(config, stream, log, t, folders)
@@ -92,7 +94,7 @@ def opened(memories: list[Path], emit) -> Asked:
 
 def without_twins(asked: Asked) -> str:
     """The files of twins that are not there, '' if all are: the beginning of a line."""
-    gone = [str(path) for path in twin_files(asked.t, asked.folders) if not path.exists()]
+    gone = [str(path) for path in twin_files(asked.t, asked.folders, asked.log.outcome) if not path.exists()]
     return f'{" and ".join(gone)}: not there' if gone else ''
 
 

@@ -47,6 +47,7 @@ def compare(
     anchors=None,
     workdir=None,
     *,
+    label: str = '',
     margin: float = 0.0,
     fail_if: Sequence[str] = (),
     slices: Sequence[str] = (),
@@ -60,7 +61,8 @@ def compare(
         they say is averaged. candidates: a pool file, or {name: options}.
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
       workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
-        several memories are asked with '-<how many>-memories' behind it.
+        several memories are asked with '-<how many>-memories' behind it, and of another outcome '-<its name>'.
+      label: the outcome that is predicted, '' for the main one.
       margin: the least difference in AUC that matters, for the odds; fail_if: rules that the answer is held to, as in
         `rules`; slices: words that cut the scored block, as in `slices`.
     Raises:
@@ -69,13 +71,14 @@ def compare(
     start = time.perf_counter()
     _check_margin(margin)
     held_to = [rules.parse(text) for text in fail_if]
-    asked = opened([Path(memory) for memory in memories], emit)
+    asked = opened([Path(memory) for memory in memories], emit, label)
     config, t, log = asked.config, asked.t, asked.log
-    pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, asked.stream.layout)
+    fields, outcomes = asked.stream.layout, log.outcomes
+    pool = CandidatePool(candidates, plain(config.roles), config.evaluate.dim, fields, outcomes=outcomes)
     gone = twins.left_out(config)
     for line in filter(None, (pool.without(), scores.left_out(gone, 'twins'))):
         emit(line)
-    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.several}'
+    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.which}'
     slicings = _cut(asked, slices)
     others, known, past = _known(asked, pool.candidates, anchors, emit)
     candidates = [*pool.candidates, *others]
@@ -98,6 +101,8 @@ def compare(
         'pool_digest': pool.digest,
         'left_out': pool.left_out,
         'twins_left_out': gone,
+        'label': log.outcomes[0],
+        'outcomes': list(log.outcomes),
         'stage': t,
         'tuned_on': log.keys[t],
         'scored_on': log.keys[t + 1],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from diet_jax import models
@@ -39,10 +41,23 @@ class TrainingSet(NamedTuple):
     encode: Callable[[np.ndarray], np.ndarray]  # i32[N, W] slots -> i32[N, W]
     lazy: bool = False  # a large table, of which a step updates the rows that it touches, as on the full side
     by_ids: TrainingSet | None = None  # of coded rows: the same rows by their own ids, with soft labels
+    others: Mapping[str, np.ndarray] = MappingProxyType({})  # f32[rows of data]: labels of the log's other outcomes
+
+    def for_outcomes(self, outcomes: Sequence[str]) -> StudentData:
+        """The rows for a candidate that predicts these outcomes at once, as of `Candidate`.
+
+        Raises:
+          UserError: rows that have no label of one of them.
+        """
+        if len(outcomes) < 2:
+            return self.data
+        if gone := [name for name in outcomes[1:] if name not in self.others]:
+            raise UserError(f"rows of a rival have no label of '{gone[0]}': leave candidates of several outcomes out")
+        return self.data._replace(target=jnp.stack([self.data.target, *(self.others[n] for n in outcomes[1:])], -1))
 
 
-def memory_of_stage(folder, t: int, stream) -> Artifact:
-    """The artifact in a folder, if it is one that the protocol of stage t allows.
+def memory_of_stage(folder, t: int, stream, outcome: str = '') -> Artifact:
+    """The artifact in a folder, by one outcome's labels, if it is one that the protocol of stage t allows.
 
     Raises:
       UserError: it has seen another block than the last of its stage, or it is of another log (other fields, or
@@ -63,7 +78,7 @@ def memory_of_stage(folder, t: int, stream) -> Artifact:
             f'{folder} has seen {artifact.manifest["rows_seen"]} rows up to block {allowed}, the log has {rows}: '
             'distill this log'
         )
-    return artifact
+    return artifact.of(outcome) if outcome else artifact
 
 
 class Distillation:
@@ -100,7 +115,8 @@ class Distillation:
         artifact = self.artifacts[t]
         ids, weight = artifact.slots(self.stream), artifact.columns['weight']
         coded = self._coded(self.code[t], artifact.table_rows, artifact.label(view), weight)
-        return coded._replace(by_ids=self._raw(ids, artifact.label('soft'), weight))
+        by_ids = self._raw(ids, artifact.label('soft'), weight)._replace(others=self._others(artifact, 'soft'))
+        return coded._replace(by_ids=by_ids, others=self._others(artifact, view))
 
     def rival(self, kind: str, t: int) -> TrainingSet:
         """Rows of D_1..D_t that a rival chooses, as many as the memory has, with their weights.
@@ -173,6 +189,10 @@ class Distillation:
                     self._references[block + 1] = state
         return self._references[t]
 
+    def _others(self, artifact: Artifact, view: str) -> dict[str, np.ndarray]:
+        labels = {name: artifact.of(name).label(view) for name in self.log.outcomes[1:]}
+        return {name: np.pad(label, (0, self.capacity - len(label))) for name, label in labels.items()}
+
     def _coded(self, code, codes, target, weight) -> TrainingSet:
         data = padded(codes, target, weight, self.capacity)
         return TrainingSet(data, self.num_codes, lambda rows: _codes(code, rows))
@@ -205,7 +225,7 @@ def distillations(runs, stages, data: EvaluationLog) -> list[Distillation]:
                     f'{folder}, the memory of stage {t}, is gone: restore it from a copy, evaluate later stages only '
                     '(--config.evaluate.first_stage=), or distill in another --workdir'
                 )
-        artifacts.append({t: memory_of_stage(folder, t, run.stream) for t, folder in folders.items()})
+        artifacts.append({t: memory_of_stage(folder, t, run.stream, data.outcome) for t, folder in folders.items()})
     largest = max(len(artifact.codes) for by_stage in artifacts for artifact in by_stage.values())
     capacity = rounded(largest, 64)
     return [

@@ -28,7 +28,7 @@ from diet_jax.study import protocol
 from diet_jax.study.distillations import distillations
 from diet_jax.study.readings import Reading
 from diet_jax.trials import full_pass
-from diet_jax.trials.log import EvaluationLog, read_blocks
+from diet_jax.trials.log import EvaluationLog, outcomes_from, read_blocks
 
 FLOORS = ('random_rows', 'random_rows_our_labels')
 
@@ -51,8 +51,9 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
             'choose on, one to score on'
         )
     # A name that does not exist is found before the work.
-    pool = [candidate_of(spec, e.dim, stream.layout) for spec in e.candidates]
-    data = read_blocks(stream, e.batch, run.slots)
+    outcomes = outcomes_from(stream, e.label)
+    pool = [candidate_of(spec, e.dim, stream.layout, outcomes=outcomes) for spec in e.candidates]
+    data = read_blocks(stream, e.batch, run.slots, outcome=e.label)
     grid = protocol.grid_of(e)
     runs = [run, *replicates]
     sources = distillations(runs, stages, data)

@@ -91,14 +91,14 @@ class Objective:
     Attributes: workdir, where readings are kept.
     """
 
-    def __init__(self, memories: Sequence, workdir=None, emit: Callable[[str], None] = print):
-        self._log = opened([Path(memory) for memory in memories], emit)
+    def __init__(self, memories: Sequence, workdir=None, emit: Callable[[str], None] = print, label: str = ''):
+        self._log = opened([Path(memory) for memory in memories], emit, label)
         if not self._log.twins:
             raise UserError(
                 f'{without_twins(self._log)}: without a score on the log there are no odds; distill again '
                 '(config.twins.models, config.twins.keep)'
             )
-        self.workdir = Path(workdir) if workdir else self._log.run / f'objective{self._log.several}'
+        self.workdir = Path(workdir) if workdir else self._log.run / f'objective{self._log.which}'
         self._shelf = Shelf(self.workdir)
         self._own: dict[str, Candidate] = {}  # those asked, in this folder ever
         self._full: dict[str, float] = {}  # {name: AUC} of those confirmed
@@ -226,7 +226,8 @@ class Objective:
     def _whole(self) -> EvaluationLog:
         """The log with the blocks that a full pass trains on."""
         stream = self._log.stream
-        return read_blocks(stream, self._log.config.evaluate.batch, table_capacity(stream.num_slots))
+        batch, outcome = self._log.config.evaluate.batch, self._log.log.outcome
+        return read_blocks(stream, batch, table_capacity(stream.num_slots), outcome=outcome)
 
     def _trained(self, candidate: Candidate) -> Reading:
         """The full side of a candidate."""

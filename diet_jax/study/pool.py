@@ -24,7 +24,8 @@ class CandidatePool:
       source: a file, or {name: options} of candidates; roles: {role: field of this log, '' if it has none}: candidates
         that drop one it has not are left out; dim: embedding size of candidates that say none; fields: of the
         log.
-      only: names of those wanted, () for all; confirmation: the confirmation set too.
+      only: names of those wanted, () for all; confirmation: the confirmation set too; outcomes: of the log,
+        the one that is asked first.
     Raises:
       UserError: the file is not there or does not run; a name that is twice, no file name, or not in it; none is left.
     """
@@ -35,8 +36,10 @@ class CandidatePool:
         roles: Mapping,
         dim: int,
         fields: Layout,
+        *,
         only: Sequence[str] = (),
         confirmation: bool = True,
+        outcomes: Sequence[str] = (),
     ):
         named = isinstance(source, Mapping)
         path, specs = 'candidates' if named else str(source), {}
@@ -65,7 +68,7 @@ class CandidatePool:
         wanted = [n for n in wanted if n not in self.left_out]
         if not wanted:
             raise UserError(f'{path}: no candidate is left: {self.without() or "trends.only names none"}')
-        self.candidates = [candidate_of({**specs[n], 'name': n}, dim, fields, roles) for n in wanted]
+        self.candidates = [candidate_of({**specs[n], 'name': n}, dim, fields, roles, outcomes) for n in wanted]
         self.path, self.all = path, list(specs)
 
     def without(self) -> str:

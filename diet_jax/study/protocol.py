@@ -87,10 +87,8 @@ def _students(
     candidate, log: EvaluationLog, rows: Sequence[TrainingSet], t: int, grid: Grid, epochs, frontier: bool
 ) -> Reading:
     known, lrs, seeds = log.num_slots[t - 1], candidate.recipe.rates(grid.lrs), grid.seeds
-    trained = [
-        train_grid(candidate, r.data, r.num_codes, batch=grid.batch, epochs=epochs, lrs=lrs, seeds=seeds, lazy=r.lazy)
-        for r in rows
-    ]
+    how = dict(batch=grid.batch, epochs=epochs, lrs=lrs, seeds=seeds)
+    trained = [train_grid(candidate, r.for_outcomes(candidate.outcomes), r.num_codes, lazy=r.lazy, **how) for r in rows]
 
     encoded = functools.cache(lambda i, block: laid_out(rows[i].encode(log.ids(block, known))))
 

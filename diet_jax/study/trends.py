@@ -166,8 +166,9 @@ def _opened(config: ConfigDict, workdir: Path, memories, emit) -> _Study:
             f'trends.stage is {t}, the log has {len(stream.blocks)} blocks: stage t is chosen on block t + 1 and '
             f'scored on block t + 2, so 1 to {last} is possible'
         )
-    pool = CandidatePool(section.pool, plain(config.roles), e.dim, stream.layout, section.only, section.confirmation)
-    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots))
+    log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), outcome=e.label)
+    wanted = dict(only=section.only, confirmation=section.confirmation, outcomes=log.outcomes)
+    pool = CandidatePool(section.pool, plain(config.roles), e.dim, stream.layout, **wanted)
     protocol.check_blocks(stream, log, t)
     study = _Study(config=config, stream=stream, log=log, t=t, pool=pool, distillations=[], static=[], folders=[])
     if pool.left_out:

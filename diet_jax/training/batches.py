@@ -12,7 +12,7 @@ class Batches(NamedTuple):
     """One device's share of a block: batch k of the block is batch k of every device, side by side."""
 
     ids: jax.Array  # i32[S, b, W]
-    label: jax.Array  # f32[S, b]
+    label: jax.Array  # f32[S, b], or f32[S, b, K] for a model of K outcomes
     weight: jax.Array  # f32[S, b]  what a row weighs, 1 where the log does not say; 0 for padding
     held: jax.Array  # bool[S, b] held out of influence queries and refinement, for the do-no-harm check
     steps: jax.Array  # i32[]      batches that hold rows; the rest is padding and is not visited

@@ -8,8 +8,17 @@ import optax
 
 
 def row_losses(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """LogLoss of every row against a (possibly soft) label. f32[N], f32[N] in [0, 1] -> f32[N], in nats."""
-    return optax.sigmoid_binary_cross_entropy(logits, targets)
+    """LogLoss of every row against a (possibly soft) label, in nats; of K outcomes their sum.
+
+    f32[N] or f32[N, K], and the same in [0, 1] -> f32[N]
+    """
+    losses = optax.sigmoid_binary_cross_entropy(logits, targets)
+    return losses if losses.ndim == 1 else losses.sum(-1)
+
+
+def asked(logits: jax.Array) -> jax.Array:
+    """Logits of the outcome that is asked, the first: f32[N] or f32[N, K] -> f32[N]."""
+    return logits if logits.ndim == 1 else logits[:, 0]
 
 
 def weighted_loss(model, params, ids, target, weight, dropout_key=None) -> jax.Array:

@@ -20,7 +20,7 @@ from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, tiling
 from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.training.batches import Batches
-from diet_jax.training.losses import divisor, row_losses
+from diet_jax.training.losses import asked, divisor, row_losses
 from diet_jax.training.optimizers import dense_init, dense_step, direction, skipped, stepped
 
 
@@ -70,14 +70,15 @@ def stream_step(
     first brought up to the step before, then stepped.
 
     Args:
-      ids: i32[b, W] global slots, PAD where a list is shorter; label, weight: f32[b], the loss is the mean by weight
-        over the batch, and a row of weight 0 is padding; lr: scalar learning rate (may
-        be traced).
+      ids: i32[b, W] global slots, PAD where a list is shorter; label: f32[b], or f32[b, K] of a model of K outcomes;
+        weight: f32[b], the loss is the mean by weight over the batch, and a row of weight 0 is padding;
+        lr: scalar learning rate (may be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
       shards: `axis` where the rows of table, moments and places are spread over it (`tables`), else None.
     """
     params, now = state.params, state.step
-    chex.assert_equal_shape([label, weight, ids[:, 0]])
+    chex.assert_equal_shape([weight, ids[:, 0]])
+    chex.assert_equal_shape_prefix([label, weight], 1)
     total = psum(jnp.sum(weight), axis)
     # A padded row and a list's padding point past the end of the table: reads fill, writes drop, and no moment moves.
     capacity = tables.size(params['table'], shards)
@@ -117,7 +118,7 @@ def stream_step(
 
     def loss(rows, head):
         logits = model.rows(head, rows.reshape(*ids.shape, -1), ids, dropout_key=dropout_key)
-        return jnp.sum(weight * row_losses(logits, label)) / divisor(total), logits
+        return jnp.sum(weight * row_losses(logits, label)) / divisor(total), asked(logits)
 
     (_, logits), (g_rows, g_head) = jax.value_and_grad(loss, (0, 1), has_aux=True)(old, params['head'])
     if axis:
@@ -220,10 +221,10 @@ def _pass(models, states, batches: Batches, *, axis, key=None, shards: str | Non
                 out.append((state, logits.at[i].set(jnp.where(batches.weight[i] > 0, now, 0.0))))
         return tuple(zip(*out))
 
-    logits = tuple(jnp.zeros_like(batches.label) for _ in models)
+    logits = tuple(jnp.zeros_like(batches.weight) for _ in models)
     return jax.lax.fori_loop(0, batches.steps, body, (tuple(states), logits))
 
 
 def predict(model, params, ids: jax.Array, chunk: int | None = None) -> jax.Array:
-    """Logits of any number of rows: i32[N, W] -> f32[N]."""
-    return chunked(lambda part: model.apply(params, part[0]), (ids,), chunk)
+    """Logits of any number of rows, of the outcome that is asked: i32[N, W] -> f32[N]."""
+    return chunked(lambda part: asked(model.apply(params, part[0])), (ids,), chunk)

@@ -29,7 +29,7 @@ class StudentData(NamedTuple):
     """What a student trains on: the memory (or a rival's rows) seen through one view, valid rows first."""
 
     ids: jax.Array  # i32[M, W]  codes (or slots, for rows without a codebook); PAD in lists
-    target: jax.Array  # f32[M]     label in [0, 1]
+    target: jax.Array  # f32[M]     label in [0, 1]; f32[M, K] for a model of K outcomes
     weight: jax.Array  # f32[M]     >= 0
     rows: jax.Array  # i32[]      valid rows: the first `rows`
 

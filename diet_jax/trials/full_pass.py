@@ -49,13 +49,13 @@ def compiled_pass(model, recipe: Recipe):
     return step, settle, jax.jit(lambda params, ids: predict(model, params, ids))
 
 
-def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = DEFAULT, old: bool = False):
+def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = DEFAULT, outcomes=(), old: bool = False):
     """Trains a model on D_1, D_2, ... in time order, and predicts the two blocks after every boundary.
 
     Args:
       log: `trials.log.EvaluationLog`.
       boundaries: stages t (1-based) after which blocks t and t + 1 (0-based) are predicted.
-      old: whether the blocks trained on are predicted too, after the last boundary.
+      outcomes: of the candidate; old: whether the blocks trained on are predicted too, after the last boundary.
     Returns: ({(t, block): f32[n]}, AUC on the blocks trained on f64[T] or None, seconds f64[T]).
     """
     step, settle, predict = compiled_pass(model, recipe)
@@ -66,7 +66,7 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = D
         return np.asarray(predict(state.params, log.ids(block, log.num_slots[t - 1])))[: len(log.labels[block])]
 
     for t in range(1, last + 1):
-        args = (state, log.batches[t - 1], jnp.float32(lr), jax.random.key(seed + t))
+        args = (state, log.batches_of(t - 1, outcomes), jnp.float32(lr), jax.random.key(seed + t))
         compiled, start = step.compile_seconds, time.perf_counter()
         state = jax.block_until_ready(step(*args))
         seconds.append(time.perf_counter() - start - (step.compile_seconds - compiled))
@@ -97,6 +97,7 @@ def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None, old: bool
                 seed=seed,
                 boundaries=boundaries,
                 recipe=candidate.recipe,
+                outcomes=candidate.outcomes,
                 old=old and seed == 0,
             )
             for seed in range(seeds)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from diet_jax.base.errors import UserError, closest
 from diet_jax.base.layout import Layout
 from diet_jax.device.programs import rounded
-from diet_jax.training.batches import shard_block
+from diet_jax.training.batches import Batches, shard_block
 
 
 class EvaluationLog(NamedTuple):
@@ -26,6 +29,9 @@ class EvaluationLog(NamedTuple):
     capacity: int
     digest: str  # of all of it
     weights: list | None = None  # f32[n] of each block, or None; None where every row weighs 1
+    outcomes: tuple[str, ...] = ()  # of a row, the one that `labels` holds first
+    others: Mapping[str, list] = MappingProxyType({})  # of the others: f32[S, b] of each block, or None
+    main: bool = True  # whether `labels` is of the main outcome
 
     @property
     def columns(self) -> int:
@@ -45,6 +51,18 @@ class EvaluationLog(NamedTuple):
         """(i32[N, W], f32[N]) of D_1..D_t, in time order."""
         return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(self.labels[:t])
 
+    @property
+    def outcome(self) -> str:
+        """What `labels` is of; '' is the main outcome."""
+        return '' if self.main else self.outcomes[0]
+
+    def batches_of(self, t: int, outcomes: Sequence[str] = ()) -> Batches:
+        """Block t for a candidate that predicts these outcomes at once, as of `Candidate`."""
+        batches = self.batches[t]
+        if len(outcomes) < 2:
+            return batches
+        return batches._replace(label=np.stack([batches.label, *(self.others[name][t] for name in outcomes[1:])], -1))
+
     def weight(self, t: int) -> np.ndarray | None:
         """f32[n] of block t; None where every row weighs 1."""
         return self.weights[t] if self.weights else None
@@ -58,23 +76,46 @@ class EvaluationLog(NamedTuple):
         return sum(self.sizes[:t])
 
 
-def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> EvaluationLog:
+def outcomes_from(stream, outcome: str = '') -> tuple[str, ...]:
+    """The outcomes of a stream's rows, the one that is asked first; '' is the main one.
+
+    Raises:
+      UserError: the log has no such outcome.
+    """
+    names = stream.outcome_names
+    if outcome and outcome not in names:
+        raise UserError(f"the log has no outcome '{outcome}'{closest(outcome, names)}: it has {', '.join(names)}")
+    return tuple(sorted(names, key=lambda name: name != (outcome or names[0])))
+
+
+def read_blocks(stream, batch: int, capacity: int, first: int = 0, outcome: str = '') -> EvaluationLog:
     """Reads the blocks of a stream, which evaluation may and a stage may not.
 
-    Args: capacity: rows of the id tables; first: blocks before it are only counted.
+    Args:
+      capacity: rows of the id tables; first: blocks before it are only counted; outcome: whose labels are wanted, ''
+        for the main one.
+    Raises:
+      UserError: the log has no such outcome.
     """
+    names, ordered = stream.outcome_names, outcomes_from(stream, outcome)
     steps = rounded(max(-(-b.rows // batch) for b in stream.blocks[first:]))
     batches, labels, groups, weights = ([None] * first for _ in range(4))
+    others = {name: [None] * first for name in ordered[1:]}
     digest = hashlib.sha256(str([f._asdict() for f in stream.fields]).encode())
     for t in range(first, len(stream.blocks)):
         block = stream.load(t)
-        rows = block.ids, block.label, np.zeros(len(block.label), bool)
-        laid = shard_block(*rows, devices=1, batch=batch, steps=steps, weight=block.weight)
-        batches.append(jax.tree.map(lambda x: x[0], laid))
-        labels.append(block.label)
+        by_name = dict(zip(names, (block.label, *block.others), strict=True))
+        label, *rest = (by_name[name] for name in ordered)
+        rows = block.ids, label, np.zeros(len(label), bool)
+        laid = shard_block(*rows, devices=1, batch=batch, steps=steps, weight=block.weight, others=rest)
+        laid = jax.tree.map(lambda x: x[0], laid)
+        batches.append(laid._replace(others=()))
+        for name, laid_label in zip(others, laid.others, strict=True):
+            others[name].append(laid_label)
+        labels.append(label)
         groups.append(block.group)
         weights.append(block.weight)
-        for part in (block.ids, block.label, block.weight):
+        for part in (block.ids, label, block.weight, *rest):
             digest.update(b'' if part is None else part.tobytes())
     return EvaluationLog(
         keys=tuple(b.key for b in stream.blocks),
@@ -87,4 +128,7 @@ def read_blocks(stream, batch: int, capacity: int, first: int = 0) -> Evaluation
         capacity=capacity,
         digest=digest.hexdigest()[:16],
         weights=weights if stream.weight else None,
+        outcomes=ordered,
+        others=others,
+        main=ordered == names,
     )
