@@ -105,7 +105,7 @@ def trained(monkeypatch):
     """Instead of training: notes what is to be trained."""
     calls = []
 
-    def fake(model, log, *, lr, seed, boundaries, recipe, old):
+    def fake(model, log, *, lr, seed, boundaries, recipe, outcomes, old):
         calls.append((lr, seed))
         return {(t, block): np.zeros(2) for t in boundaries for block in (t, t + 1)}, np.zeros(2), np.zeros(2)
 

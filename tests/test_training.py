@@ -91,7 +91,7 @@ def test_what_the_padding_holds_and_how_much_there_is_changes_nothing():
         batches = in_batches(rows)
         state, logits = one_pass(started(), batches)
         assert_same((state, logits), one_pass(started(), in_batches(rows, fill=1)))
-        more = {k: jnp.concatenate([x, x[-3:]]) for k, x in batches._asdict().items() if k != 'steps'}
+        more = {k: jnp.concatenate([x, x[-3:]]) for k, x in batches._asdict().items() if k not in ('steps', 'others')}
         longer, more_logits = one_pass(started(), batches._replace(**more))
         assert_same((state, logits), (longer, more_logits[:6]))
         assert not np.asarray(more_logits[6:]).any()
