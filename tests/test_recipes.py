@@ -1,4 +1,4 @@
-"""The eleven recipes of docs/your-log.md: each reads a little log of its shape, to the right rows."""
+"""The twelve recipes of docs/your-log.md: each reads a little log of its shape, to the right rows."""
 
 import datetime
 import gzip
@@ -140,6 +140,12 @@ def write_11(log, root):
     days(log, root, 'day-202403{1}.parquet', table)
 
 
+def write_12(log, root):
+    table = pa.table({'user': log.user, 'item': log.item, 'timestamp': log.ts, 'is_click': log.y})
+    table = table.append_column('is_like', pa.array(log.item % 4 == 0)).append_column('seconds', pa.array(log.x / 100))
+    days(log, root, 'day-{0}.parquet', table)
+
+
 def weights(log):
     return np.where(log.y == 1, 1, 10)
 
@@ -159,11 +165,11 @@ def columns(stream) -> dict[str, list]:
     return {**found, 'label': np.concatenate([block.label for block in blocks]).astype(int).tolist()}
 
 
-def test_there_are_eleven():
-    assert sorted(RECIPES) == list(range(1, 12))
+def test_there_are_twelve():
+    assert sorted(RECIPES) == list(range(1, 13))
 
 
-@pytest.mark.parametrize('number', range(1, 12))
+@pytest.mark.parametrize('number', range(1, 13))
 def test_a_recipe_reads_its_log(tmp_path, number):
     log, root = Little(), tmp_path / 'log'
     root.mkdir()
@@ -208,6 +214,11 @@ def test_a_recipe_reads_its_log(tmp_path, number):
         assert np.concatenate([stream.load(t).weight for t in range(DAYS)]).tolist() == weights(log).tolist()
         total = weights(log).sum()
         assert f"data: {log.n} rows weigh {total} by column 'w'" in said
+    elif number == 12:
+        like, long_view = (np.concatenate(x) for x in zip(*(stream.load(t).others for t in range(DAYS)), strict=True))
+        assert stream.outcome_names == ('click', 'like', 'long_view') and got['label'] == y
+        assert like.tolist() == (log.item % 4 == 0).tolist() and long_view.tolist() == (log.x >= 1000).tolist()
+        assert 0 < long_view.mean() < 1
     else:
         country = ['nl', 'de', 'fr', 'nl']
         assert got['label'] == y and got['country'] == [country[i % 4] for i in log.item]

@@ -117,7 +117,7 @@ DATA: Section = dict(
         column=Key('', "the click; '' where every row is one"),
         threshold=Key(None, 'a number: label = value >= threshold'),
         positive=Key((), 'values: label = value is one of them; with neither: 0 and 1', empty=True),
-        name=Key('', "what this outcome is called beside others; '' is its column", empty=True),
+        name=Key('', "what this outcome is called; '' is its column, or 'click' where every row is one", empty=True),
         others=Key({}, 'more outcomes of a row: name -> column, or dict(column, threshold, positive)'),
     ),
     weight=WEIGHT,

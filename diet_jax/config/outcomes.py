@@ -21,10 +21,19 @@ def names_of(full: Mapping) -> tuple[str, ...]:
     return main_name(full['label']), *full['label']['others']
 
 
+def rules_of(full: Mapping) -> dict[str, Mapping]:
+    """Of every outcome of a checked config, the main one first, where its rule stands -> the rule.
+
+    >>> list(rules_of(dict(label=dict(column='is_click', others={'like': dict(column='is_like')}))))
+    ['data.label', 'data.label.others.like']
+    """
+    label = full['label']
+    return {'data.label': label, **{f'data.label.others.{name}': rule for name, rule in label['others'].items()}}
+
+
 def columns_of(full: Mapping) -> list[str]:
     """The columns of the log that outcomes are read from."""
-    label = full['label']
-    return [rule['column'] for rule in (label, *label['others'].values()) if rule['column']]
+    return [rule['column'] for rule in rules_of(full).values() if rule['column']]
 
 
 def fill(label: dict) -> None:
@@ -37,8 +46,13 @@ def fill(label: dict) -> None:
     if not isinstance(given, dict):
         raise UserError(f'data.label.others is {given!r}: it must be a dict, as {EXAMPLE}')
     if not isinstance(main, str) or (main and not _good(main)):
-        raise UserError(f'data.label.name is {main!r}: it must be a word of letters, digits, _ and -')
+        raise UserError(f'data.label.name is {main!r}: it must be a word of letters, digits, _, - and .')
     label['others'] = {name: _rule(name, given[name]) for name in sorted(given, key=str)}
+    if label['others'] and not _good(main_name(label)):
+        raise UserError(
+            f"data.label.column '{label['column']}' is no name of an outcome, and there are others: set "
+            "data.label.name to a word of letters, digits, _, - and ., as 'click'"
+        )
     if main_name(label) in label['others']:
         raise UserError(f"data.label.others has '{main_name(label)}', the main outcome: give one of them another name")
 
@@ -46,7 +60,7 @@ def fill(label: dict) -> None:
 def _rule(name: Any, given: Any) -> dict:
     where = f'data.label.others.{name}'
     if not isinstance(name, str) or not _good(name):
-        raise UserError(f'{where}: {name!r} is no name of an outcome: take a word of letters, digits, _ and -')
+        raise UserError(f'{where}: {name!r} is no name of an outcome: take a word of letters, digits, _, - and .')
     given = {'column': given} if isinstance(given, str) else given
     if not isinstance(given, dict):
         raise UserError(f'{where} is {given!r}: it must be a column, or a dict of {", ".join(RULE)}, as {EXAMPLE}')
@@ -66,7 +80,7 @@ def _rule(name: Any, given: Any) -> dict:
 
 
 def _good(name: str) -> bool:
-    return bool(re.fullmatch(r'[\w-]{1,60}', name))
+    return bool(re.fullmatch(r'[\w.-]{1,60}', name)) and name not in ('.', '..')
 
 
 def check(full: Mapping, single: list[str]) -> None:
@@ -84,16 +98,18 @@ def check(full: Mapping, single: list[str]) -> None:
     side_keys = [t.get('on') or t.get('key') for t in full['side_tables'] if isinstance(t, dict)]
     parts = {
         'also a field': [*single, *lists.names_of(full)],
+        'also data.label.column': [full['label']['column']],
         'also data.time.column': [full['time']['column']],
         'also data.block.column': [full['block']['column']] if full['block']['by'] == 'column' else [],
         'also data.weight': [full['weight']],
         'also in data.first_value': list(full['first_value']),
+        'also data.negatives.user': [full['negatives']['user']] if full['negatives']['per_click'] else [],
         'also the key of a side table': side_keys,
     }
     for name, rule in others.items():
         for part, columns in parts.items():
             if rule['column'] in columns:
                 raise UserError(
-                    f"data.label.others.{name}: column '{rule['column']}' is {part}, and an outcome is no feature: "
+                    f"data.label.others.{name}: column '{rule['column']}' is {part}, and an outcome is nothing else: "
                     'take it out of one of them'
                 )

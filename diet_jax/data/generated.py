@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError
+from diet_jax.config import outcomes
 from diet_jax.data import prepare, sources, times
 from diet_jax.data.prepared import EncodedStream
 from diet_jax.data.simulated import block_key, value_counts
@@ -61,6 +62,7 @@ class GeneratedStream(EncodedStream):
         manifest = dict(
             fields=[field.plain() for field in self.vocabulary.fields],
             label=data['label']['column'],
+            outcomes=outcomes.names_of(data),
             group=data['group'],
             utc_offset_hours=times.offset_hours(data['time']),
             notes=[*self._source.notes(), 'made when read, never stored; the bytes of a block are those of the first'],

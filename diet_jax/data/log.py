@@ -26,6 +26,11 @@ def of_outcome(name: str) -> str:
     return f'__label_{name}'
 
 
+def label_columns(data: Mapping) -> list[str]:
+    """The columns of the labels of all outcomes, the main one first."""
+    return ['__label', *map(of_outcome, data['label']['others'])]
+
+
 class Rows(NamedTuple):
     """Some rows of the log, in order of time."""
 
@@ -35,7 +40,7 @@ class Rows(NamedTuple):
     file: np.ndarray  # int32 [N]: which of the files
     raw_bytes: float  # their share of the files
     repeated: int  # rows dropped that repeat an earlier one
-    unlabelled: int  # rows dropped of which an outcome is null
+    unlabelled: np.ndarray  # int64 [outcomes]: rows dropped since it, and none before it, is null
     weight: np.ndarray | None = None  # float32 [N], where the log has weights
     others: tuple[np.ndarray, ...] = ()  # float32 [N] each: the other outcomes
 
@@ -64,7 +69,8 @@ class Log:
         self.notes: list[str] = []
         self.kinds: dict[str, str] = {}  # what every column was read as, for the user
         self.without_time = False  # whether rows of time 0 are left out
-        self.kept, self.repeated, self.unlabelled = 0, 0, 0  # rows, of those that were counted
+        self.kept, self.repeated = 0, 0  # rows, of those that were counted
+        self.unlabelled = np.zeros(1 + len(data['label']['others']), np.int64)  # as of `Rows`
 
     @property
     def ticks(self) -> int:
@@ -90,13 +96,16 @@ class Log:
 
     def said(self, first: bool = True) -> list[str]:
         """What is said of rows, when all of them were counted; UserError where none is left of the first ones."""
-        labels, notes = ' or '.join(f"'{name}'" for name in outcomes.columns_of(self.data)), []
+        columns, notes = [rule['column'] for rule in outcomes.rules_of(self.data).values()], []
         if first and not self.kept:
-            raise UserError(f'{self.files[0].name}: column {labels} is null in every row: correct it')
+            lacking = [name for name, rows in zip(columns, self.unlabelled, strict=True) if rows] or columns[:1]
+            names = ' or '.join(f"'{name}'" for name in lacking)
+            raise UserError(f'{self.files[0].name}: column {names} is null in every row: correct it')
         if self.data['duplicates'] == 'drop':
             notes.append(f'{self.repeated} rows dropped that repeat an earlier one in every column')
-        if self.unlabelled:
-            notes.append(f'{self.unlabelled} rows dropped whose {labels} is null')
+        for name, column, rows in zip(outcomes.names_of(self.data), columns, self.unlabelled, strict=True):
+            which = f" (outcome '{name}')" if len(columns) > 1 else ''
+            notes += [f"{rows} rows dropped whose '{column}' is null{which}"] if rows else []
         return [f'{self.kept} rows of {len(self.files)} files', *notes]
 
     def rows(
@@ -110,7 +119,7 @@ class Log:
         slices = sorted(piece for unit in units for piece in self.units[unit])
         drop = self.data['duplicates'] == 'drop'
         weighs = ['__weight'] if self.data['weight'] else []
-        labels = ['__label', *map(of_outcome, self.data['label']['others'])]
+        labels = label_columns(self.data)
         names = ['__time', *labels, *weighs, *(['__hash'] if drop else []), *map(own, columns)]
         with pa.memory_map(str(self.path)) as source, pa.ipc.open_file(source) as reader:
             parts = [reader.get_batch(s.batch).select(names).slice(s.begin, s.end - s.begin) for s in slices]
@@ -125,8 +134,9 @@ class Log:
             raw_bytes = float(sizes[file[keep]].sum())
             if self.without_time:
                 keep &= time > 0
-            null = np.any([table[name].is_null().to_numpy() for name in labels], axis=0)
-            unlabelled = int((keep & null).sum())
+            lacks = np.stack([table[name].is_null().to_numpy() for name in labels])
+            null = lacks.any(axis=0)
+            unlabelled = np.bincount(lacks.argmax(axis=0)[keep & null], minlength=len(labels))
             repeated = 0
             if drop:
                 first = np.unique(table['__hash'].to_numpy(), return_index=True)[1]

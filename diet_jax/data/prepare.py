@@ -199,7 +199,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         blocks=done,
         **({'histories': tails} if tails else {}),
         **({'weight': data['weight']} if data['weight'] else {}),
-        **({'outcomes': outcomes.names_of(data)} if data['label']['others'] else {}),
+        **({'outcomes': names} if (names := outcomes.names_of(data)) != (label_name,) else {}),
     )
     _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
     for old in folder.glob('*.parquet'):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diet_jax.base.errors import UserError
+from diet_jax.config import outcomes
 from diet_jax.data import impressions, sides, times, values
 from diet_jax.data.log import Log
 
@@ -38,8 +39,8 @@ def check(log: Log, seen: Seen, rows_of: Mapping[str, np.ndarray], first: bool) 
     data = log.data
     sides.check_keys(log.sides)
     if first:
-        for rule in (data['label'], *data['label']['others'].values()):
-            _check_positives(rule, seen.positives.get(rule['column'], set()))
+        for key, rule in outcomes.rules_of(data).items():
+            _check_positives(rule, key, seen.positives.get(rule['column'], set()))
     log.notes += sides.check_joins(log.sides, log.values, rows_of, first)
     log.without_time = _without_time(seen, data, log.notes)
     if seen.latest // log.ticks < times.EARLIEST:
@@ -98,7 +99,7 @@ def zones(found: set[str], time: Mapping) -> list[str]:
     return [f"'{column}' is in zone {', '.join(named)}; days and hours are cut in {local} (data.time.utc_offset_hours)"]
 
 
-def _check_positives(label: Mapping, there: set[str]) -> None:
+def _check_positives(label: Mapping, key: str, there: set[str]) -> None:
     """Raises UserError for a value that counts as 1 and that no row has: it is written otherwise there."""
     if not label['positive']:
         return
@@ -106,7 +107,7 @@ def _check_positives(label: Mapping, there: set[str]) -> None:
         if word not in there:
             shown = ', '.join(sorted(there)[:6])
             raise UserError(
-                f"data.label.positive holds {word!r}, which no row of '{label['column']}' has; there are: {shown}: "
+                f"{key}.positive holds {word!r}, which no row of '{label['column']}' has; there are: {shown}: "
                 'name those that count as 1'
             )
 
@@ -131,9 +132,9 @@ def others(rules: Mapping[str, Mapping], blocks: Sequence[Mapping]) -> list[str]
     Raises:
       UserError: one that no row has, or every row.
 
-    >>> blocks = [{'rows': 8, 'others': {'like': 0}}, {'rows': 2, 'others': {'like': 1}}]
+    >>> blocks = [dict(key='1', rows=8, others={'like': 0}), dict(key='2', rows=2, others={'like': 1})]
     >>> others({'like': {'column': 'is_like'}}, blocks)
-    ["outcome 'like' is 1 in 1 of 10 rows"]
+    ["outcome 'like' is 1 in 1 of 10 rows", "outcome 'like' is 0 in every row of 1 blocks: 1"]
     """
     notes, rows = [], sum(block['rows'] for block in blocks)
     for name, rule in rules.items():
@@ -144,4 +145,8 @@ def others(rules: Mapping[str, Mapping], blocks: Sequence[Mapping]) -> list[str]
                 'it, or leave the outcome out'
             )
         notes.append(f"outcome '{name}' is 1 in {ones} of {rows} rows")
+        for value, alike in ((0, lambda block: 0), (1, lambda block: block['rows'])):
+            keys = [block['key'] for block in blocks if block['others'][name] == alike(block)]
+            shown = ', '.join(keys[:3]) + (', ...' if len(keys) > 3 else '')
+            notes += [f"outcome '{name}' is {value} in every row of {len(keys)} blocks: {shown}"] if keys else []
     return notes

@@ -7,6 +7,7 @@ in memory whole.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ from diet_jax.config import outcomes
 from diet_jax.config.impressions import MADE
 from diet_jax.data import files, impressions, listed, said, sides, tables, times, values, weights
 from diet_jax.data.hashing import hash_rows, mix
-from diet_jax.data.log import Log, Slice, of_outcome, own
+from diet_jax.data.log import Log, Slice, label_columns, own
 
 NOT_A_TIME = -(2**63)  # pandas' NaT, where it was cast to a whole number
 SOME = 5  # clicked items of a file that say, if none was shown, that they are written otherwise
@@ -63,8 +64,7 @@ def scan(
     log = Log(data, log_files, path)
     log.side_bytes, log.columns = wanted.side_bytes, (*wanted.categorical, *wanted.numeric, *wanted.lists)
     rows_of = {side.key: np.zeros(0, np.int64) for side in wanted.sides if side.key in wanted.categorical}
-    fields = [pa.field('__time', pa.int64()), pa.field('__label', pa.float32())]
-    fields += [pa.field(of_outcome(name), pa.float32()) for name in data['label']['others']]
+    fields = [pa.field('__time', pa.int64()), *(pa.field(name, pa.float32()) for name in label_columns(data))]
     fields += [pa.field('__weight', pa.float32())] if data['weight'] else []
     fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
     fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
@@ -194,13 +194,13 @@ class _File:
         data, nulls, meant = self.data, self.data['null_words'], dict(raw)
         time = data['time']['column']
         meant[time] = pa.array(times.times(raw[time], data['time'], self.where(time), nulls))
-        for rule in (data['label'], *data['label']['others'].values()):
+        for key, rule in outcomes.rules_of(data).items():
             label = rule['column']
             if label in raw and not data['impressions']['items'] and not rule['positive']:
                 if rule['threshold'] is None:  # true is 1
-                    meant[label] = values.labels(raw[label], rule, self.where(label), data['csv'], nulls)
+                    meant[label] = values.labels(raw[label], rule, self.where(label), data['csv'], nulls, key)
                 else:
-                    meant[label] = values.numbers(raw[label], self.where(label), 'data.label', data['csv'], nulls)
+                    meant[label] = values.numbers(raw[label], self.where(label), key, data['csv'], nulls)
         for name in (*self.numeric, *filter(None, [data['weight']])):
             if name in raw and name not in data['first_value'] and not pa.types.is_nested(raw[name].type):
                 meant[name] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
@@ -227,11 +227,12 @@ class _File:
     def _coded(self, raw: dict[str, pa.Array], hashes, columns: sides.Columns, seen: said.Seen) -> pa.RecordBatch:
         data, nulls = self.data, self.data['null_words']
         time = self._times(raw[data['time']['column']], seen)
-        found: dict = {'__time': time, '__label': self._labels(raw, data['label'], len(time), seen)}
-        for name, rule in data['label']['others'].items():
-            found[of_outcome(name)] = self._labels(raw, rule, len(time), seen)
+        rules = outcomes.rules_of(data)
+        labels = {name: self._labels(raw, key, len(time), seen) for name, key in zip(label_columns(data), rules)}
+        found: dict = {'__time': time, **labels}
         if name := data['weight']:
-            found['__weight'] = weights.weights(raw[name], found['__label'], self.where(name), data['csv'], nulls)
+            labelled = functools.reduce(pc.and_, map(pc.is_valid, labels.values()))
+            found['__weight'] = weights.weights(raw[name], labelled, self.where(name), data['csv'], nulls)
         if hashes is not None:
             found['__hash'] = hashes
         for name in self.categorical:
@@ -279,14 +280,14 @@ class _File:
             seen.usual = self.file.name, int(time[~early][0])
         return time
 
-    def _labels(self, raw: dict[str, pa.Array], rule: Mapping, rows: int, seen: said.Seen) -> pa.Array:
-        data, name = self.data, rule['column']
-        if not name:  # every row is a click
+    def _labels(self, raw: dict[str, pa.Array], key: str, rows: int, seen: said.Seen) -> pa.Array:
+        data, rule = self.data, outcomes.rules_of(self.data)[key]
+        if not (name := rule['column']):  # every row is a click
             return pa.array(np.ones(rows, np.float32))
         column, nulls = raw[name], data['null_words']
         if rule['positive']:
             seen.positives.setdefault(name, set()).update(values.words_of(column, self.where(name), nulls))
-        return values.labels(column, rule, self.where(name), data['csv'], nulls)
+        return values.labels(column, rule, self.where(name), data['csv'], nulls, key)
 
 
 def _write(writer, log: Log, file: int, batch: pa.RecordBatch) -> None:

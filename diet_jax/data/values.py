@@ -274,8 +274,15 @@ def _is_number(word: str) -> bool:
     return True
 
 
-def labels(array: pa.Array, label: Mapping, where: str, csv: Mapping | None = None, nulls=NULL_WORDS) -> pa.Array:
-    """The label as float32 0 / 1, null where the log's is null; see `data.label`.
+def labels(
+    array: pa.Array,
+    label: Mapping,
+    where: str,
+    csv: Mapping | None = None,
+    nulls=NULL_WORDS,
+    key: str = 'data.label',
+) -> pa.Array:
+    """The label as float32 0 / 1, null where the log's is null; see `data.label`. key: of the config, for messages.
 
     Words are compared as `category` reads them, so 'True' in one file is 'true' in another, and true is 1.
     """
@@ -291,14 +298,14 @@ def labels(array: pa.Array, label: Mapping, where: str, csv: Mapping | None = No
         if odd:
             raise UserError(
                 f'{where} holds {odd[0]!r}, a string: a label must be 0 or 1; name the values that count as 1 in '
-                'data.label.positive'
+                f'{key}.positive'
             )
-    column = numbers(array, where, 'data.label', csv, nulls)
+    column = numbers(array, where, key, csv, nulls)
     if label['threshold'] is not None:
         return pc.greater_equal(column, float(label['threshold'])).cast(pa.float32())
     bad = column.filter(pc.and_(pc.not_equal(column, 0.0), pc.not_equal(column, 1.0)))
     if len(bad):
-        raise UserError(f'{where} holds {bad[0].as_py():g}: a label must be 0 or 1; set data.label.threshold')
+        raise UserError(f'{where} holds {bad[0].as_py():g}: a label must be 0 or 1; set {key}.threshold')
     return column.cast(pa.float32())
 
 

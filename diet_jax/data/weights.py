@@ -14,18 +14,18 @@ from diet_jax.data import values
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def weights(array: pa.Array, label: pa.Array, where: str, csv: Mapping, nulls: Iterable[str]) -> pa.Array:
-    """The weights of a file's rows: float32 [N], 0 in rows without a label, which are dropped.
+def weights(array: pa.Array, labelled: pa.Array, where: str, csv: Mapping, nulls: Iterable[str]) -> pa.Array:
+    """The weights of a file's rows: float32 [N], 0 in rows that lack a label, which are dropped.
 
-    Args: label: float32 [N]; where: "file: column 'x'", for messages; csv, nulls: as of `values.numbers`.
+    Args: labelled: bool [N]; where: "file: column 'x'", for messages; csv, nulls: as of `values.numbers`.
     Raises:
       UserError: a weight that is no number, missing, negative or infinite.
 
-    >>> weights(pa.array([10, 0.5, None]), pa.array([0, 1, None], pa.float32()), '', {}, ()).to_pylist()
+    >>> weights(pa.array([10, 0.5, None]), pa.array([True, True, False]), '', {}, ()).to_pylist()
     [10.0, 0.5, 0.0]
     """
     found = values.numbers(array, where, 'data.weight', csv, nulls)
-    found = pc.if_else(pc.is_valid(label), found, 0.0)
+    found = pc.if_else(labelled, found, 0.0)
     if found.null_count:
         raise UserError(
             f'{where} is null in {found.null_count} rows, but says what a row weighs (data.weight): fill it in, 1 for '
