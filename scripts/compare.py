@@ -8,7 +8,7 @@ Several distillations, --memory=runs/a/memory,runs/b/memory, are averaged, which
 go on, or after adding a candidate: finished ones are kept.
 """
 
-from diet_jax.commands.compare import start
+from diet_jax.commands.entry import compare
 
 if __name__ == '__main__':
-    start()
+    compare()

@@ -9,7 +9,7 @@ Prints what it found, with a question mark at every guess; without --out it prin
     --hours=1               length of a block, where a day is too long
 """
 
-from diet_jax.commands.describe import start
+from diet_jax.commands.entry import describe
 
 if __name__ == '__main__':
-    start()
+    describe()

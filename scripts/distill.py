@@ -9,7 +9,7 @@ On several hosts the same command runs on each, with `--distributed` where a clu
 `--coordinator=host:port --processes=N --process=0` .. N - 1 (docs/scaling.md).
 """
 
-from diet_jax.commands.distill import start
+from diet_jax.commands.entry import distill
 
 if __name__ == '__main__':
-    start()
+    distill()

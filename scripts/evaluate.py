@@ -6,7 +6,7 @@
 --replicates=runs/a,runs/b adds memories of the same log that were distilled with other seeds (--config.seed=).
 """
 
-from diet_jax.commands.evaluate import start
+from diet_jax.commands.entry import evaluate
 
 if __name__ == '__main__':
-    start()
+    evaluate()

@@ -7,7 +7,7 @@ Run it again to go on: finished points are kept. --config.<key>= sets a key for 
 --print_commands > jobs.txt gives one line a point, e.g. for a SLURM array; when they are done, run it without.
 """
 
-from diet_jax.commands.sweep import start
+from diet_jax.commands.entry import sweep
 
 if __name__ == '__main__':
-    start()
+    sweep()

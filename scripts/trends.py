@@ -8,7 +8,7 @@ it they are distilled in the workdir. --from_json=runs/trends-kuairand/trends.js
 from the raw scores. Run it again to go on: finished candidates are kept.
 """
 
-from diet_jax.commands.trends import start
+from diet_jax.commands.entry import trends
 
 if __name__ == '__main__':
-    start()
+    trends()

@@ -312,13 +312,15 @@ def test_a_memory_goes_on_with_the_config_it_was_begun_with(distilled, tmp_path)
     for key, value in (('memory.row_budget', 0.1), ('seed', 3), ('data.simulated.users', 41)):
         config = tiny.get_config()
         config.update_from_flattened_dict({key: value})
-        _fails(distilled, rf'config.json: {key} was .* when this memory was begun and is {value} now', config)
+        _fails(distilled, rf'00004/sizes.json: {key} was .* when this memory was begun and is {value} now', config)
     config = tiny.get_config()
     config.evaluate.seeds = 5
     assert distill(distilled, config).done == 4, 'how it is evaluated is free'
     workdir = _copy(distilled, tmp_path)
-    (workdir / 'config.json').write_text('{"seed"')
-    _fails(workdir, 'config.json does not parse')
+    before = contents(workdir)
+    (workdir / 'config.json').unlink()
+    distill(workdir)
+    assert contents(workdir) == before, 'the checkpoint has it too'
 
 
 def test_a_log_of_fewer_days_than_the_memory_has_seen(distilled):

@@ -191,9 +191,9 @@ def test_a_failing_point_stops_no_other(study, tmp_path):
 
 
 def test_an_interrupt_stops_the_points_too(study, tmp_path):
-    """Ctrl-C and kill: exit code 130, no run survives, and the same command goes on."""
+    """Ctrl-C and kill: a line and a code of their own, no run survives, and the same command goes on."""
     config, out = study("    add('quick')\n    add('nap', nap=60.0)"), tmp_path / 'out'
-    for sent in (signal.SIGINT, signal.SIGTERM):
+    for sent, said in ((signal.SIGINT, 'interrupted'), (signal.SIGTERM, 'ended by SIGTERM')):
         with subprocess.Popen(_command(config, out), cwd=REPO, stderr=subprocess.PIPE, text=True) as process:
             end, log = time.monotonic() + 60, out / 'nap' / 'sweep-log.txt'
             while not (log.exists() and log.read_text().splitlines()[-1:] == ['asleep']):
@@ -201,7 +201,7 @@ def test_an_interrupt_stops_the_points_too(study, tmp_path):
                 time.sleep(0.05)
             process.send_signal(sent)
             _, err = process.communicate(timeout=60)
-        assert process.returncode == 130 and err == 'interrupted: run the same command again to go on\n'
+        assert process.returncode == 128 + sent and err == f'{said}: run the same command again to go on\n'
         text = log.read_text()
         assert 'KeyboardInterrupt' in text.splitlines()[-1]  # the run ended before the sweep did
         log.write_text('')

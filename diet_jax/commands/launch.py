@@ -12,6 +12,7 @@ from collections.abc import Callable
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
+from diet_jax.base import signals
 from diet_jax.base.errors import UserError
 from diet_jax.base.loading import found
 
@@ -27,6 +28,7 @@ def start(main: Callable[[list[str]], int | None], define: Callable[[], None], t
 
     Args: define: defines the command's flags; text: what --help shows above them.
     """
+    signals.end_at_once()
     program = sys.modules['__main__']
     program.__doc__ = program.__doc__ or text
     command()  # as it was typed
@@ -36,9 +38,8 @@ def start(main: Callable[[list[str]], int | None], define: Callable[[], None], t
     sys.stdout.reconfigure(line_buffering=True)  # progress is seen at once, also through a pipe
     try:
         app.run(_guarded(main), flags_parser=_parse)
-    except KeyboardInterrupt:
-        print('interrupted: run the same command again to go on', file=sys.stderr)
-        _exit(130)
+    except KeyboardInterrupt as stop:  # of `signals.raised`
+        signals.end(*stop.args)
 
 
 _TYPED: list[str] = []

@@ -61,13 +61,11 @@ def _check_roles(config: ConfigDict) -> None:
             )
 
 
-def check_same_config(config: ConfigDict, path: Path) -> None:
-    """Raises UserError if `path`, the config.json of a memory already begun, differs where it must not."""
-    try:
-        old = json.loads(path.read_text())
-        old = _flat(dict(old))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f'{path} does not parse ({error}): restore it from a copy, or use another --workdir') from error
+def check_same_config(config: ConfigDict, begun_with, path: Path) -> None:
+    """Raises UserError if the config that a memory was begun with, as `path` has it, differs where it must not."""
+    if not isinstance(begun_with, dict):
+        raise UserError(f'{path} is missing, or holds no config: restore it from a copy, or use another --workdir')
+    old = _flat(begun_with)
     new, usual = (_flat(json.loads(json.dumps(plain(c)))) for c in (config, default_config()))
     free = {name for name, key in flat(KEYS) if key.free}
     twins = [twin for twin in new['twins.models'] if isinstance(twin, dict)]

@@ -18,6 +18,7 @@ from diet_jax.data.log import of_outcome
 from diet_jax.data.vocabulary import Vocabulary
 
 FORMAT = 2  # of the cache
+FILES = ('vocabulary', 'recent', 'histories')  # keys of the manifest that name the files of what goes on
 
 
 def read_manifest(folder: Path, data: dict) -> dict | None:
@@ -172,6 +173,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         emit(f'data: {len(new)} new blocks, {new[0]["key"]} .. {new[-1]["key"]}, {vocabulary.num_slots} slots')
     else:
         emit(f'data: no block is new after {done[-1]["key"]}')
+    kept = {manifest.get(key) for key in FILES} if manifest else set()
     name = f'vocabulary-{len(done):05d}.parquet'
     clicks = f'clicks-{len(done):05d}.parquet' if recent is not None else ''
     tails = f'histories-{len(done):05d}.parquet' if data['histories'] else ''
@@ -203,7 +205,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     )
     _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
     for old in folder.glob('*.parquet'):
-        if old.name not in (name, clicks, tails):
+        if old.name not in (name, clicks, tails, *kept):  # who reads by the manifest of before, still may
             old.unlink()
     return manifest
 

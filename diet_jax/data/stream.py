@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from diet_jax.base import lock
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest
 from diet_jax.data import generated, prepare, sources, times
@@ -54,21 +55,30 @@ def open_stream(data, workdir, emit: Callable[[str], None] = print, prepares: bo
             'same for all processes, on storage that they share'
         )
     else:
-        above = (Path(workdir).absolute(), *Path(workdir).absolute().parents)
-        new = [path for path in (folder / 'rows', folder, folder.parent, *above) if not path.exists()]
-        try:
-            manifest = prepare.append(data, folder, manifest, source, emit)
-        except Exception:  # raised again: whatever it is, the workdir is left as it was
-            prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
-            if above[0] in new:
-                (Path(workdir) / 'log.txt').unlink(missing_ok=True)
-            for path in new:
-                if path.exists():
-                    path.rmdir()
-            raise
+        with lock.held(folder.parent, emit):
+            if prepare.read_manifest(folder, data) != manifest:
+                raise UserError(f'{folder} was prepared by another process meanwhile: run the same command again')
+            manifest = _prepared(data, folder, manifest, source, emit)
     manifest.setdefault('utc_offset_hours', times.offset_hours(data['time']))  # a cache of before does not say it
     stream = EncodedStream(folder, manifest, data['until'])
     if not stream.blocks:
         first = manifest['blocks'][0]['key']
         raise UserError(f"data.until '{data['until']}' is before the first block ({first}): no block is left")
     return stream
+
+
+def _prepared(data: dict, folder: Path, manifest: dict | None, source, emit: Callable[[str], None]) -> dict:
+    """The manifest with the blocks that are new; whatever goes wrong, the workdir is left as it was."""
+    log = folder.parent.parent / 'log.txt'
+    new = [path for path in (folder / 'rows', folder) if not path.exists()]
+    said = log.exists()
+    try:
+        return prepare.append(data, folder, manifest, source, emit)
+    except Exception:  # raised again
+        prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
+        if not said:
+            log.unlink(missing_ok=True)
+        for path in new:
+            if path.exists():
+                path.rmdir()
+        raise

@@ -26,6 +26,11 @@ from diet_jax.training.passes import StreamState
 VERSION = 2  # of the state's arrays; 2: rows of tables know when they were last stepped
 
 
+def folder(workdir: Path, done: int) -> Path:
+    """Where the checkpoint of stage `done` is."""
+    return workdir / 'checkpoint' / f'{done:05d}'
+
+
 def last(workdir: Path) -> tuple[int, dict]:
     """(stages done, sizes) of the last whole checkpoint; (0, {}) if there is none.
 

@@ -7,6 +7,7 @@ younger than the last checkpoint is written again, with the same bytes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -19,6 +20,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diet_jax.artifact.format import read_manifest
+from diet_jax.base import lock
 from diet_jax.base.atomic import read_json, recover_folder, write_json, write_json_lines, write_text
 from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
@@ -52,9 +54,16 @@ def distill(
       emit: given plain lines. after_stage: called with the number of the stage when it is safely on disk.
       timed: whether `overhead.measure` comes after it: what that compiles is foretold with the rest.
     Raises:
-      UserError: anything wrong with the config, the log or the workdir.
+      UserError: anything wrong with the config, the log or the workdir, or another process that writes there.
     """
-    run = Run(config, workdir, emit, devices)
+    with contextlib.ExitStack() as stack:
+        processes.in_turn(lambda: processes.first() and stack.enter_context(lock.held(Path(workdir), emit)))
+        return _distilled(Run(config, workdir, emit, devices), timed, after_stage)
+
+
+def _distilled(run: Run, timed: bool, after_stage: Callable[[int], None] | None) -> Run:
+    """The run, brought up to date: block after block through the stage."""
+    config, emit = run.source_config, run.emit
     workdir = run.workdir
     total = len(run.stream.blocks)
     if processes.first():
@@ -148,6 +157,8 @@ def _recover(run: Run) -> None:
     recover_folder(folder)
     if not 0 < run.done <= len(run.stream.blocks):
         return
+    if not (run.workdir / 'config.json').exists():
+        write_json(run.workdir / 'config.json', remembered(run.source_config))
     if not (folder / 'manifest.json').exists() or read_manifest(folder)['stage'] != run.done:
         run.emit(f'{folder} is not the memory of stage {run.done}: written again')
         export(run, run.state, run.done - 1)

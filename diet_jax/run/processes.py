@@ -48,6 +48,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
             raise UserError(f'--coordinator={coordinator} is not host:port, as 10.0.0.1:8476 is')
         if not 0 <= process < processes:
             raise UserError(f'--process={process} is not one of 0 .. {processes - 1}, the --processes={processes}')
+    jax.config.update('jax_enable_preemption_service', False)  # it would keep SIGTERM to itself
     try:
         jax.distributed.initialize(
             *given, initialization_timeout=JOIN_SECONDS, heartbeat_timeout_seconds=HEARTBEAT_SECONDS

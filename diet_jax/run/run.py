@@ -14,9 +14,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from diet_jax import models
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
-from diet_jax.config.checks import check_config, check_same_config
+from diet_jax.config.checks import check_config, check_same_config, remembered
 from diet_jax.config.data import check_data
 from diet_jax.data.fields import layout_of
 from diet_jax.data.prepare import fields_of
@@ -52,15 +53,13 @@ class Run:
     def __init__(self, config: ConfigDict, workdir, emit: Callable[[str], None] = print, devices=None):
         self.workdir = Path(workdir)
         self.devices = list(devices or processes.devices())
-        if self.workdir.exists() and not self.workdir.is_dir():
-            raise UserError(f'{workdir} is a file: --workdir names a folder')
         check_config(config, len(self.devices))
         self.layout = layout_of(fields_of(check_data(config.data)))
         self.reference = models.build(reference_of(config, self.layout), dim=config.reference.dim, layout=self.layout)
         self.students = tuple(models.of(spec, config.reference.dim, self.layout) for spec in config.refine.models)
         self.done, sizes = checkpoint.last(self.workdir)
         if self.done:  # before the first stage is done nothing binds
-            check_same_config(config, self.workdir / 'config.json')
+            check_same_config(config, *self._begun_with(sizes))
         self.forecast: Forecast | None = None  # of what is compiled, while it is distilled
         self.emit, self.source_config = emit if processes.first() else lambda line: None, config
         self.stream = processes.in_turn(
@@ -88,6 +87,12 @@ class Run:
         )
         self.spec = self._spec(self.config.memory.capacity)
         self.state = self.spread(self._restored(sizes), self.specs) if self.done else self._first()
+
+    def _begun_with(self, sizes: dict) -> tuple[dict | None, Path]:
+        """The config of the checkpoint, and the file that says so; before checkpoints did, config.json."""
+        if 'config' in sizes:
+            return sizes['config'], checkpoint.folder(self.workdir, self.done) / 'sizes.json'
+        return read_json(self.workdir / 'config.json'), self.workdir / 'config.json'
 
     def _steps(self) -> int:
         """Batches that all blocks are padded to, room for the largest at hand: a stage is compiled once."""
@@ -150,12 +155,13 @@ class Run:
         return checkpoint.grow(state, processes.fetched(self._first()))
 
     def sizes(self) -> dict:
-        """What a checkpoint must say to be read, and to be recognised: capacities, and the blocks seen."""
+        """What a checkpoint must say to be read, and to be recognised: capacities, the blocks seen, the config."""
         return {
             'version': checkpoint.VERSION,
             'slots': self.slots,
             'memory': self.config.memory.capacity,
             'log': self._seen(self.done),
+            'config': remembered(self.source_config),
         }
 
     def spread(self, state, specs=WHOLE):

@@ -32,6 +32,7 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from diet_jax.base import signals
 from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.loading import found, load_module
@@ -154,7 +155,7 @@ def run(
     if len(waiting) < total:
         emit(f'{total - len(waiting)} of {total} points are finished')
     done = total - len(waiting)
-    with _stoppable(), Progress('sweep', len(waiting), study.workdir / 'log.txt', emit) as progress:
+    with signals.raised(), Progress('sweep', len(waiting), study.workdir / 'log.txt', emit) as progress:
         try:
             while waiting or running:
                 while waiting and len(running) < processes:
@@ -274,19 +275,6 @@ def _check_folder(study: Sweep, point: Point) -> None:
             f"{path}: {key} was {before!r} when point '{point.name}' was begun and is {now!r} now: "
             'name it otherwise, use another --workdir, or the old value'
         )
-
-
-@contextlib.contextmanager
-def _stoppable():
-    """`kill` and a closed terminal stop a sweep as Ctrl-C does, its points with it; under nohup the latter does not."""
-    taken = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) == signal.SIG_DFL]
-    for s in taken:
-        signal.signal(s, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for s in taken:
-            signal.signal(s, signal.SIG_DFL)
 
 
 def _start(point: Point) -> subprocess.Popen:

@@ -1,0 +1,22 @@
+"""What the console commands and scripts/ start: a signal ends a command in one line from here on, so before it imports
+what takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+
+from diet_jax.base import signals
+
+
+def _command(name: str) -> Callable[[], None]:
+    def start() -> None:
+        signals.end_at_once()
+        importlib.import_module(f'diet_jax.commands.{name}').start()
+
+    return start
+
+
+compare, describe, distill = map(_command, ('compare', 'describe', 'distill'))
+evaluate, sweep, trends = map(_command, ('evaluate', 'sweep', 'trends'))
