@@ -29,7 +29,8 @@ def test_a_lock_ends_with_its_process_and_an_unused_folder_with_the_lock(tmp_pat
     with lock.held(folder):
         assert folder.is_dir()
     assert not folder.parent.exists()
-    killed = f'import os, pathlib\nfrom diet_jax.base import lock\nwith lock.held(pathlib.Path({str(folder)!r})): os._exit(9)'
+    killed = 'import os, pathlib\nfrom diet_jax.base import lock\n'
+    killed += f'with lock.held(pathlib.Path({str(folder)!r})): os._exit(9)'
     assert subprocess.run([sys.executable, '-c', killed]).returncode == 9
     assert (folder / 'lock').exists()
     with lock.held(folder):
