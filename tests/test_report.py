@@ -13,6 +13,7 @@ import pytest
 from diet_jax import report
 from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
+from diet_jax.report import days
 from diet_jax.stats import scores
 from diet_jax.stats.retention import retention
 
@@ -343,3 +344,29 @@ def test_runs_are_distillations_where_there_are_several():
 def test_retention_of_a_useless_full_model_is_not_a_number():
     assert retention(0.75, 0.6) == pytest.approx(0.4)
     assert math.isnan(retention(0.5, 0.6))
+
+
+def test_comparisons_stand_side_by_side_with_the_odds_of_each(tmp_path):
+    def result(block, better, expected):
+        names = list(expected)
+        beats = [[0.5 if a == b else better if a < b else 1 - better for b in names] for a in names]
+        one = lambda name: dict(  # noqa: E731
+            name=name, expected_auc=expected[name], best=0.5, of_the_library=name == 'lr', config={'model': name}
+        )
+        return dict(scored_on=block, command='made', beats=beats, candidates=[one(name) for name in names])
+
+    week = {
+        'runs/b': result('20220502', 0.8, {'a': 0.71, 'b': 0.7, 'lr': 0.69}),
+        'runs/a': result('20220501', 0.6, {'a': 0.72, 'b': 0.73}),
+    }
+    named = days.in_order(week)
+    assert list(named) == ['runs/a', 'runs/b'] and days.baseline_of(named) == 'a'
+    assert days.odds(named['runs/b'], 'b', 'a') == pytest.approx(0.2) and days.odds(named['runs/b'], 'lr', 'a') is None
+    header, rows = days.table(named, 'a')
+    assert header[1:3] == ['20220501\nexpected AUC', '20220501\nbeats a']
+    assert rows == [['a', '0.7200', '–', '0.7100', '–'], ['b', '0.7300', '0.40', '0.7000', '0.20']]
+    markup = (tmp_path / 'week.html', report.write_days(tmp_path / 'week.html', week, 'b', 'command'))[0].read_text()
+    assert '<title>a, 20220502: 0.80</title>' in markup and 'http' not in markup and '<link' not in markup
+    with pytest.raises(UserError, match=r'--baseline=c: no comparison has it'):
+        report.write_days(tmp_path / 'x.html', week, 'c', 'command')
+    assert not (tmp_path / 'x.html').exists()

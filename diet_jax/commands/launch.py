@@ -22,11 +22,12 @@ flags.disclaim_key_flags()  # a command's flags are those of the program that it
 FAILED = 3  # exit code where all went well and a check of the result did not; 2 is a user's error
 
 
-def start(main: Callable[[list[str]], int | None], define: Callable[[], None], text: str) -> None:
+def start(main: Callable[[list[str]], int | None], define: Callable[[], None], text: str, words: bool = False) -> None:
     """Runs an absl main, what it returns is the exit code; a `UserError` or a wrong flag becomes `error: <line>` on
     stderr and exit code 2.
 
-    Args: define: defines the command's flags; text: what --help shows above them.
+    Args: define: defines the command's flags; text: what --help shows above them; words: whether it takes words that
+      are no flags.
     """
     signals.end_at_once()
     program = sys.modules['__main__']
@@ -37,7 +38,7 @@ def start(main: Callable[[list[str]], int | None], define: Callable[[], None], t
     logging.set_verbosity(logging.ERROR)
     sys.stdout.reconfigure(line_buffering=True)  # progress is seen at once, also through a pipe
     try:
-        app.run(_guarded(main), flags_parser=_parse)
+        app.run(_guarded(main, words), flags_parser=_parse)
     except KeyboardInterrupt as stop:  # of `signals.raised`
         signals.end(*stop.args)
 
@@ -68,9 +69,9 @@ def _brought(argv: list[str]) -> list[str]:
     return words
 
 
-def _guarded(main):
+def _guarded(main, words: bool):
     def guarded(argv):
-        if len(argv) > 1:
+        if len(argv) > 1 and not words:
             _stop(f"'{argv[1]}' is not a flag: flags begin with --")
         try:
             return main(argv)

@@ -16,7 +16,7 @@ import rich.table
 
 from diet_jax.base.atomic import read_json, write_bytes, write_text
 from diet_jax.base.errors import UserError
-from diet_jax.report import compare, describe, evaluation, page, sections, trends, trends_page
+from diet_jax.report import compare, days, describe, evaluation, page, sections, trends, trends_page
 from diet_jax.stats import scores
 
 
@@ -116,6 +116,20 @@ def write_compare(folder: str | Path, result: Mapping, command: str) -> str:
     path = Path(folder) / 'report.html'
     write_text(path, page.document('diet-jax: which idea wins?', compare.sections(result, command)))
     return str(path)
+
+
+def write_days(path: str | Path, named: Mapping[str, Mapping], baseline: str, command: str) -> str:
+    """Write a page of several comparisons side by side, and return which candidate the others are held against.
+
+    Args: named: {folder: what its compare.json holds}; baseline: a candidate, '' to take the first that all have.
+
+    Raises:
+        UserError: there is no such candidate, or none that all have.
+    """
+    named = days.in_order(named)
+    baseline = days.baseline_of(named, baseline)
+    write_text(Path(path), page.document('diet-jax: comparisons', days.sections(named, baseline, command)))
+    return baseline
 
 
 def describe_table(result: Mapping) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from diet_jax.report import page, pictures, slices
+from diet_jax.report import page, slices, vector
 from diet_jax.report.page import number
 from diet_jax.stats import scores
 
@@ -169,19 +169,36 @@ def sections(result: Mapping, command: str) -> list[str]:
         *(page.paragraph(line) for line in notes(result)),
         *_rules(result),
         page.paragraph(caption),
-        page.table([name.replace(' ', '\n') for name in header], rows),
+        _sortable(result, header, rows),
         *(page.note(line) for line in below),
-        page.picture(
-            pictures.intervals(shown),
-            'Expected AUC of every candidate with its 90 % interval',
-            'Expected AUC on the full log and 90 % interval. Crosses: known scores.',
-        ),
+        vector.intervals(shown),
+        page.note('Expected AUC on the full log and 90 % interval. Crosses: known scores.'),
         *_pairs(result),
         *slices.sections(result),
         page.heading('How this was made'),
         *(page.pre(line) for line in dict.fromkeys(filter(None, [result['command'], command]))),
         page.note('What the answer means and when not to believe it: docs/answer.md.'),
     ]
+
+
+def _sortable(result: Mapping, header: list[str], rows: list) -> str:
+    """The candidates, and in what each differs from the first of the file."""
+    first = next(c for c in result['candidates'] if not c['of_the_library'])
+    differs = [differing(c['config'], first['config']) for c in _ordered(result)]
+    named = [name.replace(' ', '\n') for name in (*header, f'differs from {first["name"]}')]
+    return page.sortable(named, [[*row, text] for row, text in zip(rows, differs, strict=True)], words=[len(header)])
+
+
+def differing(config: Mapping, from_: Mapping) -> str:
+    """In what a candidate's config differs from another one.
+
+    >>> differing({'model': 'deepfm', 'dim': 8, 'drop': ['user']}, {'model': 'deepfm', 'dim': 4, 'hidden': [64, 32]})
+    'dim=8 hidden=default drop=user'
+    """
+    said = lambda value: ','.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)  # noqa: E731
+    keys = [key for key in {**from_, **config} if (config.get(key) or None) != (from_.get(key) or None)]
+    values = [(said(config[key]) or 'none') if key in config else 'default' for key in keys]
+    return ' '.join(f'{key}={value}' for key, value in zip(keys, values, strict=True))
 
 
 def _pairs(result: Mapping) -> list[str]:

@@ -1,4 +1,5 @@
-"""One self-contained HTML page: pieces of text in, escaped markup out. No script, no link, no other file.
+"""One self-contained HTML page: pieces of text in, escaped markup out. No link, no other file, and no script but a few
+lines that sort and filter a table.
 
 Text arguments are plain text and are escaped here; arguments called `html` are markup made by this module.
 The first functions write numbers as text, here and on the terminal alike.
@@ -10,9 +11,12 @@ import math
 from collections.abc import Sequence
 
 _CSS = """
-:root { --ink:#1f2328; --muted:#59636e; --line:#dfe3e8; --soft:#f6f8fa; --blue:#1f6fb4; }
+:root { color-scheme:light dark; --page:#fff; --ink:#1f2328; --muted:#59636e; --line:#dfe3e8; --soft:#f6f8fa;
+  --blue:#1f6fb4; --warn:#fff8ec }
+@media (prefers-color-scheme:dark) { :root { --page:#16191d; --ink:#e3e7ec; --muted:#9aa4af; --line:#363c44;
+  --soft:#21262c; --blue:#6fb1ea; --warn:#332815 } img { background:#fff; border-radius:6px } }
 * { box-sizing:border-box }
-body { margin:0; background:#fff; color:var(--ink); font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
+body { margin:0; background:var(--page); color:var(--ink); font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,
   "Helvetica Neue","DejaVu Sans",Arial,sans-serif; }
 main { max-width:1120px; margin:0 auto; padding:40px 28px 72px }
 h1 { font-size:26px; line-height:1.25; font-weight:650; margin:0 0 4px; letter-spacing:-.01em }
@@ -34,10 +38,19 @@ img { display:block; width:100%; height:auto }
 table { border-collapse:collapse; font-size:13px; font-variant-numeric:tabular-nums; white-space:nowrap }
 th, td { padding:5px 11px; text-align:right; border-bottom:1px solid var(--line) }
 th { white-space:pre; color:var(--muted); font-weight:550; vertical-align:bottom; line-height:1.35 }
-thead tr.group th { text-align:center; border-bottom:1px solid #c4cad1; color:var(--ink) }
+thead tr.group th { text-align:center; border-bottom:1px solid var(--line); color:var(--ink) }
 th:first-child, td:first-child { text-align:left; padding-left:2px }
 tbody tr:hover { background:var(--soft) }
-.missing { background:#fff8ec; border-left:3px solid #d9730d; padding:10px 14px; margin:12px 0;
+td.words { text-align:left; white-space:normal; min-width:16ch; color:var(--muted) }
+th button { all:unset; cursor:pointer; white-space:pre } th button:focus-visible { outline:2px solid var(--blue) }
+th[aria-sort=descending] button::after { content:" \\2193" } th[aria-sort=ascending] button::after { content:" \\2191" }
+.filter { font:inherit; font-size:13px; padding:4px 8px; border:1px solid var(--line); border-radius:6px;
+  background:var(--page); color:var(--ink); min-width:22ch }
+svg { display:block; width:100%; height:auto; min-width:640px; font-size:13px } svg text { fill:var(--ink) }
+svg .tick { fill:var(--muted); font-size:12px } svg .grid { stroke:var(--line) } svg .row { fill:transparent }
+svg .point:hover .row, svg .point:focus .row { fill:var(--soft) } svg .point:focus { outline:none }
+figure:has(svg) { overflow-x:auto }
+.missing { background:var(--warn); border-left:3px solid #d9730d; padding:10px 14px; margin:12px 0;
   border-radius:0 6px 6px 0 }
 pre { background:var(--soft); border:1px solid var(--line); border-radius:6px; padding:11px 14px;
   font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace; margin:10px 0;
@@ -45,7 +58,8 @@ pre { background:var(--soft); border:1px solid var(--line); border-radius:6px; p
 code { font:.9em ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace; background:var(--soft);
   padding:1px 4px; border-radius:4px }
 details { margin:10px 0 } summary { cursor:pointer; color:var(--blue); font-size:14px }
-@media print { main { padding:0 } h2 { break-after:avoid } figure, .tile { break-inside:avoid } }
+@media print { .filter { display:none }
+  main { padding:0 } h2 { break-after:avoid } figure, .tile { break-inside:avoid } }
 """
 
 
@@ -85,13 +99,39 @@ def escape(text: object) -> str:
     return _html.escape(str(text))
 
 
+_SORT = """
+for (const table of document.querySelectorAll('table[data-sort]')) {
+  const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells], body = table.tBodies[0];
+  const value = (row, i) => row.cells[i].textContent.trim();
+  heads.forEach((head, i) => head.firstChild.addEventListener('click', () => {
+    const up = head.getAttribute('aria-sort') === 'descending' ? 1 : -1, rows = [...body.rows];
+    const number = rows.some(row => !isNaN(parseFloat(value(row, i))));
+    rows.sort((a, b) => {
+      const [x, y] = [value(a, i), value(b, i)], [m, n] = [parseFloat(x), parseFloat(y)];
+      if (!number) return -up * x.localeCompare(y);
+      return isNaN(m) - isNaN(n) || up * (m - n) || 0;
+    });
+    heads.forEach(other => other.removeAttribute('aria-sort'));
+    head.setAttribute('aria-sort', up < 0 ? 'descending' : 'ascending');
+    body.append(...rows);
+  }));
+  const filter = table.parentNode.previousElementSibling.querySelector('input');
+  filter.addEventListener('input', () => {
+    const words = filter.value.toLowerCase().split(/\\s+/);
+    for (const row of body.rows) row.hidden = !words.every(word => row.textContent.toLowerCase().includes(word));
+  });
+}
+"""
+
+
 def document(title: str, html: Sequence[str]) -> str:
     """The whole page from the markup of its parts."""
+    script = f'<script>{_SORT}</script>\n' if any('data-sort' in part for part in html) else ''
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<title>{escape(title)}</title>\n<style>{_CSS}</style></head>\n'
-        '<body><main>\n' + '\n'.join(html) + '\n</main></body></html>\n'
+        '<body><main>\n' + '\n'.join(html) + f'\n</main>{script}</body></html>\n'
     )
 
 
@@ -163,6 +203,20 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence
     head = '<tr>' + ''.join(f'<th>{escape(text)}</th>' for text in header) + '</tr>'
     body = '\n'.join('<tr>' + ''.join(f'<td>{escape(cell)}</td>' for cell in row) + '</tr>' for row in rows)
     return f'<div class="scroll"><table><thead>{top}{head}</thead>\n<tbody>{body}</tbody></table></div>'
+
+
+def sortable(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:
+    """A table that is sorted by a click, or Enter, on a column's name, and filtered by words in any of its cells.
+
+    Args: header, rows: as of `table`; words: columns of text, set left.
+    """
+    head = ''.join(f'<th scope="col"><button type="button">{escape(text)}</button></th>' for text in header)
+    cell = lambda i, text: f'<td{" class=words" * (i in words)}>{escape(text)}</td>'  # noqa: E731
+    body = '\n'.join('<tr>' + ''.join(cell(*each) for each in enumerate(row)) + '</tr>' for row in rows)
+    return (
+        '<p><label class="note">Show rows with <input class="filter" type="search" placeholder="words"></label></p>'
+        f'<div class="scroll"><table data-sort><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+    )
 
 
 def pre(text: str) -> str:

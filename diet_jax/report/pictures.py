@@ -9,25 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from diet_jax.report import figures
-from diet_jax.report.figures import BLUE, GREY, HALF, INK, MUTED, ORANGE, PAGE, WIDE
-
-
-def intervals(rows: Sequence[tuple]) -> bytes:
-    """Candidates below one another. rows: (name, expected, low, high, known or None), the best first."""
-
-    def draw(fig: Figure) -> None:
-        ax = fig.subplots()
-        y = np.arange(len(rows))
-        mean, low, high = (np.array([row[i] for row in rows], float) for i in (1, 2, 3))
-        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt='o', color=BLUE, elinewidth=1.4, capsize=2)
-        known = [(row[4], i) for i, row in enumerate(rows) if row[4] is not None]
-        if known:
-            ax.scatter(*zip(*known, strict=True), marker='x', color=ORANGE, zorder=3)
-        ax.set_yticks(y, [row[0] for row in rows])
-        ax.invert_yaxis()
-        ax.set_xlabel('AUC on the full log')
-
-    return figures.png(draw, (WIDE[0], 1.0 + 0.26 * len(rows)))
+from diet_jax.report.figures import BLUE, GREY, HALF, INK, MUTED, ORANGE, PAGE
 
 
 def reliability(bins: Sequence[Sequence[float]], margin: float = 0.0) -> bytes:
