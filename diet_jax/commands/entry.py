@@ -19,4 +19,4 @@ def _command(name: str) -> Callable[[], None]:
 
 
 compare, describe, distill = map(_command, ('compare', 'describe', 'distill'))
-evaluate, sweep, trends = map(_command, ('evaluate', 'sweep', 'trends'))
+evaluate, export, sweep, trends = map(_command, ('evaluate', 'export', 'sweep', 'trends'))
