@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from diet_jax import models
     from diet_jax.artifact.read import Artifact, load_memory
     from diet_jax.base.errors import UserError
-    from diet_jax.commands.doors import compare, distill, evaluate, objective
+    from diet_jax.commands.doors import compare, distill, evaluate, export, objective
     from diet_jax.config import default_config
 
 __version__ = '0.2.0'
@@ -30,6 +30,7 @@ __all__ = [
     'default_config',
     'distill',
     'evaluate',
+    'export',
     'load_memory',
     'models',
     'objective',
@@ -42,6 +43,7 @@ _WHERE = {
     'default_config': 'config',
     'distill': 'commands.doors',
     'evaluate': 'commands.doors',
+    'export': 'commands.doors',
     'load_memory': 'artifact.read',
     'objective': 'commands.doors',
 }

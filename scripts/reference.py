@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import diet_jax
-from diet_jax import models
+from diet_jax import elsewhere, models
 from diet_jax.artifact import format as memory_format
 from diet_jax.config import default_data, simulated_data
 from diet_jax.config.defaults import KEYS
 from diet_jax.config.keys import Section, flat
 from diet_jax.data import prepared
+from diet_jax.elsewhere import export as exported
+from diet_jax.elsewhere import predictions as predicted
 from diet_jax.run import checkpoint, overhead, record, sweep, twin_files
 from diet_jax.study import compare, evaluate, objective, predictions, readings, trends
 
@@ -43,6 +45,8 @@ FILES = (
     (checkpoint, 'checkpoint/'),
     (prepared, 'blocks/'),
     (compare, 'compare/'),
+    (exported, 'an export'),
+    (predicted, 'predictions/ of an export'),
     (objective, 'objective/'),
     (trends, 'the folder of a study'),
     (readings, 'candidates/, predictions/ of a study or of compare'),
@@ -53,9 +57,20 @@ API = (
     (
         'diet_jax',
         diet_jax,
-        ('distill', 'evaluate', 'compare', 'objective', 'load_memory', 'default_config', 'Artifact', 'UserError'),
+        (
+            'distill',
+            'evaluate',
+            'compare',
+            'export',
+            'objective',
+            'load_memory',
+            'default_config',
+            'Artifact',
+            'UserError',
+        ),
     ),
     ('diet_jax.study.objective', objective, ('Objective', 'Score', 'Standing', 'FullRun')),
+    ('diet_jax.elsewhere', elsewhere, tuple(elsewhere.__all__)),
     ('diet_jax.models', models, ('register', 'build', 'names', 'Model')),
 )
 NOTE = '*Made from the code by `make docs`; a test compares.*\n'

@@ -151,7 +151,7 @@ def test_table_and_page(answered, tmp_path):
     text = report.compare_table(answered[0])
     assert 'P(best)' in text and '* its score on the log is known' in text and 'with probability' in text
     page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
-    assert 'Which idea wins on the full log?' in page and 'data:image/png' in page
+    assert 'Which idea wins on the full log?' in page and '<svg' in page
     assert answered[0]['distilling'] == '' or answered[0]['distilling'] in page
 
 

@@ -20,6 +20,7 @@ from diet_jax.run.run import opened, replicate
 from diet_jax.stats import scores
 from diet_jax.study import compare as comparing
 from diet_jax.study import evaluate as evaluating
+from diet_jax.study import export as exporting
 from diet_jax.study import trends as trending
 from diet_jax.study.objective import Objective
 
@@ -152,6 +153,27 @@ def compare(
     result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
+
+
+def export(
+    memory: str | os.PathLike,
+    to: str | os.PathLike,
+    *,
+    with_log: bool = False,
+    command: str = '',
+    emit: Emit = print,
+) -> Path:
+    """A memory, and the two blocks of the log that it is asked about, for models that live elsewhere.
+
+    Args:
+      memory: folder of a memory in its run. to: folder to write, whole or not at all; there must be none yet.
+      with_log: the encoded log up to the memory's last block too, for full runs.
+    Returns: `to`, for `diet_jax.elsewhere.grid`; `compare(memory, predictions=...)` reads what that writes.
+    Raises:
+      UserError: `to` is there; anything wrong with a file; too few blocks.
+    """
+    keep_compiled()
+    return exporting.export(memory, to, with_log=with_log, command=command or 'diet_jax.export', emit=emit)
 
 
 def objective(

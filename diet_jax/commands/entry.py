@@ -19,4 +19,5 @@ def _command(name: str) -> Callable[[], None]:
 
 
 compare, describe, distill = map(_command, ('compare', 'describe', 'distill'))
-evaluate, report, sweep, trends = map(_command, ('evaluate', 'report', 'sweep', 'trends'))
+evaluate, export, report = map(_command, ('evaluate', 'export', 'report'))
+sweep, trends = map(_command, ('sweep', 'trends'))
