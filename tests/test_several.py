@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from diet_jax import models
 from diet_jax.base.errors import UserError
@@ -85,6 +86,22 @@ def test_the_loss_is_the_sum_over_outcomes_and_the_first_is_what_is_predicted():
     assert np.abs(changed.params['table'] - state.params['table']).max() > 1e-4, 'the table learns from all'
 
 
+def test_an_nnx_module_is_told_how_many_outcomes_it_predicts():
+    @models.register('uses_nnx')
+    class Linear(nnx.Module):
+        def __init__(self, num_fields, dim, outcomes: int, *, rngs):
+            self.last = nnx.Linear(num_fields * dim, outcomes, rngs=rngs)
+
+        def __call__(self, embeddings, first_order, *, deterministic):
+            return self.last(embeddings.reshape(len(embeddings), -1))
+
+    model, head, rows = made('uses_nnx')
+    p = jax.tree.map(np.asarray, head['last'])
+    np.testing.assert_allclose(model.rows(head, rows), dense(p, rows[..., 1:].reshape(B, -1)), rtol=1e-5, atol=1e-6)
+    one, head, rows = made('uses_nnx', outcomes=1)
+    assert one.rows(head, rows).shape == (B,)
+
+
 def test_a_candidate_names_what_it_predicts_the_asked_one_first():
     many = candidate(dict(model='mmoe', outcomes=('buy', 'like')), DIM, flat('abc'), None, ('like', 'click', 'buy'))
     assert many.outcomes == ('like', 'buy') and many.model.outcomes == 2
@@ -103,9 +120,15 @@ def test_a_candidate_names_what_it_predicts_the_asked_one_first():
             'predicts one outcome, not 2; of several: mmoe, shared',
         ),
         (dict(model='mmoe', outcomes=('click',), experts=2, gates=3), "has no option 'gates'"),
+        (dict(model='mmoe', outcomes=3), "outcomes=3 are no names: write outcomes=('click', 'like')"),
     ],
 )
 def test_a_candidate_that_cannot_is_one_clear_line(spec, words):
     with pytest.raises(UserError) as error:
         candidate({'name': 'x', **spec}, DIM, flat('abc'), None, NAMES)
     assert words in str(error.value) and '\n' not in str(error.value)
+
+
+def test_a_model_of_the_run_itself_names_no_outcomes():
+    with pytest.raises(UserError, match='names outcomes: candidates do'):
+        models.of(dict(model='mmoe', outcomes=('click', 'like')), DIM)

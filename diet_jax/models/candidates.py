@@ -64,7 +64,9 @@ def candidate(spec, dim: int, fields, roles=None, outcomes=()) -> Candidate:
 
 def _outcomes(name: str, wanted, there: tuple[str, ...]) -> tuple[str, ...]:
     """What a candidate predicts, the first of `there` first."""
-    wanted = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+    wanted = [wanted] if isinstance(wanted, str) else wanted
+    if not isinstance(wanted, (list, tuple)):
+        raise UserError(f"candidate {name}: outcomes={wanted!r} are no names: write outcomes=('click', 'like')")
     for outcome in wanted:
         if outcome not in there:
             of_log = f'it has {", ".join(there)}' if there else 'it has one'

@@ -184,6 +184,8 @@ def of(spec: str | Mapping[str, Any], dim: int, layout: Layout | None = None, ou
     options = {'model': spec} if isinstance(spec, str) else dict(spec)
     if 'model' not in options:
         raise UserError(f'{options} names no model: add model=, one of {", ".join(names())}')
+    if 'outcomes' in options:
+        raise UserError(f'{options} names outcomes: candidates do, and a model of the run itself is of each by itself')
     name, options = options.pop('model'), {'dim': dim, **options}
     if not getattr(_REGISTRY.get(name), 'reads_embeddings', True):
         options['dim'] = min(options['dim'], 1)  # of any width it is the same model

@@ -46,7 +46,7 @@ def cheap_reading(
       tables: of every replicate, what gives the reference model's table f32[V, 1 + d] after D_t; WARM starts there.
     Returns: Reading, always with `frontier`.
     """
-    (ids, label), weight = log.until(t), log.weight_until(t)
+    (ids, label), weight = log.until(t, candidate.outcomes), log.weight_until(t)
     lrs, known = candidate.recipe.rates(section.visit_learning_rates), log.num_slots[t - 1]
     visits = [log.sizes[t - 1]] if kind == 'warm_last_block' else [min(v, len(label)) for v in visits]
     step, settle, predict_logits = full_pass.compiled_pass(candidate.model, candidate.recipe)

@@ -31,6 +31,7 @@ from diet_jax.trials.rows import compact, padded, renumber
 
 OURS = '_our_labels'  # ends the name of a rival whose rows carry our labels and our codebook
 ONE_SHOT = 'one_shot'  # a memory distilled in one stage from all days seen
+OF_ONE = ('cgm_rows', f'cgm_rows{OURS}', ONE_SHOT)  # rivals whose labels are learned, of the outcome that is asked
 
 
 class TrainingSet(NamedTuple):
@@ -52,7 +53,7 @@ class TrainingSet(NamedTuple):
         if len(outcomes) < 2:
             return self.data
         if gone := [name for name in outcomes[1:] if name not in self.others]:
-            raise UserError(f"rows of a rival have no label of '{gone[0]}': leave candidates of several outcomes out")
+            raise UserError(f"these rows have no label of '{gone[0]}': leave candidates of several outcomes out")
         return self.data._replace(target=jnp.stack([self.data.target, *(self.others[n] for n in outcomes[1:])], -1))
 
 
@@ -79,6 +80,17 @@ def memory_of_stage(folder, t: int, stream, outcome: str = '') -> Artifact:
             'distill this log'
         )
     return artifact.of(outcome) if outcome else artifact
+
+
+def check_several(candidates: Sequence, kinds: Sequence[str]) -> None:
+    """Raises UserError for a candidate of several outcomes beside a rival whose labels are of one."""
+    several = [candidate.name for candidate in candidates if len(candidate.outcomes) > 1]
+    alone = [kind for kind in kinds if kind in OF_ONE]
+    if several and alone:
+        raise UserError(
+            f'trends.rivals holds {alone[0]}, whose labels are of one outcome, and {several[0]} predicts several: '
+            'leave one of them out'
+        )
 
 
 class Distillation:
@@ -134,16 +146,21 @@ class Distillation:
             seen, code = self.seen(t), self.code[t] if ours else None
             chosen = rivals.choose(name, seen, self.size(t), self.config.seed, code)
             weight = np.ones(len(chosen.index)) if seen.weight is None else seen.weight[chosen.index]
-            self._chosen[key] = seen.ids[chosen.index], chosen, weight  # not `seen`: it is the whole log
-        ids, chosen, weight = self._chosen[key]
+            others = () if kind in OF_ONE else self.log.outcomes[1:]
+            others = {name_: rivals.labelled(name, self.seen(t, name_), chosen.index) for name_ in others}
+            self._chosen[key] = seen.ids[chosen.index], chosen, weight, others  # not `seen`: it is the whole log
+        ids, chosen, weight, others = self._chosen[key]
+        others = self._padded({name_: of.soft if ours else of.own for name_, of in others.items()})
         if ours:
             coded = self._coded(self.code[t], _codes(self.code[t], ids), chosen.soft, weight)
-            return coded._replace(by_ids=self._raw(ids, chosen.soft, weight))
-        return self._raw(ids, chosen.own, weight)
+            by_ids = self._raw(ids, chosen.soft, weight)._replace(others=others)
+            return coded._replace(by_ids=by_ids, others=others)
+        return self._raw(ids, chosen.own, weight)._replace(others=others)
 
-    def seen(self, t: int) -> rivals.Seen:
-        """D_1..D_t, and the reference model after it, by its own pass again."""
-        return rivals.Seen(*self.log.until(t), self.reference, self._reference(t).params, self.log.weight_until(t))
+    def seen(self, t: int, outcome: str = '') -> rivals.Seen:
+        """D_1..D_t by one outcome, '' for the one that is asked, and its reference model after it, by its own pass."""
+        rows, trained = self.log.until(t, (outcome,) if outcome else ()), self._reference(t, outcome)
+        return rivals.Seen(*rows, self.reference, trained.params, self.log.weight_until(t))
 
     def reference_table(self, t: int) -> np.ndarray:
         """f32[V, 1 + d]: what the reference model knows of every id after D_1..D_t."""
@@ -171,8 +188,8 @@ class Distillation:
             config.codebook.codes = self.num_codes // len(self.log.layout.names)
         return spec_of(config, self.reference, students, layout=self.log.layout)
 
-    def _reference(self, t: int):
-        if not self._references:
+    def _reference(self, t: int, outcome: str = ''):
+        if (outcome, t) not in self._references:
             config = self.config
             key = jax.random.key_data(jax.random.key(config.seed))
             state = init_state(self._spec(), self.log.capacity, key).reference
@@ -184,13 +201,15 @@ class Distillation:
                 return settled(spec.recipe, state, rate)
 
             for block in range(max(self.artifacts)):
-                state = teach(state, self.log.batches[block])
+                state = teach(state, self.log.batches_of(block, (outcome,) if outcome else ()))
                 if block + 1 in self.artifacts:
-                    self._references[block + 1] = state
-        return self._references[t]
+                    self._references[outcome, block + 1] = state
+        return self._references[outcome, t]
 
     def _others(self, artifact: Artifact, view: str) -> dict[str, np.ndarray]:
-        labels = {name: artifact.of(name).label(view) for name in self.log.outcomes[1:]}
+        return self._padded({name: artifact.of(name).label(view) for name in self.log.outcomes[1:]})
+
+    def _padded(self, labels: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: np.pad(label, (0, self.capacity - len(label))) for name, label in labels.items()}
 
     def _coded(self, code, codes, target, weight) -> TrainingSet:

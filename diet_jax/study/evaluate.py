@@ -105,7 +105,7 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
         'command': command,
         'config': plain(config),
         'data': {
-            'label': stream.label,
+            'label': data.outcomes[0],
             'fields': list(stream.layout.names),
             'blocks': [[b.key, b.rows] for b in stream.blocks],
         },

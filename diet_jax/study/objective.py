@@ -173,7 +173,8 @@ class Objective:
             raise UserError(f"{config!r} is no candidate: give a dict, e.g. dict(model='deepfm', dim=4)")
         section, roles = self._log.config, plain(self._log.config.roles)
         there = {role: field for role, field in roles.items() if field}
-        found = candidate_of(plain(config), section.evaluate.dim, self._log.stream.layout, there)
+        outcomes = self._log.log.outcomes
+        found = candidate_of(plain(config), section.evaluate.dim, self._log.stream.layout, there, outcomes)
         text, model = json.dumps(found.config, sort_keys=True), re.sub(r'\W', '_', found.model.name)  # a file's name
         return found._replace(name=f'{model}-{hashlib.sha256(text.encode()).hexdigest()[:8]}')
 

@@ -94,12 +94,19 @@ def choose(name: str, seen: Seen, n: int, seed: int, code: np.ndarray | None = N
             'of the same log'
         )
     index = np.sort(np.asarray(ROWS[name](seen, n, seed), np.int64))
+    chosen = labelled(name, seen, index)
+    if name == 'cgm':
+        own, soft = _learned(seen, index, np.stack([chosen.own, chosen.soft]), seed, code)
+        chosen = Chosen(index, own, soft)
+    return chosen
+
+
+def labelled(name: str, seen: Seen, index: np.ndarray) -> Chosen:
+    """Rows that a rule chose, with the labels of a log and of its model: `seen` may be of another outcome."""
     own = np.asarray(seen.label[index], np.float32)
     soft = _probability(_logits(seen.model, seen.params, seen.ids[index])).astype(np.float32)
     if name == 'nacs':
         own = corrected(own, soft).astype(np.float32)
-    if name == 'cgm':
-        own, soft = _learned(seen, index, np.stack([own, soft]), seed, code)
     return Chosen(index, own, soft)
 
 

@@ -43,7 +43,7 @@ from diet_jax.stats.races import rungs
 from diet_jax.stats.summaries import summary
 from diet_jax.study import halving, protocol, rivals
 from diet_jax.study.cheap_passes import FRESH, WARM, cheap_reading
-from diet_jax.study.distillations import ONE_SHOT, OURS, Distillation, TrainingSet, memory_of_stage
+from diet_jax.study.distillations import ONE_SHOT, OURS, Distillation, TrainingSet, check_several, memory_of_stage
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.predictions import index, mean_logits, row_weight, user_draws
 from diet_jax.study.readings import Reading, Shelf, digest
@@ -169,6 +169,7 @@ def _opened(config: ConfigDict, workdir: Path, memories, emit) -> _Study:
     log = read_blocks(stream, e.batch, table_capacity(stream.num_slots), outcome=e.label)
     wanted = dict(only=section.only, confirmation=section.confirmation, outcomes=log.outcomes)
     pool = CandidatePool(section.pool, plain(config.roles), e.dim, stream.layout, **wanted)
+    check_several(pool.candidates, section.rivals)
     protocol.check_blocks(stream, log, t)
     study = _Study(config=config, stream=stream, log=log, t=t, pool=pool, distillations=[], static=[], folders=[])
     if pool.left_out:
@@ -267,7 +268,7 @@ def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
     reference = models.build(reference_of(config, stream.layout), dim=config.reference.dim, layout=stream.layout)
     seeds = [config.seed + i for i in range(config.trends.distillations)]
     if memories:
-        artifacts = [memory_of_stage(folder, t, stream) for folder in memories]
+        artifacts = [memory_of_stage(folder, t, stream, study.log.outcome) for folder in memories]
         seeds = [artifact.manifest['seed'] for artifact in artifacts]
         if len(set(seeds)) < len(seeds):
             raise UserError(f'--memory: distilled with seeds {seeds}: a replicate is a distillation with its own seed')
@@ -277,13 +278,13 @@ def _with_memories(study: _Study, workdir: Path, memories, emit) -> _Study:
             _distilled(config, workdir, str(seed), seed=seed, stages=t, emit=emit, clocked=seed == seeds[0])
             for seed in seeds
         ]
-        artifacts = [memory_of_stage(folder, t, stream) for folder in folders]
+        artifacts = [memory_of_stage(folder, t, stream, study.log.outcome) for folder in folders]
     static = []
     if 'static' in config.trends.rivals:
         for seed, artifact in zip(seeds, artifacts):
             share = min(1.0, (len(artifact.codes) + 0.5) / len(study.log.labels[0]))
             folder = _distilled(config, workdir, f'static-{seed}', seed=seed, stages=1, row_budget=share, emit=emit)
-            static.append(memory_of_stage(folder, 1, stream))
+            static.append(memory_of_stage(folder, 1, stream, study.log.outcome))
     largest = max(len(artifact.codes) for artifact in [*artifacts, *static])
     capacity = rounded(largest, 64)
 
@@ -342,7 +343,7 @@ def _protocol(config, study: _Study, runs: list[dict]) -> dict:
         'scored_on': data.keys[t + 1],
         'scored_rows': len(data.labels[t + 1]),
         'data': {
-            'label': study.stream.label,
+            'label': data.outcomes[0],
             'fields': list(study.stream.layout.names),
             'notes': study.stream.notes,
         },

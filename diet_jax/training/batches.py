@@ -23,7 +23,8 @@ def shard_block(ids, label, held, *, devices: int, batch: int, steps: int, weigh
     """Lays a block out for `devices`: batch k of the block is batch k of every device, side by side.
 
     Args:
-      ids: i32[N, W]; label: f32[N]; held: bool[N]; batch: rows of one step over all devices, a multiple of `devices`;
+      ids: i32[N, W]; label: f32[N], or f32[N, K] of several outcomes; held: bool[N]; batch: rows of one step over all
+      devices, a multiple of `devices`;
       steps: padded number of batches S, at least ceil(N / batch); weight: f32[N], None: every row weighs 1;
       others: labels f32[N] of other outcomes.
     Returns: Batches of numpy arrays with a leading device axis.

@@ -47,9 +47,10 @@ class EvaluationLog(NamedTuple):
         """i32[n, W] of block t, without the rows that fill its batches."""
         return self.batches[t].ids.reshape(-1, self.columns)[: len(self.labels[t])]
 
-    def until(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """(i32[N, W], f32[N]) of D_1..D_t, in time order."""
-        return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(self.labels[:t])
+    def until(self, t: int, outcomes: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """(i32[N, W], f32[N], or f32[N, K] of several outcomes) of D_1..D_t, in time order."""
+        labels = [self.labels_of(block, outcomes) for block in range(t)]
+        return np.concatenate([self.rows(block) for block in range(t)]), np.concatenate(labels)
 
     @property
     def outcome(self) -> str:
@@ -57,11 +58,18 @@ class EvaluationLog(NamedTuple):
         return '' if self.main else self.outcomes[0]
 
     def batches_of(self, t: int, outcomes: Sequence[str] = ()) -> Batches:
-        """Block t for a candidate that predicts these outcomes at once, as of `Candidate`."""
+        """Block t with the labels of these outcomes, f32[S, b] of one and f32[S, b, K] of several; of none of them,
+        of the one that is asked."""
         batches = self.batches[t]
-        if len(outcomes) < 2:
+        laid = [self.others[name][t] if name in self.others else batches.label for name in outcomes]
+        if not laid:
             return batches
-        return batches._replace(label=np.stack([batches.label, *(self.others[name][t] for name in outcomes[1:])], -1))
+        return batches._replace(label=laid[0] if len(laid) == 1 else np.stack(laid, -1))
+
+    def labels_of(self, t: int, outcomes: Sequence[str] = ()) -> np.ndarray:
+        """f32[n] of block t, or f32[n, K] of several outcomes; of none of them, of the one that is asked."""
+        label = self.batches_of(t, outcomes).label
+        return label.reshape(-1, *label.shape[2:])[: len(self.labels[t])]
 
     def weight(self, t: int) -> np.ndarray | None:
         """f32[n] of block t; None where every row weighs 1."""
