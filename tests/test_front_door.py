@@ -16,6 +16,8 @@ import tiny
 
 import diet_jax
 from diet_jax.base.loading import found
+from diet_jax.report import scalars
+from diet_jax.run.record import read_metrics
 
 ROOT = Path(__file__).resolve().parent.parent
 IDEAS = """
@@ -62,7 +64,7 @@ def test_from_a_config_to_an_answer_in_python(tmp_path, monkeypatch, no_cache_le
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     monkeypatch.chdir(tmp_path)
     config, said = tiny.get_config(), []
-    memory = diet_jax.distill(config, 'run', emit=said.append)
+    memory = diet_jax.distill(config, 'run', tensorboard=True, emit=said.append)
     assert memory == Path('run/memory') and (tmp_path / 'run' / 'report.html').exists()
     assert json.loads((tmp_path / 'run' / 'overhead.json').read_text())['block'] == tiny.DAYS[-1]
     assert any('stage 4/4' in line for line in said)
@@ -71,7 +73,11 @@ def test_from_a_config_to_an_answer_in_python(tmp_path, monkeypatch, no_cache_le
     rows = diet_jax.load_memory(memory)
     assert len(rows.codes) == json.loads((tmp_path / 'run' / 'memory' / 'manifest.json').read_text())['rows']
     ideas = {'wide': dict(model='mlp', hidden=(32,)), 'plain': dict(model='fm')}
-    answer = diet_jax.compare(memory, ideas, emit=said.append)
+    answer = diet_jax.compare(memory, ideas, tensorboard=True, emit=said.append)
+    board = written_scalars(tmp_path / 'run' / 'tensorboard') | written_scalars(Path(answer['workdir']) / 'tensorboard')
+    stage = result['stages'][-1]['stage']
+    assert board['compare/wide/expected_auc', stage] == pytest.approx(answer['candidates'][0]['expected_auc'], rel=1e-6)
+    assert ('reference/auc', 1) in board and ('reference/auc', 4) in board
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
     rule = 'wide worse than plain by 0.001 with probability 0.9'  # one is as good as a list of one
@@ -145,3 +151,32 @@ def test_the_wheel_alone_goes_from_a_log_to_an_answer(tmp_path):
     answer = run('diet-compare', '--memory=runs/demo/memory', '--candidates=ideas.py')
     assert 'fm-dim2' in answer and (folder / 'runs' / 'demo' / 'compare' / 'ideas' / 'report.html').exists()
     assert sorted(p.name for p in folder.iterdir()) == ['ideas.py', 'runs']
+
+
+def written_scalars(folder) -> dict:
+    """{(tag, step): value} of the event files in a folder: records of length, crc, protobuf, crc."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    found = {}
+    for path in sorted(folder.glob('events*')):
+        data, at = path.read_bytes(), 0
+        while at < len(data):
+            size = int.from_bytes(data[at : at + 8], 'little')
+            event = Event.FromString(data[at + 12 : at + 12 + size])
+            found |= {(v.tag, event.step): v.simple_value for v in event.summary.value}
+            at += 16 + size
+    return found
+
+
+def test_figures_are_tensorboard_scalars(distilled, tmp_path, monkeypatch):
+    lines = read_metrics(distilled)
+    scalars.write(tmp_path, True, map(scalars.of_stage, lines))
+    scalars.write(tmp_path / 'unwanted', False, map(scalars.of_stage, lines))
+    assert not (tmp_path / 'unwanted').exists()
+    found = written_scalars(tmp_path / 'tensorboard')
+    for line in lines:
+        assert found['reference/auc', line['stage']] == pytest.approx(line['reference']['auc'], rel=1e-6)
+        assert found['memory/rows', line['stage']] == line['memory']['rows']
+    monkeypatch.setitem(sys.modules, 'tensorboardX', None)
+    with pytest.raises(diet_jax.UserError, match=r"pip install 'diet-jax\[tensorboard\]'"):
+        diet_jax.evaluate(diet_jax.default_config(), distilled, tensorboard=True)

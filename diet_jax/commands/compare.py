@@ -47,6 +47,7 @@ def define() -> None:
     flags.DEFINE_list(
         'slices', [], 'Slices of the scored block: fields or roles, by value; new:<field or role>, unseen or seen.'
     )
+    flags.DEFINE_bool('tensorboard', False, launch.TENSORBOARD)
     flags.mark_flags_as_required(['memory', 'candidates'])
 
 
@@ -64,6 +65,7 @@ def main(_) -> int:
         margin=args.margin,
         fail_if=args.fail_if,
         slices=args.slices,
+        tensorboard=args.tensorboard,
         command=launch.command(),
     )
     print(report.compare_table(result))

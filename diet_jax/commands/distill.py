@@ -28,6 +28,7 @@ def define() -> None:
     flags.DEFINE_string('coordinator', None, 'host:port of the first of several processes.')
     flags.DEFINE_integer('processes', None, 'How many processes there are.')
     flags.DEFINE_integer('process', None, 'Which of them this is: 0, 1, ...')
+    flags.DEFINE_bool('tensorboard', False, launch.TENSORBOARD)
     flags.mark_flags_as_required(['config', 'workdir'])
 
 
@@ -39,7 +40,7 @@ def main(_) -> None:
     given = (args.coordinator, args.processes, args.process)
     if args.distributed or any(x is not None for x in given):
         processes.join(*given)
-    memory = doors.distill(args.config, args.workdir, command=launch.command())
+    memory = doors.distill(args.config, args.workdir, tensorboard=args.tensorboard, command=launch.command())
     if processes.first():
         print(f'memory: {memory}\nreport: {memory.parent / "report.html"}')
 

@@ -15,7 +15,9 @@ from diet_jax import report
 from diet_jax.base.atomic import read_json, write_text
 from diet_jax.base.errors import UserError
 from diet_jax.device.programs import keep_compiled
+from diet_jax.report import scalars
 from diet_jax.run import driver, overhead, processes
+from diet_jax.run.record import read_metrics
 from diet_jax.run.run import opened, replicate
 from diet_jax.stats import scores
 from diet_jax.study import compare as comparing
@@ -66,6 +68,7 @@ def distill(
     workdir: str | os.PathLike,
     *,
     devices: Sequence | None = None,
+    tensorboard: bool = False,
     command: str = '',
     emit: Emit = print,
 ) -> Path:
@@ -76,13 +79,19 @@ def distill(
     Args:
       config: begins with `default_config()`; docs/your-log.md says how a log is described.
       workdir: folder of the run, made if absent: memory/, history/, metrics.jsonl, report.html, ...
-      devices: JAX devices to run on, all by default. command: shown in the report. emit: given plain lines.
+      devices: JAX devices to run on, all by default. tensorboard: whether every stage's figures are written to
+        tensorboard/ too. command: shown in the report. emit: given plain lines.
     Returns: the folder of the memory, for `load_memory` and `compare`.
     Raises:
       UserError: anything wrong with the config, the log or the workdir, in one line.
     """
+    scalars.check(tensorboard)
     keep_compiled()
-    run = driver.distill(config, workdir, emit, devices, timed=not processes.several())
+
+    seen = tensorboard and processes.first()
+    with scalars.board(workdir, seen) as add:
+        after_stage = lambda stage: seen and add(*scalars.of_stage(read_metrics(workdir)[-1]))  # noqa: E731
+        run = driver.distill(config, workdir, emit, devices, after_stage, timed=not processes.several())
     if processes.first():
         if not processes.several() and overhead.outdated(run):  # the components are timed on one host
             overhead.measure(run)
@@ -100,6 +109,7 @@ def evaluate(
     workdir: str | os.PathLike,
     *,
     replicates: Sequence[str | os.PathLike] = (),
+    tensorboard: bool = False,
     command: str = '',
     emit: Emit = print,
 ) -> dict:
@@ -107,15 +117,18 @@ def evaluate(
 
     Args:
       config: that the memory was distilled with; its section `evaluate` names candidates, grids and seeds.
-      workdir: folder of the run; replicates: of further runs over the same log, with other seeds.
+      workdir: folder of the run; replicates: of further runs over the same log, with other seeds;
+        tensorboard: as of `distill`.
     Returns: what evaluate.json holds (docs/reference/files.md); the report of the workdir is written anew.
     Raises:
       UserError: nothing was distilled there, too few blocks, or anything wrong with the config.
     """
+    scalars.check(tensorboard)
     keep_compiled()
     run, command = opened(config, workdir, emit), command or 'diet_jax.evaluate'
     result = evaluating.evaluate(config, run, [replicate(run, w) for w in replicates], command=command, emit=emit)
     report.write_report(str(workdir), command)
+    scalars.write(workdir, tensorboard, scalars.of_evaluate(result))
     return result
 
 
@@ -129,6 +142,7 @@ def compare(
     margin: float = 0.0,
     fail_if: Sequence[str] = (),
     slices: Sequence[str] = (),
+    tensorboard: bool = False,
     command: str = '',
     emit: Emit = print,
 ) -> dict:
@@ -142,16 +156,19 @@ def compare(
       margin: the least difference in AUC that matters: odds are of one better than another by more than that.
       fail_if: rules, 'wide worse than production by 0.001 with probability 0.9': what came of them is in `rules`.
       slices: words that cut the scored block: fields, roles, 'new:' before either; the answer in each is in `slices`.
+      tensorboard: as of `distill`.
     Returns: what compare.json holds, and `workdir`, where it and report.html are.
     Raises:
       UserError: anything wrong with a file or a rule; too few blocks; nothing known of the log.
     """
+    scalars.check(tensorboard)
     keep_compiled()
     memories = _several(memory)
     command = command or 'diet_jax.compare'
     asked = {'label': label, 'margin': margin, 'fail_if': _several(fail_if), 'slices': _several(slices)}
     result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
+    scalars.write(result['workdir'], tensorboard, scalars.of_compare(result))
     return result
 
 
@@ -208,17 +225,20 @@ def trends(
     *,
     memories: Sequence[str] = (),
     from_json: str | os.PathLike | None = None,
+    tensorboard: bool = False,
     command: str = '',
     emit: Emit = print,
 ) -> dict:
     """Does the memory rank a pool of candidates as the full log does? The trend instrument.
 
     Args: config, workdir: of the study, or None with `from_json`: a trends.json to be summarised again; memories:
-      folders, one a distillation, () to distill them here.
+      folders, one a distillation, () to distill them here;
+      tensorboard: as of `distill`.
     Returns: what trends.json holds.
     Raises:
       UserError: anything wrong with the config, the log or a memory.
     """
+    scalars.check(tensorboard)
     keep_compiled()
     command = command or 'diet_jax.trends'
     if from_json:
@@ -230,6 +250,7 @@ def trends(
         folder = Path(workdir)
         result = trending.trends(config, folder, memories, command=command, emit=emit)
     report.write_trends(folder, result, command)
+    scalars.write(folder, tensorboard, scalars.of_trends(result))
     return result
 
 

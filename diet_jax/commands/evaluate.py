@@ -23,6 +23,7 @@ def define() -> None:
     config_flags.DEFINE_config_file('config', None, 'The config that the memory was distilled with.', lock_config=True)
     flags.DEFINE_string('workdir', None, 'Folder of the run, as given to scripts/distill.py.')
     flags.DEFINE_list('replicates', [], 'Workdirs of further distillations of the same log with other seeds.')
+    flags.DEFINE_bool('tensorboard', False, launch.TENSORBOARD)
     flags.mark_flags_as_required(['config', 'workdir'])
 
 
@@ -31,7 +32,8 @@ def main(_) -> None:
     from diet_jax.commands import doors  # starts JAX: not for --help
 
     args = flags.FLAGS
-    result = doors.evaluate(args.config, args.workdir, replicates=args.replicates, command=launch.command())
+    said = dict(replicates=args.replicates, tensorboard=args.tensorboard, command=launch.command())
+    result = doors.evaluate(args.config, args.workdir, **said)
     print(report.summary_table(result, read_json(Path(args.workdir) / 'overhead.json')))
     print(f'report: {Path(args.workdir) / "report.html"}')
 

@@ -19,6 +19,7 @@ from diet_jax.base.loading import found
 flags.disclaim_key_flags()  # a command's flags are those of the program that it is started by
 
 
+TENSORBOARD = 'Figures as TensorBoard scalars too, in tensorboard/ beside the report.'
 FAILED = 3  # exit code where all went well and a check of the result did not; 2 is a user's error
 
 

@@ -24,6 +24,7 @@ def define() -> None:
     config_flags.DEFINE_config_file('config', None, 'The study: configs/trends/<log>.py.', lock_config=True)
     flags.DEFINE_string('workdir', None, 'Folder of the study; made if absent.')
     flags.DEFINE_list('memory', [], 'Folders of memories, one a distillation; empty = distil them.')
+    flags.DEFINE_bool('tensorboard', False, launch.TENSORBOARD)
     flags.DEFINE_string('from_json', None, 'A trends.json to summarise again, in place of --config and --workdir.')
 
 
@@ -33,7 +34,12 @@ def main(_) -> None:
 
     args = flags.FLAGS
     result = doors.trends(
-        args.config, args.workdir, memories=args.memory, from_json=args.from_json, command=launch.command()
+        args.config,
+        args.workdir,
+        memories=args.memory,
+        from_json=args.from_json,
+        tensorboard=args.tensorboard,
+        command=launch.command(),
     )
     print(report.trends_table(result))
     folder = Path(args.from_json).parent if args.from_json else Path(args.workdir)
