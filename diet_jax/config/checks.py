@@ -105,6 +105,8 @@ def _check_keys(config, defaults, where: str) -> None:
                 raise UserError(f'{where}.{key} is {config[key]!r}: it must be a section, as in default_config()')
             if key != 'data':
                 _check_keys(config[key], default, f'{where}.{key}')
+        elif isinstance(config[key], ConfigDict):
+            raise UserError(f'{where}.{key} is a section: it must be one value, as {default!r}')
 
 
 def remembered(config: ConfigDict) -> dict:

@@ -15,7 +15,7 @@ from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.config import lists, outcomes
 from diet_jax.config.impressions import IMPRESSIONS, check_first_value, check_impressions, check_side_table
-from diet_jax.config.keys import Key, Section, defaults, flat
+from diet_jax.config.keys import Key, Section, check_types, defaults, flat
 from diet_jax.config.weight import WEIGHT, check_weight
 
 OF_OUTCOMES = ('soft_label_', 'mean_label_', 'hard_label_', '__label')  # how columns of labels begin
@@ -116,7 +116,9 @@ DATA: Section = dict(
     label=dict(
         column=Key('', "the click; '' where every row is one"),
         threshold=Key(None, 'a number: label = value >= threshold'),
-        positive=Key((), 'values: label = value is one of them; with neither: 0 and 1', empty=True),
+        positive=Key(
+            (), 'values: label = value is one of them; with neither: 0 and 1', empty=True, of=(str, bool, float)
+        ),
         name=Key('', "what this outcome is called; '' is its column, or 'click' where every row is one", empty=True),
         others=Key({}, 'more outcomes of a row: name -> column, or dict(column, threshold, positive)'),
     ),
@@ -147,7 +149,10 @@ DATA: Section = dict(
     ),
     time_fields=Key((), "of 'hour' and 'weekday' (Monday is 0), from the time column", empty=True),
     side_tables=Key(
-        (), "dicts: path, key, and optionally on (the log's name of the key), columns=(...), csv=dict(...)", empty=True
+        (),
+        "dicts: path, key, and optionally on (the log's name of the key), columns=(...), csv=dict(...)",
+        empty=True,
+        of=(object,),  # what it holds has a check of its own
     ),
     duplicates=Key('keep', 'rows that repeat an earlier one in every column', choices=('keep', 'drop')),
     group=Key('', "the field that GAUC groups by; '' = the first field"),
@@ -203,20 +208,13 @@ def check_data(data: Mapping | ConfigDict) -> dict:
       UserError: an unknown key or value, a name missing or given twice.
     """
     full = _merge(plain(default_data()), plain(data), 'data')
+    check_types({name: key for name, key in DATA.items() if name not in ('rename', 'weight')}, full, 'data')
     for path, allowed in ((name, key.choices) for name, key in flat(DATA) if key.choices):
         value = full
         for part in path.split('.'):
             value = value[part]
         if value not in allowed:
             raise UserError(f'data.{path} is {value!r}: it must be one of {", ".join(allowed)}')
-    tuples = {key: full[key] for key in ('fields', 'time_fields', 'log', 'side_tables')}
-    tuples |= {f'csv.{key}': full['csv'][key] for key in ('column_names', 'strings')}
-    tuples['label.positive'] = full['label']['positive']
-    tuples['impressions.parallel'] = full['impressions']['parallel']
-    tuples['negatives.item_columns'] = full['negatives']['item_columns']
-    for key, value in tuples.items():
-        if not isinstance(value, list):
-            raise UserError(f'data.{key} is {value!r}: it must be a tuple; write ({value!r},)')
     if not full['csv']['delimiter']:
         raise UserError("data.csv.delimiter is empty: set it to the character between two values, e.g. ','")
     for name in full['time_fields']:

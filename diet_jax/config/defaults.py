@@ -36,11 +36,13 @@ TWINS: Section = dict(
         'other models trained along the stream beside the reference model: what the memory gets wrong about them '
         'corrects the answer (docs/answer.md)',
         empty=True,
+        of=(str, dict),
     ),
     of_lists=Key(
         (dict(name='deepfm', model='deepfm', learning_rate=1e-3),),
         'further ones of a log whose reference model is `reference.of_lists`',
         empty=True,
+        of=(str, dict),
     ),
     keep=Key(3, 'stages whose twins stay on disk; 0: all', least=0, free=True),
 )
@@ -62,7 +64,7 @@ ADDRESSING: Section = dict(
     basis_rows=Key(2048, 'rows that the principal components are found on'),
 )
 REFINE: Section = dict(
-    models=Key((dict(model='deepfm', hidden=(16,)),), 'students of the outer loop; a small one does'),
+    models=Key((dict(model='deepfm', hidden=(16,)),), 'students of the outer loop; a small one does', of=(str, dict)),
     pool=Key(4, 'students of one architecture that live on from stage to stage'),
     max_age=Key(400, 'inner steps after which a pooled student starts over'),
     outer_steps=Key(4, 'steps of the labels, a stage and architecture'),
@@ -86,7 +88,10 @@ REFINE: Section = dict(
 )
 EVALUATE: Section = dict(
     candidates=Key(
-        ('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'autoint'), 'what `evaluate` trains: names, or dicts', free=True
+        ('lr', 'fm', 'mlp', 'deepfm', 'dcnv2', 'autoint'),
+        'what `evaluate` trains: names, or dicts',
+        free=True,
+        of=(str, dict),
     ),
     dim=Key(8, 'embedding width of candidates that name none', free=True),
     batch=Key(512, 'rows a step on the log', free=True),

@@ -13,7 +13,7 @@ IMPRESSIONS: Section = dict(
     clicked=Key('', "a column that lists those of them that were clicked; '' where `mark` tells", empty=True),
     separator=Key(' ', 'between two items where lists are text'),
     mark=Key('', "between an item and its click in text: '-' of N1-0 N2-1", empty=True),
-    parallel=Key((), 'columns with one value for every item shown, as prices', empty=True),
+    parallel=Key((), 'columns with one value for every item shown, as prices', empty=True, of=(object,)),
 )
 
 
