@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from diet_jax.artifact.schema import check_manifest
 from diet_jax.base.errors import UserError
 
 FORMAT = 3  # of a memory with lists; one of format 2 has none, and is read as well
@@ -73,19 +74,24 @@ def read_manifest(folder) -> dict:
     """Reads the manifest of an artifact.
 
     Raises:
-      UserError: no artifact there, or another format version.
+      UserError: no artifact there, another format version, or a key that is not as the schema has it.
     """
     path = Path(folder) / 'manifest.json'
     if not path.exists():
         raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number)
         version_ = manifest.get('format')
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f'{path} does not parse ({error}): distill again') from error
     if version_ not in (2, FORMAT):
         raise UserError(
             f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, '
             'or read it with the version of diet-jax that wrote it'
         )
+    check_manifest(manifest, path)
     return manifest
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f'{word} is no number of JSON')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -213,19 +214,64 @@ def load_memory(path: str | Path) -> Artifact:
     folder = Path(path)
     manifest = read_manifest(folder)
     for name, digest in manifest['checksums'].items():
-        if not (folder / name).exists() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
+        if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             raise UserError(f'{folder / name} is missing or not as it was written (checksum): copy or distill it again')
-    fields = tuple(CodedField(**{**f, 'bounds': tuple(f['bounds'])}) for f in manifest['fields'])
+    fields = tuple(_field(f) for f in manifest['fields'])
     codebook = {}
     for f in (f for f in fields if not f.shares):
-        t = pq.read_table(folder / 'codebook' / f'{f.name}.parquet').combine_chunks()
+        path = folder / 'codebook' / f'{f.name}.parquet'
+        t = _table(path, {'value': '', 'code': 'int32'}).combine_chunks()
+        _check_codes(f, t['code'], len(t) + len(f.bounds) + 2, path)
         known = t.filter(pc.is_valid(t['value'])).combine_chunks()
         codebook[f.name] = (known['value'].combine_chunks(), known['code'].to_numpy())
     lists = tuple(f for f in fields if f.kind == 'list')
     fields = tuple(f for f in fields if f.kind != 'list')
-    return Artifact(
-        manifest=manifest, fields=fields, lists=lists, rows=pq.read_table(folder / 'rows.parquet'), codebook=codebook
-    )
+    rows = _rows(folder / 'rows.parquet', manifest, (*fields, *lists))
+    return Artifact(manifest=manifest, fields=fields, lists=lists, rows=rows, codebook=codebook)
+
+
+def _field(said: dict) -> CodedField:
+    """A field of the manifest, without what a newer version says of it."""
+    known = {key: said[key] for key in CodedField._fields if key in said}
+    return CodedField(**{**known, 'bounds': tuple(said['bounds'])})
+
+
+def _rows(path: Path, manifest: dict, fields: Sequence[CodedField]) -> pa.Table:
+    """rows.parquet, with the columns and codes that the manifest says."""
+    numbers = dict.fromkeys(MEMORY_COLUMNS, 'float') | {'stage': 'int32'}
+    for outcome in manifest.get('outcomes', [''])[1:]:
+        numbers |= {label_column(name, outcome): 'float' for name in LABELS}
+    codes = {f'{f.name}__code': 'list<item: int32>' if f.kind == 'list' else 'int32' for f in fields}
+    table = _table(path, {**dict.fromkeys((f.name for f in fields), ''), **codes, **numbers})
+    if len(table) != manifest['rows']:
+        raise UserError(f'{path} has {len(table)} rows, and its manifest says {manifest["rows"]}: distill again')
+    for f in fields:
+        column = table[f'{f.name}__code']
+        _check_codes(f, pc.list_flatten(column) if f.kind == 'list' else column, f.codes, path)
+    return table
+
+
+def _table(path: Path, columns: Mapping[str, str]) -> pa.Table:
+    """A Parquet file with these columns of these types, '' for any."""
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f'{path} is no Parquet file ({type(error).__name__}): copy or distill it again') from error
+    for name, kind in columns.items():
+        found = str(table.schema.field(name).type) if name in table.column_names else 'missing'
+        found = found.replace('list<element:', 'list<item:')  # as Parquet calls it, or Arrow
+        if found == 'missing' or kind not in ('', found):
+            raise UserError(f"{path}: column '{name}' is {found}, not {kind or 'there'}: copy or distill it again")
+    return table
+
+
+def _check_codes(field: CodedField, codes: pa.ChunkedArray, most: int, path: Path) -> None:
+    """Raises UserError for codes that the field does not have, or more codes than a file can have told of."""
+    least, last = pc.min_max(codes).as_py().values()
+    if field.codes > most or codes.null_count or not (least is None or 0 <= least <= last < field.codes):
+        raise UserError(
+            f'{path} has codes {least} to {last}, and the manifest {field.codes} codes of {field.name}: distill again'
+        )
 
 
 def _starts(sizes: list[int]) -> np.ndarray:

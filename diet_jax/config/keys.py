@@ -123,6 +123,8 @@ def check_types(section: Section, values: Mapping, where: str) -> None:
         if name not in values:
             continue
         if isinstance(key, Mapping):
+            if not isinstance(values[name], Mapping):
+                raise UserError(f'{where}.{name} is {values[name]!r}: it must be a dict of {", ".join(key)}')
             check_types(key, values[name], f'{where}.{name}')
         elif not key.choices and not isinstance(key.default, dict):
             key.check_type(f'{where}.{name}', values[name])
