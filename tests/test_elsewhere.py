@@ -18,9 +18,12 @@ from diet_jax import elsewhere
 from diet_jax.base.errors import UserError
 from diet_jax.elsewhere import fuxictr
 from diet_jax.elsewhere.export import LABEL, WEIGHT, View, _view
-from diet_jax.elsewhere.predictions import read_predictions
+from diet_jax.elsewhere.predictions import read_predictions, write_predictions
+from diet_jax.models.candidates import candidate
 from diet_jax.study import export as exporting
+from diet_jax.study import outside, protocol
 from diet_jax.study.asked import opened
+from diet_jax.trials.students import laid_out, train_grid
 
 QUIET = {'emit': lambda line: None}
 
@@ -263,3 +266,26 @@ def test_auc_is_that_of_scikit_learn():
         score, click, weight = rng.integers(0, levels, 500), rng.random(500) < 0.3, rng.random(500)
         assert elsewhere.auc(score, click, weight) == pytest.approx(roc_auc_score(click, score, sample_weight=weight))
         assert elsewhere.auc(score, click) == pytest.approx(roc_auc_score(click, score))
+
+
+def test_what_the_librarys_own_students_predict_reads_as_they_do(export, asked, tmp_path):
+    fm, grid, (rows,) = candidate('fm', 4, asked.stream.layout), protocol.grid_of(asked.config.evaluate), asked.rows
+    own, known, predicted = protocol.row_reading(fm, asked.log, [rows], asked.t, grid), asked.log.num_slots, {}
+    for view, seen, epochs in (('codes', rows, grid.epochs), ('ids', rows.by_ids, (grid.id_epochs,))):
+        how = dict(batch=grid.batch, epochs=epochs, lrs=grid.lrs, seeds=grid.seeds, lazy=seen.lazy)
+        trained = train_grid(fm, seen.data, seen.num_codes, **how)
+        for split, block in (('valid', asked.t), ('test', asked.t + 1)):
+            parts, n = laid_out(seen.encode(asked.log.ids(block, known[asked.t - 1]))), asked.log.sizes[block]
+            for j, lr in enumerate(grid.lrs):
+                logits = trained.logits(parts, 0, j)[:, :n].astype(np.float64)
+                predicted |= {(view, split, lr, s): 1 / (1 + np.exp(-logits[i])) for i, s in enumerate(grid.seeds)}
+    write_predictions(export, 'the-same-fm', predicted, framework='flax', seconds=1.5)
+    [one] = [one for one in outside.read(export.folder / 'predictions', asked, []) if one.name == 'the-same-fm']
+    assert one.entry['chosen']['lr'] == own.chosen['lr'] and one.entry['training_seconds'] == 1.5
+    np.testing.assert_allclose(one.entry['auc'], own.scores['auc'], atol=1e-5)
+    np.testing.assert_allclose(one.entry['by_ids']['auc'], own.scores['by_ids']['auc'], atol=1e-5)
+    np.testing.assert_allclose(one.students[0], own.logits, atol=1e-4)
+    with pytest.raises(UserError, match="'the-same-fm' is another candidate's name too"):
+        outside.read(export.folder / 'predictions', asked, ['the-same-fm'])
+    with pytest.raises(UserError, match='there is no file of predictions'):
+        outside.read(tmp_path, asked, [])
