@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 
@@ -14,7 +15,7 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (tuple, list)):
         return [plain(item) for item in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else value  # np.int64(4) is 4
 
 
 def changes(old, new, key: str = '') -> Iterator[tuple[str, Any, Any]]:

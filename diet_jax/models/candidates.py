@@ -46,7 +46,11 @@ def candidate(spec, dim: int, fields, roles=None, outcomes=()) -> Candidate:
     config = {'dim': dim, **config}
     layout, options, roles = fields if isinstance(fields, Layout) else flat(fields), dict(config), roles or {}
     names = {**roles, **_lists_of(layout, roles)}
-    dropped = [names.get(field, field) for field in options.pop('drop', ())]
+    for key in ('keep', 'layout'):
+        if key in options:
+            raise UserError(f"candidate {name} has no option '{key}': drop= names what it does not see")
+    dropped = [names.get(field, field) for field in drops(config, f'candidate {name}')]
+    options.pop('drop', None)
     known = dict.fromkeys((*layout.names, *filter(None, layout.sequences)))
     for field in dropped:
         if field not in known:
@@ -60,6 +64,14 @@ def candidate(spec, dim: int, fields, roles=None, outcomes=()) -> Candidate:
     options = {key: value for key, value in options.items() if key not in ('optimizer', *Recipe._fields)}
     model = registry.of(options, dim, layout, max(len(predicted), 1))
     return Candidate(name=name, config=config, model=model, recipe=recipe, outcomes=predicted)
+
+
+def drops(config, where: str) -> list[str]:
+    """The names that a config does not see, before roles are looked up. Raises UserError where they are no names."""
+    found = config.get('drop', ())
+    if not isinstance(found, (list, tuple)) or not all(isinstance(field, str) for field in found):
+        raise UserError(f"{where}: drop={found!r} is no tuple of names: write drop=('user',)")
+    return list(found)
 
 
 def _outcomes(name: str, wanted, there: tuple[str, ...]) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Weight decay is decoupled in all of them: param *= 1 - lr * weight_decay at each
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -67,13 +68,14 @@ def recipe_of(options: Mapping[str, Any], where: str = 'recipe') -> Recipe:
       UserError: an unknown optimiser, an option that it does not have, or a value out of range.
     """
     name = options.get('optimizer', DEFAULT.optimizer)
-    if name not in OPTIMIZERS:
+    if not isinstance(name, str) or name not in OPTIMIZERS:
         raise UserError(f'{where}: no optimizer is named {name!r}{closest(name, OPTIMIZERS)}')
     known, given = OPTIMIZERS[name], {key: options[key] for key in Recipe._fields[1:] if key in options}
     for key, value in given.items():
         if key not in known:
             raise UserError(f"{where}: optimizer '{name}' has no option '{key}'; it takes: {', '.join(known)}")
         below_one = key in ('b1', 'b2')
-        if not isinstance(value, (int, float)) or not (0 <= value < 1 if below_one else value >= 0):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or not (0 <= value < 1 if below_one else value >= 0):
             raise UserError(f'{where}: {key}={value!r} is not {"in [0, 1)" if below_one else "0 or more"}')
     return Recipe(name, **{key: float(value) for key, value in {**known, **given}.items()})

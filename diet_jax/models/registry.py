@@ -9,10 +9,12 @@ Where a field is a list, ids have W columns for F fields (`base.layout`), and a 
 same: of a list the mean. One that declares `sequences` sees the events themselves too (`models.lists`).
 """
 
+import dataclasses
 import difflib
 import functools
 import hashlib
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,16 +151,19 @@ def build(
             sequence where there is none, or not the one that its option `sequence` names; several outcomes of a model
             that predicts one.
     """
-    cls = _REGISTRY.get(name)
+    cls = _REGISTRY.get(name) if isinstance(name, str) else None
     if cls is None:
-        raise UserError(f'no model is named {name!r}{_hint(name, names())}; registered: {", ".join(names())}')
+        raise UserError(f'no model is named {name!r}{_hint(str(name), names())}; registered: {", ".join(names())}')
     known = _options(cls)
     for option in options:
         if option not in known:
             takes = f'it takes: {", ".join(sorted(known))}' if known else 'it takes none'
             raise UserError(f'model {name!r} has no option {option!r}{_hint(option, known)}; {takes}')
-    if dim < 1:
-        raise UserError(f'model {name!r}: dim={dim} is below 1')
+    if not _whole(dim) or dim < 1:
+        raise UserError(f'model {name!r}: dim={dim!r} is no whole number, 1 or more')
+    if not _real(init_std) or init_std < 0:
+        raise UserError(f'model {name!r}: init_std={init_std!r} is no number, 0 or more')
+    _check_options(name, cls, options)
     if keep is not None:
         keep = tuple(int(f) for f in keep)
         if not keep or min(keep) < 0 or len(set(keep)) < len(keep):
@@ -172,6 +177,10 @@ def build(
         several = [other for other in names() if _takes_outcomes(_REGISTRY[other])]
         raise UserError(f'model {name!r} predicts one outcome, not {outcomes}; of several: {", ".join(several)}')
     frozen = tuple(sorted((k, _tupled(v)) for k, v in options.items()))
+    try:
+        hash(frozen)
+    except TypeError:
+        raise UserError(f'model {name!r}: {options} holds what is no number, word or tuple of them') from None
     return _build(name, cls, int(dim), keep, float(init_std), layout=layout, outcomes=outcomes, options=frozen)
 
 
@@ -187,7 +196,7 @@ def of(spec: str | Mapping[str, Any], dim: int, layout: Layout | None = None, ou
     if 'outcomes' in options:
         raise UserError(f'{options} names outcomes: candidates do, and a model of the run itself is of each by itself')
     name, options = options.pop('model'), {'dim': dim, **options}
-    if not getattr(_REGISTRY.get(name), 'reads_embeddings', True):
+    if isinstance(name, str) and not getattr(_REGISTRY.get(name), 'reads_embeddings', True) and _whole(options['dim']):
         options['dim'] = min(options['dim'], 1)  # of any width it is the same model
     return build(name, layout=layout, outcomes=outcomes, **options)
 
@@ -197,6 +206,45 @@ def _options(cls: type[Module]) -> list[str]:
     if issubclass(cls, nnx.Module):
         return [name for name in inspect.signature(cls.__init__).parameters if name not in NNX_OWN]
     return [field for field in cls.__dataclass_fields__ if field not in ('parent', 'name', 'outcomes')]
+
+
+def _check_options(name: str, cls: type[Module], options: Mapping[str, Any]) -> None:
+    """Raises UserError for a value that is not like the default of its option: what a width, a rate, a word may be."""
+    for option, value in options.items():
+        usual = _default(cls, option)
+        if option == 'dropout' and not (_real(value) and 0 <= value < 1):
+            raise UserError(f'model {name!r}: dropout={value!r} is no share in [0, 1)')
+        if isinstance(usual, bool) or usual is None or usual is inspect.Parameter.empty:
+            continue
+        least = min(usual, 1) if type(usual) is int else 1
+        like = {int: f'a whole number, {least} or more', float: 'a number', str: 'a word'}
+        like[tuple] = 'whole numbers, 1 or more, as (64, 32)'
+        if type(usual) in like and not _like(usual, value):
+            raise UserError(f'model {name!r}: {option}={value!r} is not {like[type(usual)]}')
+
+
+def _default(cls: type[Module], option: str) -> Any:
+    if issubclass(cls, nnx.Module):
+        return inspect.signature(cls.__init__).parameters[option].default
+    field = cls.__dataclass_fields__[option]
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _like(usual: Any, value: Any) -> bool:
+    if isinstance(usual, tuple):
+        widths = all(map(_whole, usual))
+        return isinstance(value, (list, tuple)) and (not widths or all(_whole(v) and v >= 1 for v in value))
+    if isinstance(usual, int):
+        return (_whole(value) and value >= min(usual, 1)) or value is None
+    return _real(value) if isinstance(usual, float) else isinstance(value, str)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and abs(value) < 2**31
+
+
+def _real(value: Any) -> bool:
+    return _whole(value) or (isinstance(value, (float, np.floating)) and math.isfinite(value))
 
 
 def _takes_outcomes(cls: type[Module]) -> bool:

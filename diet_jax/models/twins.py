@@ -10,13 +10,14 @@ twin has seen the whole stream, so its score there is known; trained on the memo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from diet_jax.base.errors import UserError
 from diet_jax.base.layout import Layout, flat
 from diet_jax.base.plain import plain
-from diet_jax.models.candidates import Candidate, candidate
+from diet_jax.models.candidates import Candidate, candidate, drops
 from diet_jax.models.recipes import DEFAULT
 
 
@@ -52,7 +53,7 @@ def twins_of(config, fields: Sequence[str] | Layout) -> tuple[Twin, ...]:
     found = [Twin(reference, float(config.reference.learning_rate * rate))]
     for spec in map(plain, (*config.twins.models, *(config.twins.of_lists if layout.targets() else ()))):
         lr = spec.pop('learning_rate', None) if isinstance(spec, dict) else None
-        if not isinstance(lr, (int, float)) or not lr > 0:
+        if isinstance(lr, bool) or not isinstance(lr, (int, float)) or not 0 < lr < math.inf:
             raise UserError(f'config.twins holds {spec!r}: a twin is dict(model=, learning_rate=, ...)')
         if _absent(spec, roles):
             continue
@@ -73,4 +74,4 @@ def left_out(config) -> dict[str, str]:
 
 def _absent(spec: dict, roles: dict) -> list[str]:
     """The roles that a twin drops and that name no field."""
-    return [field for field in spec.get('drop', ()) if roles.get(field) == '']
+    return [field for field in drops(spec, f'config.twins: {spec}') if roles.get(field) == '']

@@ -14,6 +14,7 @@ from diet_jax.base.layout import Layout
 from diet_jax.base.loading import found, load_module
 from diet_jax.base.plain import plain
 from diet_jax.models.candidates import candidate as candidate_of
+from diet_jax.models.candidates import drops
 from diet_jax.stats import scores
 
 
@@ -49,21 +50,25 @@ class CandidatePool:
                 raise UserError(f'{path}: candidate {name!r}: it becomes a file: no / or \\, a letter or digit first')
             if name in specs:
                 raise UserError(f"{path}: candidate '{name}' is added twice")
-            specs[name] = options
+            specs[name] = plain(options)
 
         if named:
             for name, options in source.items():
-                add(name, **plain(options))
+                if not isinstance(options, Mapping) or 'name' in options:
+                    raise UserError(
+                        f'candidate {name!r} is {options!r}: give it options, as dict(model=...), and no name'
+                    )
+                add(name, **options)
         else:
             _run(path, add, specs)
-        self.digest = hashlib.sha256(json.dumps(specs, sort_keys=True).encode()).hexdigest()[:16]
+        self.digest = hashlib.sha256(_written(specs, path).encode()).hexdigest()[:16]
         self.confirmation = [name for name, options in specs.items() if options.pop('confirmation', False)]
         for name in only:
             if name not in specs:
                 raise UserError(f"trends.only names '{name}', which is not in {path}{closest(name, specs)}")
         wanted = only or [n for n in specs if confirmation or n not in self.confirmation]
         without = {role for role in roles if not roles[role]}
-        absent = {n: sorted(without & set(specs[n].get('drop', ()))) for n in wanted}
+        absent = {n: sorted(without & set(drops(specs[n], f'{path}: candidate {n}'))) for n in wanted}
         self.left_out = {n: roles_[0] for n, roles_ in absent.items() if roles_}
         wanted = [n for n in wanted if n not in self.left_out]
         if not wanted and (specs or not named):
@@ -85,6 +90,14 @@ class CandidatePool:
         if all(found.values()):
             found['all'] = names
         return {key: value for key, value in found.items() if value}
+
+
+def _written(specs: dict[str, dict], path: str) -> str:
+    """The candidates as JSON, which kept results are kept under."""
+    try:
+        return json.dumps(specs, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise UserError(f'{path}: an option of a candidate is no number, word or tuple of them: {error}') from error
 
 
 def _run(path: str, add: Callable, specs: dict[str, dict]) -> None:
