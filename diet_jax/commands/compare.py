@@ -10,6 +10,8 @@ go on, or after adding a candidate: finished ones are kept.
     --label=like                    of another outcome than the main one, where the log has several
     --margin=0.001                  odds of better by more than 0.001 AUC, within it, worse by more
     --slices=context,new:item       the answer by value of a field or role, and for values that are new
+    --predictions=exports/k/predictions
+                                    models that live elsewhere beside them, or alone (docs/elsewhere.md)
     --fail_if='wide worse than production by 0.001 with probability 0.9'
                                     a check for CI: the exit code is 3 where that is likelier
 """
@@ -32,6 +34,7 @@ def define() -> None:
         'Folder of a memory in its run, runs/<run>/memory; or several of one log, each with its own seed.',
     )
     flags.DEFINE_string('candidates', None, 'A file with sweep(add), a line a candidate.')
+    flags.DEFINE_string('predictions', None, 'Folder of predictions of models that live elsewhere.')
     flags.DEFINE_string('anchors', None, 'JSON lines of past full runs: name, auc on the block scored here.')
     flags.DEFINE_string(
         'workdir', None, 'Where to write; by default compare/<file of candidates>[-<n>-memories] in the (first) run.'
@@ -47,7 +50,7 @@ def define() -> None:
     flags.DEFINE_list(
         'slices', [], 'Slices of the scored block: fields or roles, by value; new:<field or role>, unseen or seen.'
     )
-    flags.mark_flags_as_required(['memory', 'candidates'])
+    flags.mark_flag_as_required('memory')
 
 
 def main(_) -> int:
@@ -57,10 +60,11 @@ def main(_) -> int:
     args = flags.FLAGS
     result = doors.compare(
         args.memory,
-        args.candidates,
+        args.candidates or {},
         anchors=args.anchors,
         workdir=args.workdir,
         label=args.label,
+        predictions=args.predictions,
         margin=args.margin,
         fail_if=args.fail_if,
         slices=args.slices,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from ml_collections import ConfigDict
 
@@ -121,11 +122,12 @@ def evaluate(
 
 def compare(
     memory: str | os.PathLike | Sequence[str | os.PathLike],
-    candidates: str | os.PathLike | Mapping[str, Mapping],
+    candidates: str | os.PathLike | Mapping[str, Mapping] = MappingProxyType({}),
     *,
     anchors: str | os.PathLike | None = None,
     workdir: str | os.PathLike | None = None,
     label: str = '',
+    predictions: str | os.PathLike | None = None,
     margin: float = 0.0,
     fail_if: Sequence[str] = (),
     slices: Sequence[str] = (),
@@ -139,6 +141,7 @@ def compare(
       candidates: a file with sweep(add), or {name: options}, e.g. {'wide': dict(model='deepfm', hidden=(128, 64))}.
       anchors: JSON lines of past full runs; workdir: where to write, by default compare/ in the (first) run.
       label: the outcome that is asked, where the log has several; '' is the main one.
+      predictions: folder of predictions of models that live elsewhere, by `diet_jax.elsewhere`: candidates too.
       margin: the least difference in AUC that matters: odds are of one better than another by more than that.
       fail_if: rules, 'wide worse than production by 0.001 with probability 0.9': what came of them is in `rules`.
       slices: words that cut the scored block: fields, roles, 'new:' before either; the answer in each is in `slices`.
@@ -149,7 +152,13 @@ def compare(
     keep_compiled()
     memories = _several(memory)
     command = command or 'diet_jax.compare'
-    asked = {'label': label, 'margin': margin, 'fail_if': _several(fail_if), 'slices': _several(slices)}
+    asked = {
+        'label': label,
+        'predictions': predictions,
+        'margin': margin,
+        'fail_if': _several(fail_if),
+        'slices': _several(slices),
+    }
     result = comparing.compare(memories, candidates, anchors, workdir, **asked, command=command, emit=emit)
     report.write_compare(result['workdir'], result, command)
     return result
@@ -159,6 +168,7 @@ def export(
     memory: str | os.PathLike,
     to: str | os.PathLike,
     *,
+    label: str = '',
     with_log: bool = False,
     command: str = '',
     emit: Emit = print,
@@ -167,13 +177,14 @@ def export(
 
     Args:
       memory: folder of a memory in its run. to: folder to write, whole or not at all; there must be none yet.
+      label: the outcome that is predicted, where the log has several; '' is the main one.
       with_log: the encoded log up to the memory's last block too, for full runs.
     Returns: `to`, for `diet_jax.elsewhere.grid`; `compare(memory, predictions=...)` reads what that writes.
     Raises:
       UserError: `to` is there; anything wrong with a file; too few blocks.
     """
     keep_compiled()
-    return exporting.export(memory, to, with_log=with_log, command=command or 'diet_jax.export', emit=emit)
+    return exporting.export(memory, to, label=label, with_log=with_log, command=command or 'diet_jax.export', emit=emit)
 
 
 def objective(

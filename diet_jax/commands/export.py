@@ -19,6 +19,7 @@ flags.disclaim_key_flags()  # --help shows them as those of the program
 def define() -> None:
     flags.DEFINE_string('memory', None, 'Folder of a memory in its run, runs/<run>/memory.')
     flags.DEFINE_string('to', None, 'Folder to write; there must be none yet.')
+    flags.DEFINE_string('label', '', 'The outcome that is predicted, of data.label.name and data.label.others.')
     flags.DEFINE_bool('with_log', False, "The encoded log up to the memory's last block too.")
     flags.mark_flags_as_required(['memory', 'to'])
 
@@ -27,7 +28,8 @@ def main(_) -> int:
     from diet_jax.commands import doors  # starts JAX: not for --help
 
     args = flags.FLAGS
-    print(doors.export(args.memory, args.to, with_log=args.with_log, command=launch.command()))
+    command = launch.command()
+    print(doors.export(args.memory, args.to, label=args.label, with_log=args.with_log, command=command))
     return 0
 
 

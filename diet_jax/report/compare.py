@@ -29,13 +29,13 @@ def _candidates(result: Mapping) -> tuple:
         full = c['estimated_full_seconds']
         rows.append(
             [
-                c['name'] + ' *' * (c['known_auc'] is not None),
+                _named(c) + ' *' * (c['known_auc'] is not None),
                 f'{c["expected_auc"]:.4f}',
                 f'{low:.4f} to {high:.4f}',
                 number(c.get('best'), '.2f') if 'best' in c else page.DASH,
                 f'{np.mean(c["auc"]):.4f}',
                 number(c['chosen']['lr'], 'g'),
-                f'{c["training_seconds"]:.3f}',
+                number(c['training_seconds'], '.3f'),
                 page.DASH if full is None or math.isnan(full) else f'{full:.2f}',
             ]
         )
@@ -51,6 +51,18 @@ def _candidates(result: Mapping) -> tuple:
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']
     lines = ['* its score on the log is known: a twin of the run, or an anchor', result['correction']['text']]
     return caption, [*header, 's, full pass (est.)'], rows, lines
+
+
+def _named(candidate: Mapping) -> str:
+    """A candidate's name, and where it was trained if not here."""
+    framework = candidate.get('framework')
+    return f'{candidate["name"]} ({framework})' if framework else candidate['name']
+
+
+def _source(result: Mapping) -> str:
+    """What the candidates were read from."""
+    here = any('framework' not in c for c in result['candidates'] if not c['of_the_library'])
+    return ' and '.join(filter(None, [result['candidates_file'] if here else '', result.get('predictions')]))
 
 
 def _of_label(result: Mapping) -> str:
@@ -165,7 +177,7 @@ def sections(result: Mapping, command: str) -> list[str]:
     known = {c['name']: c['known_auc'] for c in result['candidates']}
     shown = [(c['name'], c['expected_auc'], *c['interval'], known[c['name']]) for c in _ordered(result)]
     return [
-        page.title('Which idea wins on the full log?', f'{len(own)} candidates of {result["candidates_file"]}'),
+        page.title('Which idea wins on the full log?', f'{len(own)} candidates of {_source(result)}'),
         *(page.paragraph(line) for line in notes(result)),
         *_rules(result),
         page.paragraph(caption),

@@ -23,10 +23,12 @@ wide as the twins' deltas are apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from diet_jax.stats import frameworks as others
 
 
 class Constants(NamedTuple):
@@ -55,13 +57,14 @@ class Answer(NamedTuple):
     text: str
 
 
-def correct(scores, logits, known: Mapping[int, float], weight=None) -> Answer:
+def correct(scores, logits, known: Mapping[int, float], weight=None, frameworks: Sequence[str] | None = None) -> Answer:
     """The answer for C candidates.
 
     Args:
       scores: f64[C, R, S], scores of S students each of R distillations, S >= 2, higher better; logits: f32[C, N],
         their mean predictions of the rows scored on; known: {candidate: its score on the log by a single
         run}, one at least; weight: f32[N], of the rows in how alike two functions are, None: 1 each.
+      frameworks: [C], where each was trained, '' is this library (`stats.frameworks`); None: all are of it.
     """
     scores = np.asarray(scores, np.float64)
     memory, noise = scores.mean((1, 2)), max(float(scores.var(axis=2, ddof=1).mean()), 1e-10)
@@ -69,15 +72,20 @@ def correct(scores, logits, known: Mapping[int, float], weight=None) -> Answer:
     if scores.shape[1] > 1:  # and over distillations, but for what they add to all candidates alike
         apart = scores.mean(2) - scores.mean((0, 2))
         measured = max(measured, float(apart.var(axis=1, ddof=1).mean()) / scores.shape[1])
-    kernel, twins = prior(memory, logits, noise, weight=weight), sorted(known)
-    delta = np.array([known[i] - memory[i] for i in twins])
-    seen = noise + measured
+    frameworks = frameworks or [others.HERE] * len(memory)
+    kernel, errors = prior(memory, logits, noise, weight=weight), {i: known[i] - memory[i] for i in sorted(known)}
+    twins = [i for i in errors if frameworks[i] == others.HERE]
+    delta, seen = np.array([errors[i] for i in twins]), noise + measured
     checked = _held_out(kernel, twins, delta, seen)
     ahead = len(twins) * (checked['functions_density'] - checked['shift_density'])
     by_functions = len(twins) < ENOUGH or ahead > CLEAR
     wider = max(_surprise(kernel, twins, delta, seen), 1.0)
-    mean, cov = (_posterior if by_functions else _shifted)(kernel * wider, twins, delta, seen)
+    kernel = kernel * wider if by_functions else _shifted(kernel, delta, seen)
+    ways = {'conditional': lambda *a: _posterior(*a, seen)[0], 'surprise': lambda *a: _surprise(*a, seen)}
+    kernel = others.biased(kernel, frameworks, errors, **ways)
+    mean, cov = _posterior(kernel, list(errors), np.array(list(errors.values())), seen)
     cov, text = cov + measured * np.eye(len(memory)), _said(delta, checked, by_functions, math.sqrt(wider))
+    text += others.said(frameworks, errors)
     return Answer(memory + mean, cov, noise, checked, by_functions, text)
 
 
@@ -185,15 +193,17 @@ def _posterior(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarr
     return weights.T @ delta, kernel - across.T @ weights
 
 
-def _shifted(kernel, twins, delta, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """The same where candidates err apart from each other: about the twins' mean, by a variance that is that of
-    Student's t with K - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, 3.2)."""
-    spread = max(float(np.sum((delta - delta.mean()) ** 2)) / (len(twins) - 3), noise)
-    return _posterior(ANYWHERE + spread * np.eye(len(kernel)), twins, delta, noise)
+def _shifted(kernel, delta, noise: float) -> np.ndarray:
+    """The prior covariance where candidates err apart from each other: about the twins' mean, by a variance that is
+    that of Student's t with K - 1 degrees of freedom (Gelman et al., Bayesian Data Analysis, 3.2)."""
+    spread = max(float(np.sum((delta - delta.mean()) ** 2)) / (len(delta) - 3), noise)
+    return ANYWHERE + spread * np.eye(len(kernel))
 
 
 def _surprise(kernel, twins, delta, noise: float) -> float:
     """Mean square of the twins' deltas, whitened by what was expected of them: 1 and below is no surprise."""
+    if not len(twins):
+        return 0.0
     expected = kernel[np.ix_(twins, twins)] + noise * np.eye(len(twins)) + ANYWHERE  # what is common to all is expected
     return float(delta @ np.linalg.solve(expected, delta)) / max(len(twins) - 1, 1)
 
@@ -230,6 +240,8 @@ def _t_density(square: float, freedom: int) -> float:
 
 def _said(delta, checked: Mapping, by_functions: bool, wider: float) -> str:
     """What is known, how it was checked, and what the check decided: a sentence for the user."""
+    if not len(delta):
+        return 'no full run of this library is known'
     if len(delta) == 1:
         text = f'1 known score: on the log it is {delta[0]:+.4f} AUC above the memory'
     else:

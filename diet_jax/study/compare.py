@@ -33,7 +33,8 @@ from diet_jax.models import twins
 from diet_jax.models.candidates import Candidate
 from diet_jax.run.record import read_metrics
 from diet_jax.stats import correction, ranking, scores
-from diet_jax.study import foretold, protocol, rules
+from diet_jax.stats.frameworks import HERE
+from diet_jax.study import foretold, outside, protocol, rules
 from diet_jax.study.asked import Asked, opened, without_twins
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
@@ -48,6 +49,7 @@ def compare(
     workdir=None,
     *,
     label: str = '',
+    predictions=None,
     margin: float = 0.0,
     fail_if: Sequence[str] = (),
     slices: Sequence[str] = (),
@@ -58,11 +60,12 @@ def compare(
 
     Args:
       memories: folders of artifacts, each inside the folder of its run, each a distillation with its own seed; what
-        they say is averaged. candidates: a pool file, or {name: options}.
+        they say is averaged. candidates: a pool file, or {name: options}; {} where predictions alone are asked about.
       anchors: None, or a JSON lines file of past full runs, {"name": ..., "auc": ...}: AUC on the block scored here.
       workdir: where to write; None: compare/<name of the candidates' file> in the folder of the (first) run, where
         several memories are asked with '-<how many>-memories' behind it, and of another outcome '-<its name>'.
       label: the outcome that is predicted, '' for the main one.
+      predictions: None, or a folder of what candidates that live elsewhere predict (`outside`).
       margin: the least difference in AUC that matters, for the odds; fail_if: rules that the answer is held to, as in
         `rules`; slices: words that cut the scored block, as in `slices`.
     Raises:
@@ -70,6 +73,8 @@ def compare(
     """
     start = time.perf_counter()
     _check_margin(margin)
+    if not candidates and not predictions:
+        raise UserError('there is nothing to compare: name --candidates, --predictions, or both')
     held_to = [rules.parse(text) for text in fail_if]
     asked = opened([Path(memory) for memory in memories], emit, label)
     config, t, log = asked.config, asked.t, asked.log
@@ -78,26 +83,32 @@ def compare(
     gone = twins.left_out(config)
     for line in filter(None, (pool.without(), scores.left_out(gone, 'twins'))):
         emit(line)
-    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{Path(pool.path).stem}{asked.which}'
+    name = Path(pool.path).stem if candidates else 'predictions'
+    workdir = Path(workdir) if workdir else asked.run / 'compare' / f'{name}{asked.which}'
     slicings = _cut(asked, slices)
-    others, known, past = _known(asked, pool.candidates, anchors, emit)
+    elsewhere = outside.read(predictions, asked, [c.name for c in pool.candidates]) if predictions else []
+    others, known, past = _known(asked, pool.candidates, [one.name for one in elsewhere], anchors, emit)
     candidates = [*pool.candidates, *others]
-    rules.check_names(held_to, [candidate.name for candidate in candidates])
+    rules.check_names(held_to, [candidate.name for candidate in (*candidates, *elsewhere)])
     overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
     shelf = Shelf(workdir)
     compiled = _foretell(overhead, asked, candidates, shelf, emit)
     entries, students = _trained(asked, candidates, shelf, compiled, emit)
+    own = len(pool.candidates)
+    entries[own:own], students[own:own] = [one.entry for one in elsewhere], [one.students for one in elsewhere]
+    own += len(elsewhere)
     order = [entry['name'] for entry in entries]
     answer = corrected(asked, entries, [mean_logits(each) for each in students], known)
-    by_place = {order.index(_called(twin.candidate, pool.candidates)): twin.logits for twin in asked.twins}
-    reference = _called(twins.twins_of(config, asked.stream.layout)[0].candidate, pool.candidates)
+    taken = [one.name for one in elsewhere]
+    by_place = {order.index(_called(twin.candidate, pool.candidates, taken)): twin.logits for twin in asked.twins}
+    reference = _called(twins.twins_of(config, asked.stream.layout)[0].candidate, pool.candidates, taken)
     pace = _pace(overhead, asked, entries, reference)
-    own = len(pool.candidates)
     paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''
     result = {
         'command': command,
         'memories': [str(folder) for folder in asked.folders],
         'candidates_file': pool.path,
+        'predictions': None if predictions is None else str(predictions),
         'pool_digest': pool.digest,
         'left_out': pool.left_out,
         'twins_left_out': gone,
@@ -117,7 +128,7 @@ def compare(
         'beats': correction.beats(answer)[:own, :own].tolist(),
         **_odds(_of(answer, own), margin, order),
         'rules': [rules.verdict(rule, answer, order) for rule in held_to],
-        'slices': _sliced(asked, slicings, students, by_place, int(np.argmax(answer.mean[:own])), margin),
+        'slices': _sliced(asked, slicings, entries, students, by_place, int(np.argmax(answer.mean[:own])), margin),
         'seconds': time.perf_counter() - start,
     }
     write_json(workdir / 'compare.json', result)
@@ -129,9 +140,14 @@ def _check_margin(margin: float) -> None:
         raise UserError(f'--margin={margin}: a difference in AUC, from 0 to below 1, e.g. 0.001')
 
 
-def beside(asked: Asked, own: Sequence[Candidate]) -> tuple[list[Candidate], dict[str, float]]:
-    """The twins beside candidates of one's own: (those that are none of these, {name: AUC on the log} of all)."""
-    named = {_called(twin.candidate, own): twin for twin in asked.twins}
+def beside(
+    asked: Asked, own: Sequence[Candidate], taken: Sequence[str] = ()
+) -> tuple[list[Candidate], dict[str, float]]:
+    """The twins beside candidates of one's own: (those that are none of these, {name: AUC on the log} of all).
+
+    taken: names that others have.
+    """
+    named = {_called(twin.candidate, own, taken): twin for twin in asked.twins}
     names = [candidate.name for candidate in own]
     others = [twin.candidate._replace(name=name) for name, twin in named.items() if name not in names]
     return others, {name: twin.auc for name, twin in named.items()}
@@ -143,7 +159,13 @@ def corrected(
     """The answer for candidates: entries as of `reading`, logits as of `mean_logits`; known: {name: AUC on the log}."""
     order = [entry['name'] for entry in entries]
     found = {order.index(name): auc for name, auc in known.items()}
-    return correction.correct(ranking.orderings(entries), np.stack(logits), found, asked.log.weight(asked.t + 1))
+    weight = asked.log.weight(asked.t + 1)
+    return correction.correct(ranking.orderings(entries), np.stack(logits), found, weight, frameworks_of(entries))
+
+
+def frameworks_of(entries: Sequence[dict]) -> list[str]:
+    """Where candidates were trained, as `correction.correct` wants it."""
+    return [entry.get('framework', HERE) for entry in entries]
 
 
 def _cut(asked: Asked, words: Sequence[str]) -> list[Slicing]:
@@ -153,10 +175,13 @@ def _cut(asked: Asked, words: Sequence[str]) -> list[Slicing]:
     return cut(found, asked.stream, log.rows(t + 1), log.num_slots[t - 1], log.labels[t + 1], log.weight(t + 1))
 
 
-def _known(asked: Asked, own: list[Candidate], anchors, emit) -> tuple[list[Candidate], dict[str, float], dict]:
+def _known(
+    asked: Asked, own: list[Candidate], elsewhere: list[str], anchors, emit
+) -> tuple[list[Candidate], dict[str, float], dict]:
     """What is known of the log: (twins that are no candidate of the pool, {name: AUC}, anchors)."""
-    others, known = beside(asked, own)
-    past = _anchors(anchors, [candidate.name for candidate in own]) if anchors else {}
+    others, known = beside(asked, own, elsewhere)
+    names = [*(candidate.name for candidate in own), *elsewhere]
+    past = _anchors(anchors, names) if anchors else {}
     known |= past
     gone = without_twins(asked)
     if not known:
@@ -169,12 +194,12 @@ def _known(asked: Asked, own: list[Candidate], anchors, emit) -> tuple[list[Cand
     return others, known, past
 
 
-def _called(twin: Candidate, pool: Sequence[Candidate]) -> str:
+def _called(twin: Candidate, pool: Sequence[Candidate], taken: Sequence[str] = ()) -> str:
     """The name of the candidate of the pool that is this twin, or a name for it that no candidate has."""
     for own in pool:
         if own.model == twin.model and own.recipe == twin.recipe:
             return own.name
-    return f'{twin.name} (twin)' if twin.name in [own.name for own in pool] else twin.name
+    return f'{twin.name} (twin)' if twin.name in [*(own.name for own in pool), *taken] else twin.name
 
 
 def _anchors(path, names) -> dict[str, float]:
@@ -276,7 +301,9 @@ def _full_pass_seconds(overhead, asked: Asked) -> float:
     return overhead['reference_seconds'] * asked.log.rows_of_pass(asked.t) / max(seen, 1)
 
 
-def _sliced(asked: Asked, slicings: list[Slicing], students, twins: dict, leader: int, margin: float) -> list[dict]:
+def _sliced(
+    asked: Asked, slicings: list[Slicing], entries, students, twins: dict, leader: int, margin: float
+) -> list[dict]:
     """The answer in every slice. twins: {position: logits f32[R, N]}; leader: the position of the likely best."""
     log, block = asked.log, asked.t + 1
     predictions = Predictions(
@@ -286,6 +313,7 @@ def _sliced(asked: Asked, slicings: list[Slicing], students, twins: dict, leader
         weight=asked.config.evaluate.by_ids,
         twins=twins,
         row_weight=log.weight(block),
+        frameworks=frameworks_of(entries),
     )
     return by_slice(slicings, predictions, leader, margin)
 
@@ -322,7 +350,7 @@ def answered(entries, answer: correction.Answer, known: dict, own: int, pace: fl
         one = {**entry, 'expected_auc': float(answer.mean[i]), 'sd': float(sd[i])}
         one['known_auc'] = known.get(entry['name'])
         one['interval'] = [float(answer.mean[i] - 1.645 * sd[i]), float(answer.mean[i] + 1.645 * sd[i])]
-        one['estimated_full_seconds'] = pace * entry['training_seconds']
+        one['estimated_full_seconds'] = (math.nan if 'framework' in entry else pace) * entry['training_seconds']
         if i < own:
             one |= {'best': float(best[i]), 'gain_of_a_run': float(worth[i])}
         out.append({**one, 'of_the_library': i >= own})

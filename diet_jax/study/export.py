@@ -40,10 +40,14 @@ class Numbering(NamedTuple):
     unseen: dict[int, int]  # field -> the number of values that are not known
 
 
-def export(memory, to, *, with_log: bool = False, command: str = '', emit: Callable[[str], None] = print) -> Path:
+def export(
+    memory, to, *, label: str = '', with_log: bool = False, command: str = '', emit: Callable[[str], None] = print
+) -> Path:
     """Writes the folder `to`, whole or not at all. Returns it.
 
-    Args: memory: folder of an artifact, in its run; with_log: the encoded log up to the memory's last block too.
+    Args:
+      memory: folder of an artifact, in its run; label: the outcome that is predicted, '' for the main one; with_log:
+        the encoded log up to the memory's last block too.
     Raises:
       UserError: `to` is there; whatever `compare` refuses of a memory.
     """
@@ -52,7 +56,7 @@ def export(memory, to, *, with_log: bool = False, command: str = '', emit: Calla
         raise UserError(
             f'{to} is there already, with its predictions/, maybe: name another folder in --to, or delete it'
         )
-    asked, part = opened([Path(memory)], emit), to.with_name(f'{to.name}.{os.getpid()}.part')
+    asked, part = opened([Path(memory)], emit, label), to.with_name(f'{to.name}.{os.getpid()}.part')
     part.mkdir(parents=True)
     try:
         _fill(part, to.absolute(), asked, with_log, command, emit)
@@ -129,7 +133,7 @@ def _about(asked: Asked, views: dict, command: str) -> dict:
         },
         'budgets': manifest['budgets'],
         'versions': manifest['versions'],
-        'label': manifest['label'],
+        'label': log.outcomes[0],
         'roles': plain(asked.config.roles),
         'weighted': asked.log.weights is not None,
         'seeds': list(grid.seeds),
@@ -239,7 +243,8 @@ def _parts(asked: Asked, numbering: Numbering, block: int) -> Iterator[pa.Table]
     rows = asked.stream.blocks[block].rows
     for begin in range(0, rows, PART):
         part = asked.stream.load(block, begin, min(begin + PART, rows))
-        yield _table(asked.stream.layout, numbering, part.ids, part.label, part.weight)
+        label = dict(zip(asked.stream.outcome_names, (part.label, *part.others)))[asked.log.outcomes[0]]
+        yield _table(asked.stream.layout, numbering, part.ids, label, part.weight)
 
 
 def _write(path: Path, tables) -> None:

@@ -66,7 +66,7 @@ class CandidatePool:
         absent = {n: sorted(without & set(specs[n].get('drop', ()))) for n in wanted}
         self.left_out = {n: roles_[0] for n, roles_ in absent.items() if roles_}
         wanted = [n for n in wanted if n not in self.left_out]
-        if not wanted:
+        if not wanted and (specs or not named):
             raise UserError(f'{path}: no candidate is left: {self.without() or "trends.only names none"}')
         self.candidates = [candidate_of({**specs[n], 'name': n}, dim, fields, roles, outcomes) for n in wanted]
         self.path, self.all = path, list(specs)

@@ -50,6 +50,7 @@ class Predictions(NamedTuple):
     weight: float  # of the latter in what orders
     twins: dict[int, np.ndarray]  # candidate -> f32[R, N], logits of the same model trained on the log
     row_weight: np.ndarray | None = None  # f32[N], None: 1 each
+    frameworks: Sequence[str] | None = None  # of every candidate, as for `correction.correct`
 
 
 def check_words(words: Sequence[str], fields: Sequence[str], roles: Mapping[str, str]) -> list[tuple[str, str, bool]]:
@@ -162,6 +163,7 @@ def _answered(one: Slice, predictions: Predictions, leader: int, margin: float) 
         weight=predictions.weight,
         twins={i: logits[:, one.rows] for i, logits in predictions.twins.items()},
         row_weight=None if predictions.row_weight is None else predictions.row_weight[one.rows],
+        frameworks=predictions.frameworks,
     )
     clicks = int(part.label.sum())
     found = [_on_memory(logits, part) for logits in part.students]
@@ -200,7 +202,7 @@ def _foretold(part: Predictions) -> correction.Answer:
         sides.append({'auc': aucs(logits[0]), **beside})
     means = np.stack([logits[0].mean((0, 1)) for logits in part.students])
     known = {i: float(np.mean(aucs(logits[None]))) for i, logits in part.twins.items()}
-    return correction.correct(ranking.orderings(sides), means, known, part.row_weight)
+    return correction.correct(ranking.orderings(sides), means, known, part.row_weight, part.frameworks)
 
 
 def _against(answer: correction.Answer, leader: int, margin: float) -> list[dict]:
