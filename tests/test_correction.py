@@ -361,3 +361,46 @@ def test_what_a_distillation_adds_to_all_candidates_alike_is_no_doubt():
     apart = scores.copy()
     apart[1, 0] += 0.03  # of one candidate alone: in doubt
     assert (np.diag(correction.correct(apart, logits, {0: 0.71, 3: 0.71}).cov) > np.diag(one.cov)).all()
+
+
+def of_frameworks(known, frameworks, candidates=8):
+    scores, logits = pool(candidates)
+    known = {i: scores[i].mean() + error for i, error in known.items()}
+    return correction.correct(scores[:, None], logits, known, frameworks=frameworks)
+
+
+HOME = {0: 0.005, 2: 0.0052, 3: 0.0049, 5: 0.0051}
+
+
+def test_another_frameworks_candidate_is_as_sure_as_its_bias_is_small():
+    """The variance of the bias is added to its own, and nothing else changes."""
+    here, there = (of_frameworks(HOME, [''] * 7 + [name]) for name in ('', 'torch'))
+    np.testing.assert_allclose(there.mean, here.mean, atol=1e-12)
+    np.testing.assert_allclose(there.cov[:7, :7], here.cov[:7, :7], atol=1e-15)
+    assert there.cov[7, 7] - here.cov[7, 7] == pytest.approx(0.003**2)
+    assert 'of torch no full run is known: its intervals allow for 0.003 AUC of its own' in there.text
+
+
+@pytest.mark.parametrize('error', [0.0, 0.02, -0.03])
+def test_one_known_run_elsewhere_widens_its_framework_and_not_the_others(error):
+    frameworks = [''] * 6 + ['torch'] * 2
+    without, one = of_frameworks(HOME, frameworks), of_frameworks({**HOME, 6: error}, frameworks)
+    assert (one.by_functions, one.held_out) == (without.by_functions, without.held_out)
+    np.testing.assert_allclose(one.mean[:6], without.mean[:6], atol=3e-4)
+    np.testing.assert_allclose(np.diag(one.cov)[:6], np.diag(without.cov)[:6], rtol=0.02)
+    sd = np.sqrt(one.cov[7, 7])
+    assert sd > np.sqrt(one.cov[4, 4]) and abs(one.mean[7] - (0.7007 + error)) < 2 * sd
+
+
+def test_two_known_runs_elsewhere_tell_the_bias_of_their_framework():
+    two = of_frameworks({0: 0.005, 2: 0.0052, 3: 0.0049, 6: -0.02, 7: -0.0202}, [''] * 5 + ['torch'] * 3)
+    assert two.mean[5] - 0.7005 == pytest.approx(-0.02, abs=5e-4) and np.sqrt(two.cov[5, 5]) < 0.002
+    assert two.mean[1] - 0.7001 == pytest.approx(0.005, abs=5e-4)
+    assert 'of torch 2 full runs are known' in two.text
+
+
+def test_known_runs_elsewhere_alone_correct():
+    answer = of_frameworks({6: 0.004, 7: 0.0041}, [''] * 5 + ['torch'] * 3)
+    assert answer.mean[5] - 0.7005 == pytest.approx(0.004, abs=5e-4)
+    assert answer.text.startswith('no full run of this library is known')
+    assert np.sqrt(answer.cov[0, 0]) > 0.01 > np.sqrt(answer.cov[5, 5])
