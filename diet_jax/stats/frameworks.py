@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 HERE = ''  # this library
-BIAS = 0.003  # AUC; six DeepCTR-Torch models on an export of KuaiRand were foretold to within it, without known runs
+BIAS = 0.003  # AUC: the error of a prototype for six DeepCTR-Torch models without known runs; not measured again yet
 ENOUGH = 2  # known runs of a framework from which on its bias is learned
 
 
