@@ -141,7 +141,7 @@ def _epoch(sizes, model: str, module, fields, history: int = 0) -> tuple:
 
     def ours():
         held['state'], logits = one_pass(held['state'], block)
-        return jnp.mean(row_losses(logits, block.label), 1)
+        return jnp.mean(jax.vmap(row_losses)(logits, block.label), 1)
 
     module = module(state.params, history) if history else module(state.params)
     return ours, calls.epoch(module, block, RATE_OF_EPOCH)

@@ -192,10 +192,10 @@ def test_histories_of_taobao_are_those_of_the_file(tmp_path, data_root):
 
 def test_genres_of_movielens_are_lists(tmp_path, data_root):
     root = _need(data_root, 'movielens-1m-half')
-    config = _config('movielens', root, 'smoke')
-    config.data.fields = tuple(field for field in config.data.fields if field != 'genres')
-    config.data.lists = ConfigDict({'genres': dict(separator='|', max_len=6)})
-    stream = opened(config, tmp_path / 'w')
+    data = _config('movielens', root, 'smoke')
+    data.fields = tuple(field for field in data.fields if field != 'genres')
+    data.lists = ConfigDict({'genres': dict(separator='|', max_len=6)})
+    stream = opened(data, tmp_path / 'w')
     block, names = stream.load(0), stream.layout.names
     rows = [line.split('::') for line in (root / 'movies.dat').read_text('latin1').splitlines()]
     genres = {int(movie): words.split('|') for movie, _, words in rows}
