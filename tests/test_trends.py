@@ -464,7 +464,7 @@ def test_blocks_of_one_class_cannot_be_ranked_on(copy, pool, block, idle):
 
 def test_users_of_one_row_have_no_gauc(copy, pool, idle, monkeypatch):
     read_blocks = trends.read_blocks
-    alone = lambda *args: read_blocks(*args)._replace(groups=[np.arange(ROWS)] * 4)  # noqa: E731
+    alone = lambda *args, **more: read_blocks(*args, **more)._replace(groups=[np.arange(ROWS)] * 4)  # noqa: E731
     monkeypatch.setattr(trends, 'read_blocks', alone)
     with pytest.raises(UserError, match=f"block {DAYS[3]}: no value of 'user' has rows with a click and without"):
         again(copy, get_config(pool))
