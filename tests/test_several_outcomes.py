@@ -22,30 +22,36 @@ def rows_of(day):
     return ids, label, (ids[:, 1] < 9).astype(np.float32)
 
 
-def days(others: int):
-    """[(state, metrics)] after each of the days, on two devices."""
-    spec = tiny_spec(axis=AXIS, others=others)
-    state = init_state(spec, CAPACITY, jax.random.key_data(jax.random.key(0)))
-    state = state._replace(codebook=empty_book(width=state.codebook.centroids.shape[-1]))
-    run, out = parallel.shard_mapped(make_stage_update(spec), jax.devices()[:2]), []
-    for day in range(DAYS):
-        ids, label, other = rows_of(day)
-        labels = dict(others=(other,) * others)
-        block = shard_block(ids, label, np.arange(150) % 5 == 0, devices=2, batch=BATCH, steps=STEPS, **labels)
-        state, metrics = run(state, block)
-        out.append(jax.device_get((state, metrics)))
-    return out
+@pytest.fixture(scope='module')
+def days(quick_compilation):
+    """Runs the days on two devices: [(state, metrics)] after each. turned: the other outcome is its contrary."""
+    spec = tiny_spec(axis=AXIS, others=1, twins=())
+    run = parallel.shard_mapped(make_stage_update(spec), jax.devices()[:2])
+
+    def ran(turned: bool):
+        state, out = init_state(spec, CAPACITY, jax.random.key_data(jax.random.key(0))), []
+        state = state._replace(codebook=empty_book(width=state.codebook.centroids.shape[-1]))
+        for day in range(DAYS):
+            ids, label, other = rows_of(day)
+            labels = dict(others=(1 - other if turned else other,))
+            block = shard_block(ids, label, np.arange(150) % 5 == 0, devices=2, batch=BATCH, steps=STEPS, **labels)
+            state, metrics = run(state, block)
+            out.append(jax.device_get((state, metrics)))
+        return out
+
+    return ran
 
 
 @pytest.fixture(scope='module')
-def two(quick_compilation):
-    return days(1)
+def two(days):
+    return days(turned=False)
 
 
-def test_the_main_outcome_is_bit_for_bit_what_it_is_alone(two):
-    for (state, metrics), (alone, alone_metrics) in zip(two, days(0), strict=True):
-        assert_same(state._replace(others=()), alone)
-        assert_same(metrics._replace(other_logits=(), other_refinement=()), alone_metrics)
+def test_the_main_outcome_knows_nothing_of_the_other(two, days):
+    for (state, metrics), (turned, turned_metrics) in zip(two, days(turned=True), strict=True):
+        assert_same(state._replace(others=()), turned._replace(others=()))
+        assert_same(*(m._replace(other_logits=(), other_refinement=()) for m in (metrics, turned_metrics)))
+        assert (state.others[0].mean_label != turned.others[0].mean_label).any()
 
 
 def test_the_labels_of_the_other_outcome_stand_for_the_same_rows(two):
