@@ -20,7 +20,7 @@ from diet_jax.base.atomic import write_bytes, write_json
 from diet_jax.trials import full_pass
 
 # The packages whose code decides what students on rows come to: all but those that show or start things.
-CODE = (*full_pass.CODE, 'artifact', 'config', 'data', 'distillation', 'run', 'study')
+CODE = (*full_pass.CODE, 'artifact', 'config', 'data', 'distillation', 'elsewhere', 'run', 'study')
 
 
 class Reading(NamedTuple):
