@@ -98,6 +98,13 @@ def written(tmp_path, change, how=csv):
     return data_of(tmp_path / 'log')
 
 
+def read(data, workdir):
+    """(stream, its blocks, what was said) of a log."""
+    said = []
+    stream = open_stream(data, workdir, said.append)
+    return stream, [stream.load(t) for t in range(len(stream.blocks))], said
+
+
 def bytes_of(workdir) -> list[bytes]:
     return [path.read_bytes() for path in sorted(workdir.rglob('rows/*'))]
 

@@ -194,8 +194,10 @@ def test_a_grid_that_was_stopped_goes_on(export):
     assert len(first) == 3 and not set(first) & set(asked) and len(asked) == 5
     assert lines[0] == 'stopped: 3 of 8 trainings are there already' and not path.with_suffix('.part').exists()
     assert pq.read_schema(path).metadata[b'digest'].decode() == export.digest
-    elsewhere.grid(None, export, 'stopped', emit=lines.append)
+    elsewhere.grid(clicks, export, 'stopped', emit=lines.append)
     assert 'is there already, and whole: delete it to train stopped again' in lines[-1]
+    with pytest.raises(UserError, match='was written by another program: delete it, or give the candidate another'):
+        elsewhere.grid(eval('lambda train, lr, seed: None'), export, 'stopped', **QUIET)
     found = read_predictions(path, export.asked, export.sizes, export.digest, seeds=2)
     assert found.lrs == {'codes': (0.003, 0.01), 'ids': (0.003, 0.01)}
     rows = export.rows('ids', 'test')

@@ -3,12 +3,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from quirky import DAYS, ROWS, bytes_of, csv, parquet, refused, written
+from quirky import DAYS, ROWS, bytes_of, csv, parquet, read, refused, written
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest, simulated_data
 from diet_jax.data.generated import GeneratedStream
-from diet_jax.data.stream import open_stream
 
 FIRST = 'dabf9821ff940884'  # what was remembered of the first block by the version before there were any others
 
@@ -37,12 +36,6 @@ def logged(root, how=csv, change=lambda d, columns: columns, **changes):
     data.label.name, data.label.others = 'click', OTHERS
     data.update(changes)
     return data
-
-
-def read(data, workdir):
-    said = []
-    stream = open_stream(data, workdir, said.append)
-    return stream, [stream.load(t) for t in range(len(stream.blocks))], said
 
 
 def truth(d: int) -> list[np.ndarray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import quirky
-from quirky import DAYS, ROWS, bytes_of, csv, days, parquet, refused, written
+from quirky import DAYS, ROWS, bytes_of, csv, days, parquet, read, refused, written
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest, default_data
@@ -22,12 +22,6 @@ def weighted(tmp_path, how=csv, shown=lambda w: w, **changes):
     data.weight = 'w'
     data.update(changes)
     return data
-
-
-def read(data, workdir):
-    said = []
-    stream = open_stream(data, workdir, said.append)
-    return stream, [stream.load(t) for t in range(len(stream.blocks))], said
 
 
 def test_a_log_without_weights_is_read_as_before(tmp_path):

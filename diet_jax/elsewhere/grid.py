@@ -11,6 +11,7 @@ import numpy as np
 
 from diet_jax.base.atomic import write_bytes
 from diet_jax.base.errors import UserError
+from diet_jax.base.keep import source_digest
 from diet_jax.elsewhere.export import SPLITS, Export, Rows, auc, open_export
 from diet_jax.elsewhere.predictions import PREDICTED, path_of, read_predictions, write_predictions
 
@@ -28,7 +29,8 @@ def grid(
 ) -> Path:
     """Trains at every learning rate and seed on every view, and writes what the models predict.
 
-    Stopped, it goes on where it was when it is called again: finished trainings lie in `predictions/<name>.part/`.
+    Stopped, it goes on where it was when it is called again: finished trainings lie in `predictions/<name>.part/`, and
+    are those of the file that `fit` is written in, as it is now.
 
     Args:
       fit: (train, lr, seed) -> predict: trains a new model on `Rows`; predict: `Rows` -> f32[N], probabilities.
@@ -36,18 +38,21 @@ def grid(
       emit: given a line a training, with the AUC on 'valid' and the time left.
     Returns: the file of predictions, for `compare --predictions=` its folder.
     Raises:
-      UserError: predictions that are no probabilities, one a row; training diverges (nan) at every learning rate.
+      UserError: predictions that are no probabilities, one a row; training diverges (nan) at every learning rate; the
+        file is there, of another `fit`.
 
     >>> grid(fit, 'exports/kuairand', 'my-deepfm', framework='pytorch')  # doctest: +SKIP
     """
     export = export if isinstance(export, Export) else open_export(export)
-    path = path_of(export, name)
+    path, source = path_of(export, name), source_digest(fit, filter(None, [getattr(fit, '__code__', None)]))
     if path.exists():
-        read_predictions(path, export.asked, export.sizes, export.digest, seeds=len(export.about['seeds']))
+        there = read_predictions(path, export.asked, export.sizes, export.digest, seeds=len(export.about['seeds']))
+        if there.source != source:
+            raise UserError(f'{path} was written by another program: delete it, or give the candidate another name')
         emit(f'{path} is there already, and whole: delete it to train {name} again')
         return path
     points = [p for view in export.asked for p in _points(export, view)]
-    done = _Done(path.with_suffix('.part'), export.digest)
+    done = _Done(path.with_suffix('.part'), f'{export.digest[:8]}-{source[:8]}')
     left = [point for point in points if not done.has(point)]
     if len(left) < len(points):
         emit(f'{name}: {len(points) - len(left)} of {len(points)} trainings are there already')
@@ -59,7 +64,7 @@ def grid(
         rest = (time.perf_counter() - start) / i * (len(left) - i)
         emit(f'{name}: {len(points) - len(left) + i}/{len(points)} {line}  {rest:.0f} s left')
     found, seconds = _whole(name, {point: done.read(point) for point in points})
-    write_predictions(export, name, found, framework=framework, seconds=seconds)
+    write_predictions(export, name, found, framework=framework, seconds=seconds, source=source)
     shutil.rmtree(done.folder)
     return path
 
@@ -115,10 +120,10 @@ def _whole(name: str, trained: dict) -> tuple[dict, float]:
 
 
 class _Done:
-    """Finished trainings, a file each."""
+    """Finished trainings, a file each. of: the export and the program."""
 
-    def __init__(self, folder: Path, digest: str):
-        self.folder, self.digest = folder, digest
+    def __init__(self, folder: Path, of: str):
+        self.folder, self.of = folder, of
 
     def has(self, point: Point) -> bool:
         return self._path(point).exists()
@@ -133,4 +138,4 @@ class _Done:
 
     def _path(self, point: Point) -> Path:
         view, lr, seed = point
-        return self.folder / f'{self.digest[:8]}-{view}-{lr:g}-{seed}.npz'
+        return self.folder / f'{self.of}-{view}-{lr:g}-{seed}.npz'

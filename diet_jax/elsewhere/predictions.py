@@ -44,24 +44,32 @@ class Predictions(NamedTuple):
     lrs: dict[str, tuple[float, ...]]  # view -> the learning rates that it was trained with
     by_split: dict[tuple[str, str], np.ndarray]  # (view, split) -> f32[L, S, N], probabilities
     seconds: float  # of one training, nan where nobody said
+    source: str  # digest of the program that wrote it, '' where nobody said
 
 
 def write_predictions(
-    export: Export, name: str, predictions: Mapping, *, framework: str = 'elsewhere', seconds: float | None = None
+    export: Export,
+    name: str,
+    predictions: Mapping,
+    *,
+    framework: str = 'elsewhere',
+    seconds: float | None = None,
+    source: str = '',
 ) -> Path:
     """Writes a candidate's predictions from arrays, into the export's `predictions/`.
 
     Args:
       name: of the candidate, and of the file; predictions: {(view, split, lr, seed): f32[N], probabilities in the order
         of the split's rows}, of every view and both splits 'valid' and 'test'.
-      framework: candidates of one are taken to err alike; seconds: that one training took, on all views.
+      framework: candidates of one are taken to err alike; seconds: that one training took, on all views; source: a
+        digest of the program.
     Raises:
       UserError: a name that is no file's; what `compare` would refuse.
 
     >>> write_predictions(export, 'wide', {('codes', 'valid', 1e-3, 0): p, ...})  # doctest: +SKIP
     """
     path = path_of(export, name)
-    said = {'digest': export.digest, 'name': name, 'framework': framework}
+    said = {'digest': export.digest, 'name': name, 'framework': framework, 'source': source}
     if seconds is not None:
         said['seconds'] = repr(float(seconds))
     path.parent.mkdir(exist_ok=True)
@@ -118,7 +126,14 @@ def read_predictions(path: Path, views: Sequence[str], sizes: Mapping[str, int],
         if np.isnan(values).any():
             row = int(np.argwhere(np.isnan(values))[0][-1])
             raise UserError(f'{path}: row {row} of {split} is missing in {view}, and another is there twice: {AGAIN}')
-    return Predictions(said['name'], said.get('framework', 'elsewhere'), lrs, found, float(said.get('seconds', 'nan')))
+    return Predictions(
+        name=said['name'],
+        framework=said.get('framework', 'elsewhere'),
+        lrs=lrs,
+        by_split=found,
+        seconds=float(said.get('seconds', 'nan')),
+        source=said.get('source', ''),
+    )
 
 
 def _opened(path: Path) -> pq.ParquetFile:

@@ -12,11 +12,9 @@ same: of a list the mean. One that declares `sequences` sees the events themselv
 import dataclasses
 import difflib
 import functools
-import hashlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -26,7 +24,7 @@ import numpy as np
 from flax import nnx
 
 from diet_jax.base.errors import UserError, closest
-from diet_jax.base.keep import meaning
+from diet_jax.base.keep import source_digest
 from diet_jax.base.layout import Layout
 from diet_jax.models import lists
 
@@ -104,17 +102,7 @@ def source(name: str) -> str:
     cls = _REGISTRY[name]
     if cls.__module__.startswith('diet_jax.'):
         return ''
-    try:
-        text = meaning(Path(inspect.getsourcefile(cls)).read_text(encoding='utf-8'))
-    except (OSError, TypeError, SyntaxError):  # typed in at a prompt: what it does, as compiled
-        text = repr(
-            [
-                f.__code__.co_code + repr(f.__code__.co_consts).encode()
-                for f in vars(cls).values()
-                if inspect.isfunction(f)
-            ]
-        )
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return source_digest(cls, [f.__code__ for f in vars(cls).values() if inspect.isfunction(f)])
 
 
 def names() -> list[str]:
