@@ -1,14 +1,24 @@
 """Eight fake CPU devices for every test, asked for before jax is imported; and where the real logs are."""
 
+import atexit
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 
 _DEVICES = '--xla_force_host_platform_device_count'
 if _DEVICES not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_DEVICES}=8'.strip()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda,cpu runs the same tests on a GPU
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # XLA's notes about the CPU at hand are not ours
+# Most of the time of a test is XLA's. Its optimizer does little, and what one process has compiled no other compiles:
+# pytest's workers and the commands that tests run have this environment from the first process.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='diet-jax-tests-')
+    atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
 
 import pytest  # noqa: E402
 
@@ -44,17 +54,6 @@ def few_programs():
 
         jax.clear_caches()
         gc.collect()
-
-
-@pytest.fixture(scope='module')
-def quick_compilation():
-    """For small programs that run a few times: nearly all of the time is XLA's optimizer, so leave most of it out."""
-    import jax
-
-    before = jax.config.read('jax_disable_most_optimizations')
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', before)
 
 
 @pytest.fixture(scope='module')

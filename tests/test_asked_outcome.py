@@ -16,7 +16,6 @@ from diet_jax.study.objective import Objective
 from diet_jax.study.rivals import labelled
 from diet_jax.trials.log import read_blocks
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 SEVERAL = dict(model='shared_bottom', hidden=(4,), tower=(2,), outcomes=('y', 'like'))
 POOL = {'lr': dict(model='lr'), 'both': SEVERAL}
 

@@ -23,8 +23,6 @@ from listed import (
 from diet_jax import models
 from diet_jax.base.layout import PAD, Layout
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')  # nearly all of the time here is XLA's optimizer
-
 
 def relu(x):
     return np.maximum(x, 0)
@@ -248,7 +246,7 @@ def test_readers_learn_what_only_the_history_tells():
             change, state = adam.update(jax.grad(loss)(carry[0]), carry[1])
             return optax.apply_updates(carry[0], change), state
 
-        return float(loss(jax.jit(lambda p: jax.lax.fori_loop(0, 100, step, (p, adam.init(p))))(params)[0]))
+        return float(loss(jax.jit(lambda p: jax.lax.fori_loop(0, 300, step, (p, adam.init(p))))(params)[0]))
 
     of_means = loss_of('mlp', hidden=(16,))
     found = {name: loss_of(name, hidden=(16,)) for name in READERS}

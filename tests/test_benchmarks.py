@@ -36,7 +36,6 @@ from diet_jax.distillation.spec import spec_of
 from diet_jax.distillation.stage import make_stage_update
 from diet_jax.models.recipes import DEFAULT
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 needs_torch = pytest.mark.skipif(importlib.util.find_spec('torch') is None, reason='PyTorch is an extra: torch')
 
 

@@ -9,8 +9,6 @@ from core import CAPACITY, CODES, DIM, FIELDS, OWNER, SIZES, SLOTS, START, asser
 from diet_jax.device.tiling import CPU
 from diet_jax.distillation import codebook
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 SMALL, LARGE = [f for f in range(FIELDS) if SIZES[f] <= CODES], [f for f in range(FIELDS) if SIZES[f] > CODES]
 extend = jax.jit(codebook.extend)
 

@@ -18,7 +18,6 @@ def example():
     return module
 
 
-@pytest.mark.usefixtures('quick_compilation')
 def test_a_search_goes_on_and_confirms(example, distilled, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     run, asked, real = shutil.copytree(distilled, tmp_path / 'run'), [], example.config_of

@@ -18,7 +18,6 @@ from diet_jax.trials.rows import padded
 from diet_jax.trials.students import call_size, laid_out, train_grid
 
 SMALL = Kind('small', programs=2, seconds=5.0, loading=1.0)
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 
 
 @pytest.fixture

@@ -23,8 +23,6 @@ from diet_jax.trials.log import EvaluationLog, read_blocks
 from diet_jax.trials.rows import padded
 from diet_jax.trials.students import laid_out, train_grid
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 FIELDS = ['user', 'item', 'tab', 'price', 'hour']
 LRS, SEEDS = (2e-3, 1e-2), 2
 LR, DECAY = 0.02, 0.3

@@ -69,7 +69,7 @@ class Processes:
             free.bind(('localhost', 0))
             port = free.getsockname()[1]
         kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-        environment = {**kept, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'XDG_CACHE_HOME': str(said / 'cache')}
+        environment = {**kept, 'XDG_CACHE_HOME': str(said / 'cache')}
         environment['PYTHONPATH'] = os.pathsep.join([str(REPO), *filter(None, [os.environ.get('PYTHONPATH')])])
         said.mkdir(exist_ok=True)
         self.said, self.running = said, []
@@ -108,7 +108,7 @@ class Processes:
 
 
 @pytest.fixture(scope='module')
-def alone(config, tmp_path_factory, quick_compilation):
+def alone(config, tmp_path_factory):
     """workdir of the same run by this process alone, on `count` devices."""
 
     @functools.cache

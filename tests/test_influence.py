@@ -11,8 +11,6 @@ from core import CAPACITY, DEEP, FIELDS, clicks
 from diet_jax.distillation import influence as mechanism
 from diet_jax.training.losses import row_losses
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 ROWS, QUERY = 23, 31
 
 

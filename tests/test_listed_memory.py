@@ -18,8 +18,6 @@ from diet_jax.distillation.state import Rows
 from diet_jax.models.twins import reference_of, twins_of
 from diet_jax.run.run import Run
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 
 def config(width: int = 6, of=('item', 'tab')) -> ConfigDict:
     c = tiny.get_config()

@@ -15,8 +15,6 @@ from core import CAPACITY, FIELDS, assert_near, assert_same, tiny_config, tiny_s
 from diet_jax.distillation.address import Addressing, PlacedEntries, PlacedRows, address, places, principal_basis
 from diet_jax.distillation.memory import Memory, init_memory, student_data
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 M, ROWS, PLANE, BUDGET = 32, 120, 2, 0.05
 DEFAULTS = dict(replace=0.25, influence_power=0.5, coverage_power=0.5, max_new=16)
 

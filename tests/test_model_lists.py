@@ -31,9 +31,6 @@ from diet_jax.models import candidates, lists
 FLAT = ['lr', 'fm', 'deepfm', 'dcnv2', 'autoint', 'masknet']
 
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')  # nearly all of the time here is XLA's optimizer
-
-
 @models.register('all_of_the_test')
 class All(nn.Module):
     """Gives back what it was given, times a kernel."""

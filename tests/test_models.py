@@ -20,9 +20,6 @@ REQUIRED = ['autoint', 'dcn', 'dcnv2', 'deepfm', 'dlrm', 'finalmlp', 'fm', 'fwfm
 REQUIRED += ['wide_deep', 'xdeepfm']
 
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')  # nearly all of the time here is XLA's optimizer
-
-
 def built(name, **options):
     return models.build(name, dim=DIM, **{**OPTIONS.get(name, SMALL), **options})
 

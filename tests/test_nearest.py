@@ -7,7 +7,6 @@ import pytest
 
 from diet_jax.distillation.nearest import nearest, tiles
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 N, M, Z = 90, 40, 3
 
 

@@ -13,7 +13,6 @@ from diet_jax.study import compare, objective
 from diet_jax.study.objective import Objective
 from diet_jax.trials import full_pass
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 SMALL, WIDE = dict(model='deepfm', hidden=(4,)), dict(model='fm', dim=6, drop=('tab',))
 
 

@@ -15,8 +15,6 @@ from diet_jax.training.losses import row_losses
 from diet_jax.training.optimizers import dense_init, dense_step
 from diet_jax.training.passes import init_stream, settled, stream_step
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 SLOTS, FEW, BATCH, STEPS = 2000, 3, 32, 1000
 LR, FM = (
     tiny_model('lr'),

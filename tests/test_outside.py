@@ -13,7 +13,6 @@ from diet_jax.stats.frameworks import BIAS
 from diet_jax.study import compare, export, outside
 from diet_jax.study.asked import opened
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 QUIET = {'emit': lambda line: None}
 
 

@@ -34,8 +34,6 @@ from diet_jax.distillation.state import StageMetrics, flat_rows
 from diet_jax.training.batches import shard_block, unshard
 from diet_jax.training.passes import init_stream, stream_pass
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 DEVICES = (1, 2, 4, 8)
 DAYS = 3
 
@@ -114,7 +112,7 @@ def fresh():
 
 
 @pytest.fixture(scope='module')
-def alone(quick_compilation):
+def alone():
     block, score = (jax.tree.map(lambda x: x[0], x) for x in kernel_block(1))
     return jax.device_get(jax.jit(kernels)(fresh(), block, score.label))
 
@@ -143,7 +141,7 @@ def test_every_kernel_agrees_with_itself_on_one_device(devices, alone):
 
 
 @pytest.fixture(scope='module')
-def days(quick_compilation):
+def days():
     return functools.cache(lambda devices, form: run_days(runner(devices, form), devices, DAYS))
 
 

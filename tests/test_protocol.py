@@ -27,8 +27,6 @@ from diet_jax.trials.log import EvaluationLog, read_blocks
 from diet_jax.trials.rows import padded
 from diet_jax.trials.students import compiled_grid
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 T = 2  # the stage: memory of D_1, D_2, chosen on the third day, scored on the fourth
 
 

@@ -12,8 +12,6 @@ from diet_jax.base.errors import UserError
 from diet_jax.study import rivals
 from diet_jax.training.losses import row_losses
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 ROWS, N = 160, 12
 CHOSEN = tuple(name for name in rivals.ROWS if name != 'cgm')  # its labels are learned
 

@@ -12,7 +12,6 @@ from diet_jax.distillation.reference import entry_logits
 from diet_jax.distillation.stage import init_state, make_stage_update
 from diet_jax.training.batches import shard_block, unshard
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 DAYS = 2
 
 
@@ -23,7 +22,7 @@ def rows_of(day):
 
 
 @pytest.fixture(scope='module')
-def days(quick_compilation):
+def days():
     """Runs the days on two devices: [(state, metrics)] after each. turned: the other outcome is its contrary."""
     spec = tiny_spec(axis=AXIS, others=1, twins=())
     run = parallel.shard_mapped(make_stage_update(spec), jax.devices()[:2])

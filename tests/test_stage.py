@@ -49,11 +49,9 @@ from diet_jax.training.losses import row_losses
 from diet_jax.training.passes import init_stream, settled, stream_pass
 from diet_jax.training.students import init_student, student_epochs
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 
 @pytest.fixture(scope='module')
-def history(quick_compilation):
+def history():
     return run_days(runner(1), 1, days=6)
 
 
@@ -179,7 +177,7 @@ def after_batches(model, steps):
 
 
 @pytest.fixture(scope='module')
-def trained(quick_compilation):
+def trained():
     """A reference model that has learned the planted clicks, and the codebook of its embeddings."""
     state, ids = after_batches(REFERENCE, 100)
     book, _ = jax.jit(codebook.extend)(empty_book(), state.params['table'], ids, np.ones(ids.shape, np.float32))
@@ -187,7 +185,7 @@ def trained(quick_compilation):
 
 
 @pytest.fixture(scope='module')
-def score(quick_compilation):
+def score():
     """Influence on a reference model that is still learning: at its optimum the query gradient is all noise."""
     config, (state, _) = tiny_config(), after_batches(DEEP, 10)
     config.addressing.query_rows = 1024
@@ -302,7 +300,7 @@ def refiner(trained):
 
 
 @pytest.fixture(scope='module')
-def pools(quick_compilation):
+def pools():
     return initial_state().pools
 
 

@@ -14,8 +14,6 @@ from diet_jax.training.passes import init_stream, predict, stream_pass
 from diet_jax.training.students import StudentData, init_student, inner_step, train_students
 from diet_jax.training.unroll import meta_gradient
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 
 @pytest.fixture(scope='module')
 def block():

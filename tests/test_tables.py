@@ -18,8 +18,6 @@ from diet_jax.training.batches import Batches
 from diet_jax.training.losses import row_losses
 from diet_jax.training.passes import init_stream, stream_pass
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 ROWS, COMMON = PartitionSpec('rows'), PartitionSpec()
 
 

@@ -14,8 +14,6 @@ from diet_jax.training.losses import row_losses
 from diet_jax.training.passes import init_stream, predict, settled, stream_pass, stream_step
 from diet_jax.training.students import StudentData, init_student, student_epochs, train_students
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 LR = 0.05
 step = jax.jit(lambda state, ids, label, weight: stream_step(DEEP, state, ids, label, weight, LR))
 one_pass = jax.jit(lambda state, batches: stream_pass(DEEP, state, batches, LR))

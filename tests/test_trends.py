@@ -21,8 +21,6 @@ from diet_jax.stats.summaries import summary
 from diet_jax.study import protocol, trends
 from diet_jax.trials import full_pass
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 environment = test_scripts.environment  # a fixture
 T = 2
 NAMES = ['lr', 'lr-again', 'lr-no-user']

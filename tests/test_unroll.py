@@ -13,8 +13,6 @@ from diet_jax.training.optimizers import EPS_ROOT, dense_init, dense_step
 from diet_jax.training.students import StudentState, inner_step
 from diet_jax.training.unroll import PLAIN, is_plain, meta_gradient
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
-
 STEPS, RATE = 12, 0.3
 CURVATURE = np.array([0.2, 1.0, 2.5])
 GOAL = np.array([1.0, -2.0, 0.5])

@@ -34,7 +34,6 @@ from diet_jax.training.batches import shard_block
 from diet_jax.training.losses import weighted_loss
 from diet_jax.training.passes import init_stream, stream_step
 
-pytestmark = pytest.mark.usefixtures('quick_compilation')
 N = 40
 
 

@@ -50,12 +50,7 @@ def distill(workdir, config=None, emit=lambda line: None, after_stage=None):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, 'make_stage_update', share)
         patch.setattr(driver, 'over_devices', lambda update, run: update)
-        before = jax.config.read('jax_disable_most_optimizations')
-        jax.config.update('jax_disable_most_optimizations', True)  # compiles in two thirds of the time
-        try:
-            return driver.distill(config or get_config(), workdir, emit, jax.devices()[:1], after_stage)
-        finally:
-            jax.config.update('jax_disable_most_optimizations', before)
+        return driver.distill(config or get_config(), workdir, emit, jax.devices()[:1], after_stage)
 
 
 def opened(workdir, config=None):
