@@ -19,5 +19,5 @@ def _command(name: str) -> Callable[[], None]:
 
 
 compare, describe, distill = map(_command, ('compare', 'describe', 'distill'))
-evaluate, export, report = map(_command, ('evaluate', 'export', 'report'))
-sweep, trends = map(_command, ('sweep', 'trends'))
+evaluate, export, judge = map(_command, ('evaluate', 'export', 'judge'))
+report, sweep, trends = map(_command, ('report', 'sweep', 'trends'))

@@ -16,7 +16,7 @@ import rich.table
 
 from diet_jax.base.atomic import read_json, write_bytes, write_text
 from diet_jax.base.errors import UserError
-from diet_jax.report import compare, days, describe, evaluation, page, sections, trends, trends_page
+from diet_jax.report import compare, days, describe, evaluation, held, page, sections, trends, trends_page
 from diet_jax.stats import scores
 
 
@@ -130,6 +130,11 @@ def write_days(path: str | Path, named: Mapping[str, Mapping], baseline: str, co
     baseline = days.baseline_of(named, baseline)
     write_text(Path(path), page.document('diet-jax: comparisons', days.sections(named, baseline, command)))
     return baseline
+
+
+def held_table(result: Mapping, folder: str) -> str:
+    """What a comparison foretold beside full runs, as text for a terminal. result: of `stats.held`."""
+    return _terminal(held.tables(result, folder))
 
 
 def describe_table(result: Mapping) -> str:

@@ -15,7 +15,6 @@ the memory of two stages before the end of the log, out of the same run's histor
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from diet_jax.base.atomic import read_json, write_json
-from diet_jax.base.errors import UserError, closest
+from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
 from diet_jax.device.forecast import Forecast
@@ -35,6 +34,7 @@ from diet_jax.run.record import read_metrics
 from diet_jax.stats import correction, ranking, scores
 from diet_jax.stats.frameworks import HERE
 from diet_jax.study import foretold, outside, protocol, rules
+from diet_jax.study.anchors import read as anchors_of
 from diet_jax.study.asked import Asked, opened, without_twins
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
@@ -181,7 +181,7 @@ def _known(
     """What is known of the log: (twins that are no candidate of the pool, {name: AUC}, anchors)."""
     others, known = beside(asked, own, elsewhere)
     names = [*(candidate.name for candidate in own), *elsewhere]
-    past = _anchors(anchors, names) if anchors else {}
+    past = anchors_of(anchors, names) if anchors else {}
     known |= past
     gone = without_twins(asked)
     if not known:
@@ -200,26 +200,6 @@ def _called(twin: Candidate, pool: Sequence[Candidate], taken: Sequence[str] = (
         if own.model == twin.model and own.recipe == twin.recipe:
             return own.name
     return f'{twin.name} (twin)' if twin.name in [*(own.name for own in pool), *taken] else twin.name
-
-
-def _anchors(path, names) -> dict[str, float]:
-    found = {}
-    try:
-        lines = [line for line in Path(path).read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise UserError(f'--anchors={path}: {error.strerror}') from error
-    for number, line in enumerate(lines, 1):
-        try:
-            row = json.loads(line)
-            name, auc = row['name'], float(row['auc'])
-        except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f'{path} line {number}: {line!r} is not {{"name": ..., "auc": ...}}') from error
-        if name not in names:
-            raise UserError(f"{path} line {number}: '{name}' is none of the candidates{closest(name, names)}")
-        if not 0 <= auc <= 1:
-            raise UserError(f"{path} line {number}: auc {auc} of '{name}' is not between 0 and 1")
-        found[name] = auc
-    return found
 
 
 def _trained(
