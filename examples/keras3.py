@@ -47,8 +47,8 @@ def fit(train, lr, seed):
     keras.utils.set_random_seed(seed)
     model = DeepFM(train.view)
     model.compile(keras.optimizers.Adam(lr, epsilon=1e-8), keras.losses.BinaryCrossentropy(from_logits=True))
-    # Keras' own loop, on the export's batches: it takes a generator, and its loss takes labels between 0 and 1.
-    model.fit(((inputs(batch), batch.target[:, None]) for batch in train.batches(seed)), verbose=0)
+    for batch in train.batches(seed):  # Keras' own step; its `fit` warns that a generator ends
+        model.train_on_batch(inputs(batch), batch.target[:, None])
     return lambda rows: 1 / (1 + np.exp(-model.predict(inputs(rows), batch_size=4096, verbose=0)))
 
 
