@@ -54,5 +54,7 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--export', required=True, help='the folder that scripts/export.py wrote')
     parser.add_argument('--name', default='torch-deepfm', help='of the candidate')
+    parser.add_argument('--log', action='store_true', help='a full run, on an export with the log: a line of anchors')
     args = parser.parse_args()
-    print(elsewhere.grid(fit, args.export, args.name, framework='pytorch'))
+    train = elsewhere.full_run if args.log else elsewhere.grid
+    print(train(fit, args.export, args.name, framework='pytorch'))

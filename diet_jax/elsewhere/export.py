@@ -112,10 +112,11 @@ class Rows:
         return Rows(self.view, self.codes[index], lists, self.target[index], self.weight[index])
 
     def batches(self, seed: int) -> Iterator[Rows]:
-        """What a training goes through: `view.passes` over the rows, `view.batch` at a time, shuffled by the seed."""
+        """What a training goes through: `view.passes` over the rows, `view.batch` at a time, shuffled by the seed; the
+        log's in time order."""
         rng = np.random.default_rng(seed)
         for _ in range(self.view.passes):
-            order = rng.permutation(len(self))
+            order = np.arange(len(self)) if self.view.name == LOG else rng.permutation(len(self))
             for begin in range(0, len(order), self.view.batch):
                 yield self.take(order[begin : begin + self.view.batch])
 
@@ -221,6 +222,25 @@ def auc(score, click, weight=None) -> float:
     clicks, others = (np.bincount(place, weight * part) for part in (click, 1 - click))
     below = np.cumsum(others) - others / 2
     return float(clicks @ below / (clicks.sum() * others.sum()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """The log itself, as a full run trains on it: in time order, never all of it in memory."""
+
+    export: Export
+
+    @property
+    def view(self) -> View:
+        return self.export.views[LOG]
+
+    def __len__(self) -> int:
+        return self.export.about['rows'][LOG]
+
+    def batches(self, seed: int) -> Iterator[Rows]:
+        """As those of `Rows`: `view.batch` rows at a time, the same for every seed."""
+        for _ in range(self.view.passes):
+            yield from self.export.batches(LOG, SPLITS[0], self.view.batch)
 
 
 def _view(name: str, about: dict) -> View:

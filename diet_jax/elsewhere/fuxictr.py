@@ -3,6 +3,10 @@
 Its data folder is `data_root/dataset_id`, so a view is a data set. A table has a row of padding, 0, where a list is
 numbered in it: FuxiCTR masks lists by zeros, and keeps that row at zero by `padding_idx`. No other field gets one: code
 0 would never train.
+
+A list has a table of its own, though its numbers are those of the field that it shares them with: FuxiCTR leaves the
+first-order weights of whatever has `share_embedding` at N(0, 1), and sums them over the list. On KuaiRand with
+histories its DeepFM came to 0.61 so, and to 0.72 without.
 """
 
 from __future__ import annotations
@@ -17,12 +21,12 @@ MODEL = 'DeepFM'
 
 
 def feature_map(view: str, fields: Sequence[Field]) -> dict:
-    """feature_map.json of a view: tables come before the lists that share them."""
+    """feature_map.json of a view: fields come before lists, which may be made to share their tables."""
     ordered = [*(f for f in fields if f.kind != 'list'), *(f for f in fields if f.kind == 'list')]
     return {
         'dataset_id': view,
         'num_fields': len(ordered),
-        'total_features': sum(f.size for f in ordered if not f.shares),
+        'total_features': sum(f.size for f in ordered),
         'input_length': sum(f.width for f in ordered),
         'labels': [LABEL],
         'features': [{f.name: _feature(f)} for f in ordered],
@@ -58,12 +62,10 @@ def _feature(field: Field) -> dict:
     if field.kind != 'list':
         padding = {'padding_idx': PADDING} if field.first else {}
         return {'source': '', 'type': 'categorical', **padding, 'vocab_size': field.size}
-    shared = {'share_embedding': field.shares} if field.shares else {}
     return {
         'source': '',
         'type': 'sequence',
         'feature_encoder': 'layers.MaskedAveragePooling()',
-        **shared,
         'padding_idx': PADDING,
         'max_len': field.width,
         'vocab_size': field.size,
@@ -81,7 +83,9 @@ def _yaml(value) -> str:
 
 _BASE = """# Experiments that train as the memory's own students do: one pass, small batches, no regularisation. For
 # every model of yours try the learning rates of export.json in turn (learning_rate), and its seeds (seed). A model that
-# reads lists itself, as DIN, wants them unpooled: feature_specs: [{name: <list>, feature_encoder: null}].
+# reads lists itself, as DIN, wants them unpooled, in the table of the field that export.json says a list shares:
+# feature_specs: [{name: <list>, feature_encoder: null, share_embedding: <field>}]. No model with first-order weights
+# (LR, FM, DeepFM, ...) does: FuxiCTR would start those of the list at N(0, 1).
 Base:
     model_root: './checkpoints/'
     num_workers: 0

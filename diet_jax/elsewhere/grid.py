@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
-from diet_jax.base.atomic import write_bytes
 from diet_jax.base.errors import UserError
-from diet_jax.base.keep import source_digest
-from diet_jax.elsewhere.export import SPLITS, Export, Rows, auc, open_export
-from diet_jax.elsewhere.predictions import PREDICTED, path_of, read_predictions, write_predictions
-
-Predict = Callable[[Rows], np.ndarray]
-Point = tuple[str, float, int]  # view, learning rate, seed
+from diet_jax.elsewhere.export import Export, open_export
+from diet_jax.elsewhere.predictions import path_of, read_predictions, write_predictions
+from diet_jax.elsewhere.trainings import Fit, forget, source_of, train_all
 
 
 def grid(
-    fit: Callable[[Rows, float, int], Predict],
+    fit: Fit,
     export: Export | str | Path,
     name: str,
     *,
@@ -44,98 +36,15 @@ def grid(
     >>> grid(fit, 'exports/kuairand', 'my-deepfm', framework='pytorch')  # doctest: +SKIP
     """
     export = export if isinstance(export, Export) else open_export(export)
-    path, source = path_of(export, name), source_digest(fit, filter(None, [getattr(fit, '__code__', None)]))
+    path, source = path_of(export, name), source_of(fit)
     if path.exists():
         there = read_predictions(path, export.asked, export.sizes, export.digest, seeds=len(export.about['seeds']))
         if there.source != source:
             raise UserError(f'{path} was written by another program: delete it, or give the candidate another name')
         emit(f'{path} is there already, and whole: delete it to train {name} again')
         return path
-    points = [p for view in export.asked for p in _points(export, view)]
-    done = _Done(path.with_suffix('.part'), f'{export.digest[:8]}-{source[:8]}')
-    left = [point for point in points if not done.has(point)]
-    if len(left) < len(points):
-        emit(f'{name}: {len(points) - len(left)} of {len(points)} trainings are there already')
-    start, rows = time.perf_counter(), {}
-    for i, point in enumerate(left, 1):
-        if not i - 1 or point[0] != left[i - 2][0]:
-            rows = {split: export.rows(point[0], split) for split in SPLITS}
-        line = _train(fit, rows, point, done)
-        rest = (time.perf_counter() - start) / i * (len(left) - i)
-        emit(f'{name}: {len(points) - len(left) + i}/{len(points)} {line}  {rest:.0f} s left')
-    found, seconds = _whole(name, {point: done.read(point) for point in points})
+    part = path.with_suffix('.part')
+    found, seconds = train_all(fit, export, name, export.asked, part, emit)
     write_predictions(export, name, found, framework=framework, seconds=seconds, source=source)
-    shutil.rmtree(done.folder)
+    forget(part)
     return path
-
-
-def _points(export: Export, view: str) -> list[Point]:
-    how = export.views[view]
-    return [(view, lr, seed) for lr in how.learning_rates for seed in how.seeds]
-
-
-def _train(fit, rows: Mapping[str, Rows], point: Point, done: _Done) -> str:
-    """One training, put on the shelf: what is said of it."""
-    start = time.perf_counter()
-    predict = fit(rows['train'], *point[1:])
-    seconds = time.perf_counter() - start
-    found = {split: _checked(predict(rows[split]), len(rows[split]), point) for split in PREDICTED}
-    done.put(point, found, seconds)
-    if _diverged(found):
-        return f'{_said(point)}: diverged'
-    return f'{_said(point)}: AUC on valid {auc(found["valid"], rows["valid"].target, rows["valid"].weight):.4f}'
-
-
-def _said(point: Point) -> str:
-    return '{}, lr {:g}, seed {}'.format(*point)
-
-
-def _diverged(found: Mapping[str, np.ndarray]) -> bool:
-    return any(np.isnan(values).any() for values in found.values())
-
-
-def _checked(found, rows: int, point: Point) -> np.ndarray:
-    """f32[N] of what a model predicts; nan stays, it is of a model that diverged."""
-    values, where = np.asarray(found, np.float32), _said(point)
-    if values.shape not in ((rows,), (rows, 1)):
-        raise UserError(f'{where}: predict gave an array of shape {values.shape}, {rows:,} probabilities are needed')
-    values = values.reshape(-1)
-    if len(bad := np.flatnonzero((values < 0) | (values > 1))):
-        raise UserError(
-            f'{where}: predict gave {values[bad[0]]:g} for row {bad[0]}: no probability from 0 to 1; apply the sigmoid'
-        )
-    return values
-
-
-def _whole(name: str, trained: dict) -> tuple[dict, float]:
-    """({(view, split, lr, seed): f32[N]}, seconds of a training on all views), without the learning rates at which a
-    training diverged."""
-    gone = {(view, lr) for (view, lr, _), (found, _) in trained.items() if _diverged(found)}
-    kept = {point: one for point, one in trained.items() if point[:2] not in gone}
-    for view in sorted({view for view, *_ in trained} - {view for view, *_ in kept}):
-        raise UserError(f'{name}: training on {view} diverged at every learning rate: try another initialisation')
-    found = {(v, split, lr, seed): x for (v, lr, seed), (by, _) in kept.items() for split, x in by.items()}
-    views = sorted({view for view, *_ in kept})
-    return found, sum(float(np.mean([s for (v, *_), (_, s) in kept.items() if v == view])) for view in views)
-
-
-class _Done:
-    """Finished trainings, a file each. of: the export and the program."""
-
-    def __init__(self, folder: Path, of: str):
-        self.folder, self.of = folder, of
-
-    def has(self, point: Point) -> bool:
-        return self._path(point).exists()
-
-    def put(self, point: Point, found: Mapping[str, np.ndarray], seconds: float) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_bytes(self._path(point), lambda file: np.savez(file, seconds=seconds, **found))
-
-    def read(self, point: Point) -> tuple[dict[str, np.ndarray], float]:
-        with np.load(self._path(point), allow_pickle=False) as one:
-            return {split: one[split] for split in PREDICTED}, float(one['seconds'])
-
-    def _path(self, point: Point) -> Path:
-        view, lr, seed = point
-        return self.folder / f'{self.of}-{view}-{lr:g}-{seed}.npz'
