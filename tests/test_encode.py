@@ -346,3 +346,31 @@ def test_a_table_with_the_names_of_the_log_is_renamed_as_the_log_is():
     book, data = {'os': (pa.array(['a', 'b']), np.array([1, 1]))}, {'side_tables': [], 'rename': {'device/os': 'os'}}
     for name in ('device/os', 'os'):
         assert encode({name: ['b', 'z', None]}, [field], book, data).ids.tolist() == [[1], [3], [2]]
+
+
+def test_lists_of_a_log_are_read_as_the_log_is():
+    """What is missing is dropped before a list is cut, and cut where the log's is; a history stands as it is."""
+    fields = [CodedField('item', 'categorical', 9, (), 7, 0)]
+    fields += [CodedField(name, 'list', 9, (), 7, 0, 2, 'item') for name in ('first', 'last', 'clicked')]
+    book = {'item': (pa.array(['5.0', 'a', 'b', 'c']), np.array([1, 2, 3, 4]))}
+    how = dict(separator='|', max_len=2, shares='item')
+    data = {'side_tables': [], 'csv': {'strings': ['item']}}
+    data['lists'] = {name: {**how, 'keep': name} for name in ('first', 'last')}
+    lists = [['', 'a', 'b', 'c', None], ['5.0', 'new'], None]
+    table = {'item': ['a', '5.0', 'new'], 'clicked': [['a', None], ['5.0'], []]}
+    table |= {'first': lists, 'last': ['|a|b|c|', '5.0|new', None]}
+    rows = encode(table, fields, book, data)
+    assert rows.codes[:, 0].tolist() == [2, 1, 0], 'as written'
+    assert rows.list_codes['first'].tolist() == [[2, 3], [1, 0], [-1, -1]]
+    assert rows.list_codes['last'].tolist() == [[3, 4], [1, 0], [-1, -1]]
+    assert rows.list_codes['clicked'].tolist() == [[2, 7], [-1, 1], [-1, -1]]
+
+
+def test_a_column_of_words_is_one_of_words_whatever_a_table_shows_of_it():
+    """A day may hold nothing but 1.5, or true beside 1, of a column that is text in the log."""
+    field, book = (
+        CodedField('os', 'categorical', 5, (), 4, 0),
+        {'os': (pa.array(['1', '1.5', 'true', 'x']), np.arange(4))},
+    )
+    for values, codes in ((['1.5', '1.5'], [1, 1]), (['true', '1'], [2, 0]), ([True, None], [2, 4])):
+        assert encode({'os': values}, [field], book, {'side_tables': []}).codes[:, 0].tolist() == codes

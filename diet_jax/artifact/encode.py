@@ -15,8 +15,8 @@ from diet_jax.base.errors import UserError, closest
 from diet_jax.base.layout import PAD
 from diet_jax.base.plain import plain
 from diet_jax.config.data import NULL_WORDS, default_data
-from diet_jax.data import bins, files, prepare, sides, tables, times, values
-from diet_jax.data.coded import plain_array
+from diet_jax.data import bins, files, listed, prepare, sides, tables, times, values
+from diet_jax.data.coded import Words, plain_array
 from diet_jax.data.impressions import first_value
 
 
@@ -86,15 +86,21 @@ def encode(table: Any, fields: Iterable[CodedField], codebook: dict[str, Known],
 
 
 def _list(given: pa.Table, field: CodedField, known: pa.Array, data: dict) -> np.ndarray:
-    """i32[N, width]: places of a list's values among known ones, the last `width` of each."""
+    """i32[N, width]: places of a list's values among known ones; of a longer one those that the log would keep."""
     if field.name not in given.column_names:
         hint = closest(field.name, given.column_names)
         raise UserError(f"the table has no column '{field.name}'{hint}: add it, a list of values a row")
-    column, place = tables.one_array(given[field.name]), _place(field.name)
-    if not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
+    column, place, owner = tables.one_array(given[field.name]), _place(field.name), owner_of(field)
+    if how := data.get('lists', {}).get(field.name):
+        words = Words(owner, _nulls(data), _verbatim(owner, data), listed=True)
+        codes = _read(listed.Reader(field.name, how, _nulls(data)).codes, column, words, place)
+        kind = _read(words.decide, 'string' if pa.types.is_string(known.type) else None)
+        flat, sizes = plain_array(listed.of_codes(codes, words.values(kind)).flatten()), lengths(codes)
+    elif not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         raise UserError(f'{place} is {column.type}, and the memory has lists there: give it as an Arrow list column')
-    flat = _categories(column.flatten(), place, data)
-    return right(number(_fitting(flat, known.type, place), known), lengths(column), field.width)
+    else:  # a history, whose events stand as they are, missing values among them
+        flat, sizes = _categories(column.flatten(), place, data, owner, known.type), lengths(column)
+    return right(number(_fitting(flat, known.type, place), known), sizes, field.width)
 
 
 def _renamed(given: pa.Table, rename: Mapping[str, str]) -> pa.Table:
@@ -114,11 +120,11 @@ def _columns(given: pa.Table, fields, codebook, data: dict) -> dict[str, pa.Arra
     found, absent, columns = {}, [], {}
     for field in fields:
         if field.kind != 'time' and field.name in given.column_names:
-            column, place = _column(given, field.name), _place(field.name)
+            column, place = _column(given, field.name, data), _place(field.name)
             if field.kind == 'numeric':
                 found[field.name] = _read(values.numbers, column, place, 'data.numeric', data.get('csv'), _nulls(data))
             else:
-                found[field.name] = _categories(column, place, data)
+                found[field.name] = _categories(column, place, data, field.name, kinds.get(field.name))
         elif field.kind != 'time':
             absent.append(field.name)
     if absent:
@@ -143,7 +149,7 @@ def _joined(given: pa.Table, absent: list[str], kinds: dict[str, pa.DataType], d
     for side in sides.read(of_table, root, given.column_names, known):
         if side.key in given.column_names:
             here, there = _place(side.key), f"{side.name}: column '{side.key}'"
-            column = _categories(_column(given, side.key), here, data)
+            column = _categories(_column(given, side.key, data), here, data, side.key)
             seen: values.Seen = {}
             values.seen_in(column, here, seen)
             values.seen_in(side.keys, there, seen)
@@ -193,15 +199,19 @@ def _time_fields(given: pa.Table, fields, data: dict) -> dict[str, pa.Array]:
     if name not in given.column_names:
         hint = closest(name, given.column_names)
         raise UserError(f"the table has no column '{name}'{hint}, from which {' and '.join(names)} come: add it")
-    time = _read(times.times, _column(given, name), data['time'], place, _nulls(data))
+    time = _read(times.times, _column(given, name, data), data['time'], place, _nulls(data))
     return prepare.time_fields(time, data)
 
 
-def _column(given: pa.Table, name: str) -> pa.Array:
+def _column(given: pa.Table, name: str, data: dict) -> pa.Array:
+    """A column with one value a row."""
     column = given[name]
     if pa.types.is_dictionary(column.type) and str(column.type.value_type) == 'string_view':  # polars' categories
         column = column.cast(pa.dictionary(column.type.index_type, pa.string()))
-    return tables.one_array(column)
+    column = tables.one_array(column)
+    if name in data.get('first_value', {}):
+        return _read(first_value, column, data['first_value'][name], _place(name), _nulls(data))
+    return column
 
 
 def _place(name: str) -> str:
@@ -220,13 +230,16 @@ def _nulls(data: dict) -> list[str]:
     return data.get('null_words', NULL_WORDS)
 
 
-def _categories(column: pa.Array, place: str, data: dict) -> pa.Array:
-    """int64, bool or string [N]; null words are null."""
-    name = place.split("'")[1]
-    if name in data.get('first_value', {}):
-        column = _read(first_value, column, data['first_value'][name], place, _nulls(data))
-    if name in data.get('csv', {}).get('strings', ()):
+def _verbatim(name: str, data: dict) -> bool:
+    return name in data.get('csv', {}).get('strings', ())
+
+
+def _categories(column: pa.Array, place: str, data: dict, name: str, kind: pa.DataType | None = None) -> pa.Array:
+    """int64, bool or string [N]; null words are null. name: the field whose values they are; kind: what those are."""
+    if _verbatim(name, data):
         return _read(values.category, column, place, _nulls(data), True)
+    if kind is not None and pa.types.is_string(kind):  # 1.5 is a word there, and a lone true beside 1 no boolean
+        return _read(values.category, column, place, _nulls(data)).cast(kind)
     return _read(values.categories, column, place, _nulls(data))
 
 
