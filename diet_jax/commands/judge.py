@@ -18,6 +18,7 @@ from diet_jax.base.errors import UserError
 from diet_jax.commands import launch
 from diet_jax.commands.report import comparisons
 from diet_jax.stats.held import held
+from diet_jax.study import anchors
 
 flags.disclaim_key_flags()  # --help shows them as those of the program
 
@@ -29,7 +30,6 @@ def define() -> None:
 
 def main(argv: list[str]) -> None:
     from diet_jax import report
-    from diet_jax.study import anchors
 
     full = anchors.read(flags.FLAGS.full, flag='--full')
     for folder, result in comparisons(argv[1:]).items():
