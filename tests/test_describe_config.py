@@ -399,3 +399,26 @@ def test_taobao_comes_to_the_config_of_the_library(data_root):
     assert _compared(found, ours, ('time_fields', 'group', 'negatives', 'numeric')) == set()
     assert set(found.data.label.positive) == set(ours.data.label.positive) and found.roles == ours.roles
     assert (found.data.time.column, found.data.time.unit, found.data.block.hours) == ('timestamp', 's', 12.0)
+
+
+def test_what_a_log_could_have_besides_runs_when_the_marks_are_taken_away(tmp_path):
+    log, rng = rows(), np.random.default_rng(3)
+    log |= {'is_like': rng.integers(0, 2, len(log['ts'])), 'is_hate': np.arange(len(log['ts'])) == 7}
+    by_day(tmp_path / 'log', log, write_parquet, 'parquet')
+    text, before = described(tmp_path / 'log')
+    assert not before.data.histories and not before.data.label.others and 'is_hate=' not in text  # a rare one
+    head, line, rest = text.partition('    # What a user did before')
+    bare = '\n'.join(x.replace('    # ', '    ', 1) if '# ' in x and 'docs/' not in x else x for x in rest.split('\n'))
+    names = {}
+    exec(compile(head + line + bare, 'mine.py', 'exec'), names)
+    stream = stream_of(names['get_config'](), tmp_path / 'run')
+    assert stream.outcome_names == ('click', 'like')
+    assert [name for name in stream.layout.names if name.startswith(('clicked', 'skipped'))]
+
+
+def test_a_log_of_clicks_has_no_skips_and_one_without_users_no_histories(tmp_path):
+    log = rows()
+    del log['click']
+    by_day(tmp_path / 'log', log, write_parquet, 'parquet')
+    text, _ = described(tmp_path / 'log')
+    assert '#     clicked=dict(' in text and 'skipped' not in text and 'data.label.others' not in text

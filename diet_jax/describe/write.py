@@ -12,7 +12,7 @@ from diet_jax.base.loading import absolute
 from diet_jax.config.checks import check_config
 from diet_jax.config.data import NULL_WORDS, check_data
 from diet_jax.data import files
-from diet_jax.describe import shown, words
+from diet_jax.describe import more, shown, words
 from diet_jax.describe.kinds import BINS
 from diet_jax.describe.sides import Side
 from diet_jax.describe.survey import Survey
@@ -45,7 +45,15 @@ def config_text(found: Survey, path: str) -> str:
     stem = path.rpartition('/')[2].removesuffix('.py')
     what = f'{found.log.name}: {found.rows:,} rows{"" if found.whole else ", about"}, {_of_label(found)}.'
     head = HEAD.format(what=what.replace('\\', '/').replace('"""', "'''"), path=path, stem=stem)
-    parts = [_files(found), _time(found), _label(found), _fields(found), _sides(found), _roles(found)]
+    parts = [
+        _files(found),
+        _time(found),
+        _label(found),
+        _fields(found),
+        _sides(found),
+        _roles(found),
+        more.lines(found),
+    ]
     lines = [line for part in parts for line in part]
     text = head + ''.join(f'    {line}\n' if line else '\n' for line in [*lines, 'return config'])
     _check(text, found)
