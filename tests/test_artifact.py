@@ -56,7 +56,7 @@ def stream(distilled):
 
 def test_files_and_checksums(memory, manifest):
     found = sorted(str(p.relative_to(memory)) for p in memory.rglob('*') if p.is_file())
-    assert found == sorted([*FILES, 'manifest.json'])
+    assert found == sorted([*FILES, 'README.md', 'manifest.json'])
     assert manifest['checksums'] == {f: hashlib.sha256((memory / f).read_bytes()).hexdigest() for f in FILES}
 
 

@@ -148,7 +148,7 @@ def test_the_files_are_what_the_card_and_fuxictr_say(export, folder):
         features = json.loads((folder / view / 'feature_map.json').read_text())
         names = [name for one in features['features'] for name in one]
         assert {*names, LABEL, WEIGHT} == set(pq.read_schema(export.paths(view, 'test')[0]).names)
-        assert f'config_name: {view}' in front and f'path: {view}/valid' in front
+        assert f'config_name: "{view}"' in front and f'path: "{view}/valid' in front
         assert all('padding_idx' not in f for one in features['features'] for f in one.values())
     assert f'data_root: "{folder.absolute()}/"' in (folder / 'fuxictr' / 'dataset_config.yaml').read_text()
 

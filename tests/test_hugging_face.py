@@ -50,3 +50,14 @@ def test_an_export_is_a_data_set(distilled, tmp_path):
     assert len(found) == 9
     for key, rows in found.items():
         assert rows == written(*opened.paths(*key.split())), key
+
+
+def test_a_memory_is_a_data_set(distilled, tmp_path):
+    """As it lies in its run: its rows by default, and every codebook."""
+    memory = distilled / 'memory'
+    books = [path.stem for path in sorted((memory / 'codebook').iterdir())]
+    found = loaded(memory, tmp_path, '', *(f'codebook_{name}' for name in books))
+    assert found.pop(' train') == written(memory / 'rows.parquet')
+    assert books and {f'codebook_{name} train' for name in books} == found.keys()
+    for name in books:
+        assert found[f'codebook_{name} train'] == written(memory / 'codebook' / f'{name}.parquet')

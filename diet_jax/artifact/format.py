@@ -4,6 +4,7 @@
     codebook/<field>.parquet    value -> code; the row with a null value is the code of unseen values; none of a list
                             that shares the vocabulary of a field
     manifest.json           fields, how a log is encoded and students are trained, budgets, seed, versions, checksums
+    README.md               card of a Hugging Face data set: rows, and a configuration a codebook
 
 A folder is written beside its place and renamed, so a reader sees a whole artifact or none.
 """

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from diet_jax import __version__
+from diet_jax.artifact import card
 from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField, label_column
 from diet_jax.base.atomic import replace_folder
 from diet_jax.base.layout import PAD
@@ -144,6 +145,7 @@ def write_artifact(
         'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     }
     (part / 'manifest.json').write_text(json.dumps(manifest, indent=1))
+    (part / 'README.md').write_text(card.text(manifest), encoding='utf-8')
     replace_folder(part, folder)
     return manifest
 

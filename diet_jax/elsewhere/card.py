@@ -1,28 +1,20 @@
-"""The card of an export as a Hugging Face data set: README.md, whose front matter names views and splits."""
+"""The card of an export as a Hugging Face data set: README.md."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
+from diet_jax.base.hugging_face import front_matter
 from diet_jax.elsewhere.export import LABEL, LOG, SPLITS, WEIGHT
-
-TAGS = ('tabular', 'recommendation', 'click-through-rate', 'dataset-distillation', 'diet-jax')
 
 
 def text(about: Mapping) -> str:
     """README.md. about: what export.json holds."""
-    return f'{_front(about)}\n{_body(about)}'
+    return f'{front_matter(_title(about), {view: _files(view) for view in about["views"]})}\n{_body(about)}'
 
 
-def _front(about: Mapping) -> str:
-    lines = ['---', 'license: unknown', 'pretty_name: ' + json.dumps(_title(about)), 'tags:', *(f'- {t}' for t in TAGS)]
-    lines += ['configs:']
-    for view in about['views']:
-        lines += [f'- config_name: {view}', '  data_files:']
-        for split in SPLITS:
-            lines += [f'  - split: {split}', f'    path: {view}/{split}{"/*" if view == LOG else ""}.parquet']
-    return '\n'.join([*lines, '---', ''])
+def _files(view: str) -> dict[str, str]:
+    return {split: f'{view}/{split}{"/*" if view == LOG else ""}.parquet' for split in SPLITS}
 
 
 def _title(about: Mapping) -> str:
