@@ -197,7 +197,7 @@ def _crash_at(patch, step):
     counted(os, 'replace', no_step)
     counted(shutil, 'rmtree', no_step)
     counted(shutil, 'copytree', lambda real, a, b, *_, **__: Path(b).mkdir(exist_ok=True))
-    counted(Path, 'write_text', lambda real, path, text: real(path, text[: len(text) // 2]))
+    counted(Path, 'write_text', lambda real, path, text, **how: real(path, text[: len(text) // 2], **how))
     return done
 
 

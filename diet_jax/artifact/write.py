@@ -144,6 +144,7 @@ def write_artifact(
         },
         'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     }
+    (part / 'README.md').write_text(card.text(manifest), encoding='utf-8')
     (part / 'manifest.json').write_text(json.dumps(manifest, indent=1))
     (part / 'README.md').write_text(card.text(manifest), encoding='utf-8')
     replace_folder(part, folder)
