@@ -196,9 +196,17 @@ def sections(result: Mapping, command: str) -> list[str]:
 def _sortable(result: Mapping, header: list[str], rows: list) -> str:
     """The candidates, and in what each differs from the first of the file."""
     first = next(c for c in result['candidates'] if not c['of_the_library'])
-    differs = [differing(c['config'], first['config']) for c in _ordered(result)]
-    named = [name.replace(' ', '\n') for name in (*header, f'differs from {first["name"]}')]
+    differs = [differs_from(c, first) for c in _ordered(result)]
+    named = [*map(page.narrow, header), f'differs from {first["name"]}']
     return page.sortable(named, [[*row, text] for row, text in zip(rows, differs, strict=True)], words=[len(header)])
+
+
+def differs_from(candidate: Mapping, first: Mapping) -> str:
+    """In what a candidate differs from another one; of a model that lives elsewhere no config is known."""
+    apart = {c.get('framework') for c in (candidate, first)} - {None}
+    if candidate['name'] == first['name']:
+        return ''
+    return f'of {" and ".join(sorted(apart))}' if apart else differing(candidate['config'], first['config'])
 
 
 def differing(config: Mapping, from_: Mapping) -> str:
@@ -226,7 +234,7 @@ def _pairs(result: Mapping) -> list[str]:
         caption, header, rows = _against_leader(result)
         parts += [page.paragraph(caption + '.'), page.table(header, rows)]
     text = f'Probability that the candidate of the row {verb} that of the column{beyond} on the full log.'
-    return [*parts, page.paragraph(text), page.table(['', *order], odds)]
+    return [*parts, page.paragraph(text), page.table(['', *map(page.narrow, order)], odds)]
 
 
 def _ordered(result: Mapping) -> list[Mapping]:

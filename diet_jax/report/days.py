@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from diet_jax.base.errors import UserError, closest
 from diet_jax.report import page, vector
-from diet_jax.report.compare import differing
+from diet_jax.report.compare import differs_from
 
 
 def in_order(named: Mapping[str, Mapping]) -> dict[str, Mapping]:
@@ -68,11 +68,11 @@ def sections(named: Mapping[str, Mapping], baseline: str, command: str) -> list[
     """The markup of the page."""
     header, rows = table(named, baseline)
     last = list(named.values())[-1]
-    configs = {c['name']: c['config'] for result in named.values() for c in result['candidates']}
+    of = {c['name']: c for result in named.values() for c in result['candidates']}
     against = [name for name in _names(named) if name != baseline]
     series = {name: [odds(result, name, baseline) for result in named.values()] for name in against}
     series = {name: values for name, values in series.items() if any(v is not None for v in values)}
-    rows = [[*row, differing(configs[row[0]], configs[baseline])] for row in rows]
+    rows = [[*row, differs_from(of[row[0]], of[baseline])] for row in rows]
     likely = ', '.join(f'{step}: {_likely(result)}' for step, result in zip(steps(named), named.values(), strict=True))
     return [
         page.title('Which idea wins, time after time?', f'{len(named)} comparisons, the last on {last["scored_on"]}'),

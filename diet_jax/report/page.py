@@ -8,6 +8,7 @@ The first functions write numbers as text, here and on the terminal alike.
 import base64
 import html as _html
 import math
+import textwrap
 from collections.abc import Sequence
 
 _CSS = """
@@ -21,7 +22,7 @@ body { margin:0; background:var(--page); color:var(--ink); font:15px/1.55 system
 main { max-width:1120px; margin:0 auto; padding:40px 28px 72px }
 h1 { font-size:26px; line-height:1.25; font-weight:650; margin:0 0 4px; letter-spacing:-.01em }
 h2 { font-size:18px; font-weight:650; margin:44px 0 8px; padding-top:16px; border-top:1px solid var(--line) }
-p { max-width:78ch; margin:8px 0 12px }
+p { max-width:78ch; margin:8px 0 12px; text-wrap:pretty; overflow-wrap:anywhere }
 .sub, .note, figcaption { color:var(--muted) }
 .note, figcaption { font-size:13px; line-height:1.5 }
 .tiles { display:grid; gap:12px; margin:22px 0 18px;
@@ -30,8 +31,8 @@ p { max-width:78ch; margin:8px 0 12px }
 .tile b { display:block; font-size:22px; line-height:1.3; font-weight:650; font-variant-numeric:tabular-nums }
 .tile span { display:block; font-size:12.5px; color:var(--muted); line-height:1.4 }
 .tile .k { color:var(--ink); font-weight:550 }
-.pair { display:grid; grid-template-columns:1fr 1fr; gap:28px }
-@media (max-width:820px) { .pair { grid-template-columns:1fr } }
+.pair { display:grid; grid-template-columns:repeat(2,minmax(0,1fr)); gap:28px }
+@media (max-width:820px) { .pair { grid-template-columns:minmax(0,1fr) } }
 figure { margin:14px 0 18px }
 img { display:block; width:100%; height:auto }
 .scroll { overflow-x:auto; margin:12px 0 18px }
@@ -40,8 +41,9 @@ th, td { padding:5px 11px; text-align:right; border-bottom:1px solid var(--line)
 th { white-space:pre; color:var(--muted); font-weight:550; vertical-align:bottom; line-height:1.35 }
 thead tr.group th { text-align:center; border-bottom:1px solid var(--line); color:var(--ink) }
 th:first-child, td:first-child { text-align:left; padding-left:2px }
-tbody tr:hover { background:var(--soft) }
-td.words { text-align:left; white-space:normal; min-width:16ch; color:var(--muted) }
+.scroll tr:not(.group) > :first-child { position:sticky; left:0; background:var(--page) }
+tbody tr:hover, .scroll tbody tr:hover > :first-child { background:var(--soft) }
+td.words { white-space:normal; min-width:34ch; color:var(--muted) } .words { text-align:left }
 th button { all:unset; cursor:pointer; white-space:pre } th button:focus-visible { outline:2px solid var(--blue) }
 th[aria-sort=descending] button::after { content:" \\2193" } th[aria-sort=ascending] button::after { content:" \\2191" }
 .filter { font:inherit; font-size:13px; padding:4px 8px; border:1px solid var(--line); border-radius:6px;
@@ -49,12 +51,14 @@ th[aria-sort=descending] button::after { content:" \\2193" } th[aria-sort=ascend
 svg { display:block; width:100%; height:auto; min-width:640px; font-size:13px } svg text { fill:var(--ink) }
 svg .tick { fill:var(--muted); font-size:12px } svg .grid { stroke:var(--line) } svg .row { fill:transparent }
 svg .point:hover .row, svg .point:focus .row { fill:var(--soft) } svg .point:focus { outline:none }
-figure:has(svg) { overflow-x:auto }
+figure { overflow-x:auto }
+@media (max-width:600px) { main { padding:24px 16px 48px } svg { min-width:900px }
+  main > figure img { min-width:640px } }
 .missing { background:var(--warn); border-left:3px solid #d9730d; padding:10px 14px; margin:12px 0;
   border-radius:0 6px 6px 0 }
 pre { background:var(--soft); border:1px solid var(--line); border-radius:6px; padding:11px 14px;
   font:12.5px/1.5 ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace; margin:10px 0;
-  overflow-x:auto }
+  white-space:pre-wrap; overflow-wrap:anywhere }
 code { font:.9em ui-monospace,SFMono-Regular,Menlo,"DejaVu Sans Mono",monospace; background:var(--soft);
   padding:1px 4px; border-radius:4px }
 details { margin:10px 0 } summary { cursor:pointer; color:var(--blue); font-size:14px }
@@ -205,13 +209,24 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], groups: Sequence
     return f'<div class="scroll"><table><thead>{top}{head}</thead>\n<tbody>{body}</tbody></table></div>'
 
 
+def narrow(name: str, width: int = 11) -> str:
+    """The name of a column in lines that are no wider than they must be.
+
+    >>> narrow('AUC on the memory'), narrow('90 % interval'), narrow('deepfm-no-creator')
+    ('AUC on the\\nmemory', '90 %\\ninterval', 'deepfm-no-\\ncreator')
+    """
+    return '\n'.join(textwrap.wrap(name, width, break_long_words=False))
+
+
 def sortable(header: Sequence[str], rows: Sequence[Sequence[str]], words: Sequence[int] = ()) -> str:
     """A table that is sorted by a click, or Enter, on a column's name, and filtered by words in any of its cells.
 
     Args: header, rows: as of `table`; words: columns of text, set left.
     """
-    head = ''.join(f'<th scope="col"><button type="button">{escape(text)}</button></th>' for text in header)
-    cell = lambda i, text: f'<td{" class=words" * (i in words)}>{escape(text)}</td>'  # noqa: E731
+    kind = lambda i: ' class="words"' * (i in words)  # noqa: E731
+    name = lambda i, text: f'<th scope="col"{kind(i)}><button type="button">{escape(text)}</button></th>'  # noqa: E731
+    cell = lambda i, text: f'<td{kind(i)}>{escape(text)}</td>'  # noqa: E731
+    head = ''.join(name(*each) for each in enumerate(header))
     body = '\n'.join('<tr>' + ''.join(cell(*each) for each in enumerate(row)) + '</tr>' for row in rows)
     return (
         '<p><label class="note">Show rows with <input class="filter" type="search" placeholder="words"></label></p>'

@@ -29,7 +29,7 @@ def sections(result: Mapping) -> list[str]:
     parts = [page.heading('By slice'), page.note(_words(result))]
     for slicing in result['slices']:
         caption, header, rows = _table(result, slicing)
-        parts += [page.paragraph(caption + '.'), page.table([name.replace(' ', '\n') for name in header], rows)]
+        parts += [page.paragraph(caption + '.'), page.table([*map(page.narrow, header)], rows)]
         parts += _differences(result, slicing)
         parts.append(page.details(f'{slicing["name"]}: every candidate on the memory', _on_memory(result, slicing)))
     return parts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from matplotlib.ticker import MaxNLocator
@@ -19,9 +18,10 @@ def intervals(rows: Sequence[tuple]) -> str:
     Args: rows: (name, expected, low, high, known or None), the best first.
     """
     low, high = min(row[2] for row in rows), max(row[3] for row in rows)
-    at, ticks = _scale(low, high, LEFT, WIDTH - RIGHT)
+    left = min(LEFT, 28 + 8 * max(len(row[0]) for row in rows))
+    at, ticks = _scale(low, high, left, WIDTH - RIGHT)
     height = ROW * len(rows) + 44
-    parts = [_grid(at, ticks, height - 34, 'AUC on the full log')]
+    parts = [_grid(at, ticks, height - 34, (left + WIDTH - RIGHT) / 2, 'AUC on the full log')]
     for i, (name, mean, start, end, known) in enumerate(rows):
         y = ROW * i + ROW // 2 + 2
         said = f'{name}: expected {mean:.4f}, 90 % interval {start:.4f} to {end:.4f}'
@@ -33,7 +33,7 @@ def intervals(rows: Sequence[tuple]) -> str:
         parts.append(
             f'<g class="point" tabindex="0" role="img" aria-label="{escape(said)}"><title>{escape(said)}</title>'
             f'<rect x="0" y="{y - ROW // 2}" width="{WIDTH}" height="{ROW}" class="row"/>'
-            f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
+            f'<text x="{left - 12}" y="{y + 4}" text-anchor="end">{escape(name)}</text>'
             f'<path d="M{at(start):.1f} {y}H{at(end):.1f}" stroke="{COLOURS[0]}" stroke-width="1.6"/>'
             f'<circle cx="{at(mean):.1f}" cy="{y}" r="4" fill="{COLOURS[0]}"/>{cross}</g>'
         )
@@ -57,17 +57,19 @@ def lines(steps: Sequence[str], series: Mapping[str, Sequence[float | None]], ax
         for i, step in enumerate(steps)
     ]
     for k, (name, values) in enumerate(series.items()):
-        colour = COLOURS[k % len(COLOURS)]
+        colour, again = COLOURS[k % len(COLOURS)], k // len(COLOURS)  # no two look alike
+        dash = f' stroke-dasharray="{6 / again:g} 4"' if again else ''
+        dot = f'fill="var(--page)" stroke="{colour}" stroke-width="2"' if again else f'fill="{colour}"'
         points = [(x(i), y(v), steps[i], v) for i, v in enumerate(values) if v is not None]
         path = ' '.join(f'{"L" if j else "M"}{px:.1f} {py:.1f}' for j, (px, py, *_) in enumerate(points))
-        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
+        parts.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dash}/>')
         for px, py, step, value in points:
             said = f'{name}, {step}: {value:.2f}'
             parts.append(
                 f'<g class="point" tabindex="0" role="img" aria-label="{escape(said)}"><title>{escape(said)}</title>'
-                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" fill="{colour}"/></g>'
+                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="5" {dot}/></g>'
             )
-        parts.append(f'<circle cx="{right + 18}" cy="{20 + 20 * k}" r="5" fill="{colour}"/>')
+        parts.append(f'<circle cx="{right + 18}" cy="{20 + 20 * k}" r="5" {dot}/>')
         parts.append(f'<text x="{right + 30}" y="{24 + 20 * k}">{escape(name)}</text>')
     return _svg(max(bottom, 30 + 20 * len(series)), parts, axis)
 
@@ -80,14 +82,22 @@ def _scale(low: float, high: float, left: float, right: float):
     return (lambda value: left + (right - left) * (value - low) / (high - low)), ticks
 
 
-def _grid(at, ticks: Sequence[float], bottom: float, name: str) -> str:
-    digits = max(2, -math.floor(math.log10(ticks[1] - ticks[0]))) if len(ticks) > 1 else 4
+def _digits(ticks: Sequence[float]) -> int:
+    """Digits behind the point that say ticks as they are: 0.645 is not 0.65.
+
+    >>> _digits([0.63, 0.645, 0.66]), _digits([0.5, 0.75]), _digits([0.7, 0.8])
+    (3, 2, 2)
+    """
+    return next((n for n in range(2, 8) if all(abs(round(t, n) - t) < 1e-9 for t in ticks)), 8)
+
+
+def _grid(at, ticks: Sequence[float], bottom: float, middle: float, name: str) -> str:
+    digits = _digits(ticks)
     marks = (
         f'<path d="M{at(t):.1f} 0V{bottom}" class="grid"/><text x="{at(t):.1f}" y="{bottom + 15}" '
         f'text-anchor="middle" class="tick">{t:.{digits}f}</text>'
         for t in ticks
     )
-    middle = (LEFT + WIDTH - RIGHT) / 2
     return ''.join(marks) + f'<text x="{middle:.0f}" y="{bottom + 31}" text-anchor="middle" class="tick">{name}</text>'
 
 
