@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diet_jax.base import lock
+from diet_jax.base.atomic import remove, remove_empty
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest
 from diet_jax.data import generated, prepare, sources, times
@@ -77,8 +78,8 @@ def _prepared(data: dict, folder: Path, manifest: dict | None, source, emit: Cal
     except Exception:  # raised again
         prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
         if not said:
-            log.unlink(missing_ok=True)
+            remove(log)
         for path in new:
             if path.exists():
-                path.rmdir()
+                remove_empty(path)
         raise

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from diet_jax.base.atomic import write_bytes
+from diet_jax.base.atomic import remove, write_bytes
+from diet_jax.base.checksums import Damaged, read_npz
 from diet_jax.base.errors import UserError
 from diet_jax.base.keep import source_digest
 from diet_jax.elsewhere.export import SPLITS, Export, Rows, auc, open_export
@@ -53,7 +53,7 @@ def grid(
         return path
     points = [p for view in export.asked for p in _points(export, view)]
     done = _Done(path.with_suffix('.part'), f'{export.digest[:8]}-{source[:8]}')
-    left = [point for point in points if not done.has(point)]
+    left = [point for point in points if not done.has(point, emit)]
     if len(left) < len(points):
         emit(f'{name}: {len(points) - len(left)} of {len(points)} trainings are there already')
     start, rows = time.perf_counter(), {}
@@ -65,7 +65,7 @@ def grid(
         emit(f'{name}: {len(points) - len(left) + i}/{len(points)} {line}  {rest:.0f} s left')
     found, seconds = _whole(name, {point: done.read(point) for point in points})
     write_predictions(export, name, found, framework=framework, seconds=seconds, source=source)
-    shutil.rmtree(done.folder)
+    remove(done.folder)
     return path
 
 
@@ -125,16 +125,21 @@ class _Done:
     def __init__(self, folder: Path, of: str):
         self.folder, self.of = folder, of
 
-    def has(self, point: Point) -> bool:
-        return self._path(point).exists()
+    def has(self, point: Point, emit: Callable[[str], None]) -> bool:
+        """Whether it is there, and as it was written."""
+        try:
+            return self._path(point).exists() and bool(self.read(point))
+        except Damaged as error:
+            emit(str(error))
+            return False
 
     def put(self, point: Point, found: Mapping[str, np.ndarray], seconds: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_bytes(self._path(point), lambda file: np.savez(file, seconds=seconds, **found))
 
     def read(self, point: Point) -> tuple[dict[str, np.ndarray], float]:
-        with np.load(self._path(point), allow_pickle=False) as one:
-            return {split: one[split] for split in PREDICTED}, float(one['seconds'])
+        one = read_npz(self._path(point), 'it is trained again')
+        return {split: one[split] for split in PREDICTED}, float(one['seconds'])
 
     def _path(self, point: Point) -> Path:
         view, lr, seed = point
