@@ -51,6 +51,13 @@ def disk(n: int = -1, kind: str = 'full'):
         atomic.step = before
 
 
+def flip(path, draw) -> None:
+    """One wrong bit in a file."""
+    data = bytearray(path.read_bytes())
+    data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+
+
 def main() -> None:
     n, kind, command = sys.argv[1:4]
     sys.argv[:] = [command, *sys.argv[4:]]

@@ -203,14 +203,21 @@ def test_a_stage_runs_while_the_next_block_is_read_and_no_further_one(distilled,
     assert outcome(tmp_path / 'run') == outcome(distilled)
 
 
-def test_a_block_that_cannot_be_read_stops_the_run_when_its_turn_comes(distilled, tmp_path):
+def test_a_block_that_cannot_be_read_stops_the_run_when_its_turn_comes(distilled, tmp_path, monkeypatch):
+    def raised(data, workdir, damage, emit):
+        raise damage
+
     def damage(stage):
         if stage == 1:
             _truncate(next((tmp_path / 'run').glob('blocks/*/rows/00002.parquet')))
 
-    with pytest.raises(UserError, match='00002.parquet is damaged'):
+    with monkeypatch.context() as patch, pytest.raises(UserError, match='00002.parquet is damaged'):
+        patch.setattr(driver, 'prepare_again', raised)  # the log is gone
         distill(tmp_path / 'run', after_stage=damage)
     assert len(read_metrics(tmp_path / 'run')) == 2, 'the two before it are done and saved'
+    distill(tmp_path / 'run', emit=(said := []).append)
+    assert any(line.endswith('00002.parquet is damaged or gone: the log is prepared again') for line in said)
+    assert outcome(tmp_path / 'run') == outcome(distilled) and not list((tmp_path / 'run').rglob('*.part'))
 
 
 def _truncate(path: Path):

@@ -20,6 +20,7 @@ import numpy as np
 from diet_jax.base.errors import UserError
 
 KEY = 'checksum'  # the last key of a JSON object
+PREDICTIONS = 'predictions_checksum'  # of the file of a candidate, in its entry
 CHUNK = 1 << 22
 
 

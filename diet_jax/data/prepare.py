@@ -1,7 +1,9 @@
 """Prepares the cache of a stream: encodes the blocks that it does not hold yet, the manifest last."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,18 +48,26 @@ def manifest_fields(manifest: dict) -> tuple[Field, ...]:
 
 def read_vocabulary(folder: Path, manifest: dict) -> Vocabulary:
     """The vocabulary after all blocks of a manifest; UserError where its file is gone."""
-    data = read_file(folder, manifest, manifest['vocabulary'])
-    return Vocabulary.read(data, manifest_fields(manifest), manifest['growth'])
+    fields, growth = manifest_fields(manifest), manifest['growth']
+    return read_file(folder, manifest, manifest['vocabulary'], lambda data: Vocabulary.read(data, fields, growth))
 
 
-def read_file(folder: Path, manifest: dict, name: str) -> bytes:
-    """A file of a cache, by its path below the folder. Raises Damaged unless it is as it was written."""
-    return checksums.read(folder / name, manifest.get('checksums', {}).get(name), again(folder))
+def read_file(folder: Path, manifest: dict, name: str, parse: Callable[[bytes], Any]) -> Any:
+    """What `parse` makes of a file of a cache, by its path below the folder.
+
+    Raises:
+      Damaged: it is not as it was written.
+    """
+    data = checksums.read(folder / name, manifest.get('checksums', {}).get(name), again(folder))
+    try:
+        return parse(data)
+    except (ValueError, LookupError, TypeError, OSError) as error:  # Arrow's are among these
+        raise checksums.Damaged(folder / name, f'damaged ({type(error).__name__}: {error})', again(folder)) from error
 
 
 def again(folder: Path) -> str:
     """The way out of damage."""
-    return f'delete the folder {folder} to prepare the log again'
+    return f'delete the folder {folder} to prepare the log again, if all of its files are still there'
 
 
 def clean(folder: Path, blocks: int) -> None:
@@ -74,9 +84,10 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     if manifest:
         vocabulary = read_vocabulary(folder, manifest)
         if data['histories']:
-            before = histories.Histories.read(read_file(folder, manifest, manifest['histories']), data)
+            read = functools.partial(histories.Histories.read, data=data)
+            before = read_file(folder, manifest, manifest['histories'], read)
         if manifest.get('recent'):
-            recent = negatives.Clicks.read(read_file(folder, manifest, manifest['recent']))
+            recent = read_file(folder, manifest, manifest['recent'], negatives.Clicks.read)
     (folder / 'rows').mkdir(parents=True, exist_ok=True)
     clean(folder, len(cached))
     done = list(cached)

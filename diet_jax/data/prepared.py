@@ -16,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.base import checksums
 from diet_jax.base.layout import PAD, Layout
 from diet_jax.data import prepare, tables
 from diet_jax.data.fields import layout_of
@@ -133,16 +132,14 @@ class EncodedStream:
         return np.where(slots == 2 * self.group_field, np.int32(NO_GROUP), slots).astype(np.int32)
 
     def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
-        info = self.blocks[t]
-        data = prepare.read_file(self.folder, self._manifest, f'rows/{t:05d}.parquet')
-        try:
+        def parse(data: bytes) -> tuple[int, pa.Table]:
             with pq.ParquetFile(pa.BufferReader(data)) as file:
                 ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
                 groups = np.flatnonzero((ends > rows.start) & (np.append(0, ends[:-1]) < rows.stop))
                 table = file.read_row_groups(groups.tolist(), columns)
-        except (pa.ArrowInvalid, OSError) as error:  # of an earlier version, which noted no checksum
-            raise checksums.Damaged(info.path, f'damaged ({error})', prepare.again(self.folder)) from error
-        before = int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0
+            return int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0, table
+
+        before, table = prepare.read_file(self.folder, self._manifest, f'rows/{t:05d}.parquet', parse)
         return table.slice(rows.start - before, rows.stop - rows.start)
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
 from diet_jax.config.checks import remembered
+from diet_jax.data.stream import prepare_again
 from diet_jax.device.forecast import ALONE, STAGE, Forecast, key_of
 from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation import parallel
@@ -58,6 +59,12 @@ def distill(
     """
     with contextlib.ExitStack() as stack:
         processes.in_turn(lambda: processes.first() and stack.enter_context(lock.held(Path(workdir), emit)))
+        try:
+            return _distilled(Run(config, workdir, emit, devices), timed, after_stage)
+        except Damaged as damage:  # maybe a prepared block: found when its turn came
+            if processes.several():
+                raise
+            prepare_again(config.data, workdir, damage, emit)
         return _distilled(Run(config, workdir, emit, devices), timed, after_stage)
 
 

@@ -20,7 +20,6 @@ from diet_jax.trials import full_pass
 
 # The packages whose code decides what students on rows come to: all but those that show or start things.
 CODE = (*full_pass.CODE, 'artifact', 'config', 'data', 'distillation', 'elsewhere', 'run', 'study')
-PREDICTIONS = 'predictions_checksum'  # of the file of a candidate, in its entry
 AGAIN = 'its candidate is trained again'
 
 
@@ -77,7 +76,7 @@ class Shelf:
         flat = np.concatenate(list(parts.values()))
         data = checksums.npy(flat)
         write_bytes(predictions, lambda file: file.write(data))
-        write_json(path, {**entry, PREDICTIONS: checksums.of(data)})
+        write_json(path, {**entry, checksums.PREDICTIONS: checksums.of(data)})
         return read_json(path), flat
 
     def _paths(self, name: str) -> tuple[Path, Path]:
@@ -86,7 +85,7 @@ class Shelf:
 
 def read_predictions(path: Path, entry: Mapping) -> np.ndarray:
     """f16[runs, N] of the candidate of an entry. Raises Damaged where they are not those that it was written with."""
-    data = checksums.read(path, entry.get(PREDICTIONS), AGAIN)
+    data = checksums.read(path, entry.get(checksums.PREDICTIONS), AGAIN)
     try:
         return checksums.array(data)
     except ValueError as error:  # of an earlier version, which noted no checksum
