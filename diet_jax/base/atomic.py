@@ -47,11 +47,15 @@ def write_json(path: Path, value, indent: int | None = 1, sealed: bool = True) -
 def read_json(path: Path, way_out: str = 'delete it and run again'):
     """The JSON in a file, None where there is no file. Raises Damaged where it does not parse, or was changed."""
     try:
-        return checksums.opened(json.loads(path.read_text(encoding='utf-8')))
+        value = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
         return None
     except (ValueError, RecursionError) as error:
-        raise checksums.Damaged(path, f'not valid JSON, or not as it was written ({error})', way_out) from error
+        raise checksums.Damaged(path, f'not valid JSON ({error})', way_out) from error
+    try:
+        return checksums.opened(value)
+    except ValueError as error:
+        raise checksums.Damaged(path, 'damaged, or was changed by hand (checksum)', way_out) from error
 
 
 def write_json_lines(path: Path, rows: list) -> None:

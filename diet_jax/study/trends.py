@@ -24,6 +24,7 @@ from ml_collections import ConfigDict
 
 from diet_jax import models
 from diet_jax.base.atomic import read_json, write_bytes, write_json
+from diet_jax.base.checksums import Damaged
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
@@ -250,10 +251,10 @@ def read_trends(path) -> dict:
       UserError: it is not there, or not one.
     """
     try:
-        if (result := read_json(Path(path), 'run the study again, which writes it again')) is None:
+        if (result := read_json(Path(path))) is None:
             raise UserError(f'{path}: there is no such file')
         result['candidates'], result['protocol'], result['pool']['sets'], result['config']['trends']  # noqa: B018
-    except (KeyError, TypeError) as error:
+    except (Damaged, KeyError, TypeError) as error:
         raise UserError(
             f'{path} is not a trends.json ({type(error).__name__}: {error}): scripts/trends.py writes one'
         ) from error
