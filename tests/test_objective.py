@@ -1,5 +1,6 @@
 """`diet_jax.objective`: what a search is told, one config after another."""
 
+import json
 import shutil
 
 import numpy as np
