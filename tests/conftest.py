@@ -11,6 +11,7 @@ _DEVICES = '--xla_force_host_platform_device_count'
 if _DEVICES not in os.environ.get('XLA_FLAGS', ''):
     os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_DEVICES}=8'.strip()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda,cpu runs the same tests on a GPU
+os.environ.setdefault('DIET_FSYNC', '0')  # nobody pulls the plug: a sync a file would cost minutes
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # XLA's notes about the CPU at hand are not ours
 # Most of the time of a test is XLA's. Its optimizer does little, and what one process has compiled no other compiles:
 # pytest's workers and the commands that tests run have this environment from the first process.

@@ -17,7 +17,7 @@ from tiny import DAYS, ROWS
 from diet_jax import models
 from diet_jax.artifact.read import load_memory
 from diet_jax.artifact.write import _meant, write_artifact
-from diet_jax.base.atomic import recover_folder, replace_folder, write_json
+from diet_jax.base.atomic import put_folder, read_json, recover_folder, write_json
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data
 from diet_jax.data.stream import open_stream
@@ -36,7 +36,7 @@ def memory(distilled):
 
 @pytest.fixture(scope='module')
 def manifest(memory):
-    return json.loads((memory / 'manifest.json').read_text())
+    return read_json(memory / 'manifest.json')
 
 
 @pytest.fixture(scope='module')
@@ -347,9 +347,9 @@ def test_replacing_and_recovering_a_folder(tmp_path):
     place = tmp_path / 'memory'
     read = lambda: (place / 'file').read_text()  # noqa: E731
     make('part', 'one')
-    replace_folder(tmp_path / 'part', place)
+    put_folder(tmp_path / 'part', place)
     make('part', 'two')
-    replace_folder(tmp_path / 'part', place)
+    put_folder(tmp_path / 'part', place)
     assert read() == 'two' and [p.name for p in tmp_path.iterdir()] == ['memory']
     recover_folder(place)
     assert read() == 'two', 'nothing to recover'
@@ -361,7 +361,7 @@ def test_replacing_and_recovering_a_folder(tmp_path):
     assert read() == 'two'
     make('part', 'three')
     place.rename(tmp_path / 'gone')
-    replace_folder(tmp_path / 'part', place)
+    put_folder(tmp_path / 'part', place)
     assert read() == 'three' and not (tmp_path / 'memory.old').exists()
 
 

@@ -10,6 +10,7 @@ import tiny
 from ml_collections import ConfigDict
 
 from diet_jax.artifact.read import load_memory
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.config import default_data
 from diet_jax.data import bins
@@ -228,7 +229,7 @@ def test_blocks_prepared_by_an_earlier_version_keep_their_bins(tmp_path):
     manifest = json.loads(path.read_text())
     for field in manifest['fields']:
         del field['bins'], field['learned'], field['open']
-    path.write_text(json.dumps(manifest))
+    write_json(path, manifest)
     write_days(tmp_path / 'log', range(2, 5))
     grown = open_stream(data, tmp_path / 'w', emit=(said := []).append)
     assert [field.bounds for field in grown.fields] == [field.bounds for field in stream.fields]

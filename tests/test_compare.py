@@ -9,6 +9,7 @@ import tiny
 from sklearn.metrics import roc_auc_score
 
 from diet_jax import report
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.report.compare import notes
 from diet_jax.study import compare, foretold
@@ -78,7 +79,7 @@ def test_a_run_older_than_the_choice_of_an_optimiser_is_refused_in_one_line(run,
     workdir = shutil.copytree(run.workdir, tmp_path / 'run')
     config = json.loads((workdir / 'config.json').read_text())
     del config['reference']['optimizer'], config['evaluate']['by_ids']
-    (workdir / 'config.json').write_text(json.dumps(config))
+    write_json(workdir / 'config.json', config)
     with pytest.raises(UserError, match='or for others of these names: distill again in another --workdir'):
         compare.compare([workdir / 'memory'], pool, emit=lambda line: None)
 
@@ -105,7 +106,7 @@ def test_twins_that_the_log_cannot_have_are_named_before_and_after(run, pool, an
     config = json.loads((workdir / 'config.json').read_text())
     blind = {'model': 'fm', 'name': 'blind', 'drop': ['creator'], 'learning_rate': 0.01}
     config['twins']['models'].append(blind)
-    (workdir / 'config.json').write_text(json.dumps(config))
+    write_json(workdir / 'config.json', config)
     result = compare.compare([workdir / 'memory'], pool, emit=lines.append)
     said = 'twins left out: blind (drops the creator, and roles.creator names no field)'
     assert said in lines and said in notes(result) and result['twins_left_out'] == {'blind': 'creator'}
@@ -142,7 +143,7 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
     with pytest.raises(UserError, match=r'--memory: distilled with seeds \[0, 0\]: memories are averaged that'):
         compare.compare([both[0], both[0]], pool, emit=lambda line: None)
     path = other.workdir / 'config.json'
-    path.write_text(json.dumps({**json.loads(path.read_text()), 'roles': {}}))
+    write_json(path, {**json.loads(path.read_text()), 'roles': {}})
     with pytest.raises(UserError, match=r"--memory: the runs of .* and .* differ in 'roles': only seeds may differ"):
         compare.compare(both, pool, emit=lambda line: None)
 
@@ -316,7 +317,7 @@ def test_a_run_whose_twins_are_gone_is_named(run, pool, tmp_path):
     said = []
     (tmp_path / 'past.jsonl').write_text('{"name": "small", "auc": 0.8}')
     (moved / 'overhead.json').write_text('{')
-    with pytest.raises(UserError, match=r'overhead.json: not valid JSON'):
+    with pytest.raises(UserError, match=r'overhead.json is not valid JSON'):
         compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', emit=said.append)
     (moved / 'overhead.json').write_text('{"distill_seconds": 6.0, "reference_seconds": 2.0}')
     result = compare.compare([moved / 'memory'], pool, tmp_path / 'past.jsonl', emit=said.append)
@@ -324,7 +325,7 @@ def test_a_run_whose_twins_are_gone_is_named(run, pool, tmp_path):
     assert result['twins'] == [] and 'Distilling cost 3.0 passes' in report.compare_table(result)
     config = json.loads((moved / 'config.json').read_text())
     config['evaluate']['seeds'] = 1
-    (moved / 'config.json').write_text(json.dumps(config))
+    write_json(moved / 'config.json', config)
     with pytest.raises(UserError, match='evaluate.seeds=1: odds need the spread'):
         compare.compare([moved / 'memory'], pool, emit=said.append)
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from diet_jax.artifact.encode import encode
 from diet_jax.artifact.format import CodedField
 from diet_jax.artifact.read import load_memory
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.config import default_data
 from diet_jax.config.data import Simulated
@@ -91,7 +92,7 @@ def adrift(memory, run, tmp_path):
     """The same where the log and its side tables are gone."""
     shutil.copytree(run[1] / 'memory', tmp_path / 'memory')
     path = tmp_path / 'memory' / 'manifest.json'
-    path.write_text(path.read_text().replace(str(run[0]), str(tmp_path / 'gone')))
+    write_json(path, json.loads(path.read_text().replace(str(run[0]), str(tmp_path / 'gone'))))
     return load_memory(tmp_path / 'memory')
 
 
@@ -334,7 +335,7 @@ def test_a_memory_of_an_earlier_version_is_read_but_encodes_nothing(run, tmp_pat
     manifest = json.loads((folder / 'manifest.json').read_text())
     for key in ('data', 'roles', 'weekday', 'students'):
         del manifest[key]
-    (folder / 'manifest.json').write_text(json.dumps(manifest))
+    write_json(folder / 'manifest.json', manifest)
     memory = load_memory(folder)
     assert len(memory.label()) == len(memory.ids) == manifest['rows']
     with pytest.raises(UserError, match='the memory of stage 4 was written by an earlier version, .*: distill again'):

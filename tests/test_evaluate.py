@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from tiny import DAYS, ROWS, contents
 
 from diet_jax import models
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.models import candidates
 from diet_jax.models.recipes import DEFAULT
@@ -63,6 +64,7 @@ def _relabel(workdir, block, change):
     table = pq.read_table(path)
     label = change(table['__label'].to_numpy()).astype(np.int8)
     pq.write_table(table.set_column(table.column_names.index('__label'), '__label', pa.array(label)), path)
+    tiny.sealed(workdir)
 
 
 @pytest.fixture(scope='module')
@@ -83,7 +85,7 @@ def other_seed(tmp_path_factory):
 
 
 def test_stages_and_what_they_may_see(evaluated, workdir):
-    assert json.loads((workdir / 'evaluate.json').read_text()) == json.loads(json.dumps(evaluated))
+    assert read_json(workdir / 'evaluate.json') == json.loads(json.dumps(evaluated))
     assert [(s['stage'], s['tuned_on'], s['scored_on']) for s in evaluated['stages']] == [
         (1, DAYS[1], DAYS[2]),
         (2, DAYS[2], DAYS[3]),

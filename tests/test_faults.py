@@ -1,16 +1,26 @@
 """What a run meets from outside: other processes, damage, no room. It ends right, or in one line, and never wrong."""
 
+import json
 import os
+import random
+import re
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
+import faults
+import numpy as np
 import pytest
 import tiny
 from tiny import contents
 
+from diet_jax.artifact.read import load_memory
 from diet_jax.base import lock
 from diet_jax.base.errors import UserError
+from diet_jax.run.verify import verify
+from diet_jax.study.readings import Reading, Shelf
 
 
 def test_two_writers(distilled):
@@ -36,3 +46,171 @@ def test_a_lock_ends_with_its_process_and_an_unused_folder_with_the_lock(tmp_pat
     with lock.held(folder):
         (folder / 'memory').mkdir()
     assert os.listdir(folder) == ['memory']
+
+
+@pytest.fixture(scope='module')
+def three_days(tmp_path_factory):
+    """The tiny run before its last day: what stays of an operation that fails is seen on the day after."""
+    config = tiny.get_config()
+    config.data.until = tiny.DAYS[2]
+    workdir = tmp_path_factory.mktemp('before') / 'run'
+    tiny.distill(workdir, config)
+    return workdir
+
+
+def _sampled(count, of, seed=0):
+    """Of every part of a run some operation, always the same."""
+    draw = random.Random(seed)
+    return sorted({draw.randrange(of * i // count, of * (i + 1) // count) for i in range(count)})
+
+
+def _parts(workdir):
+    return [
+        str(p.relative_to(workdir)) for p in workdir.rglob('*') if p.suffix in ('.part', '.old') or p.name == 'part'
+    ]
+
+
+def test_a_fault_in_any_operation_loses_nothing(distilled, three_days, tmp_path):
+    """A new day, with a disk that is full and a crash: the next run comes to the same bytes, with nothing left over."""
+    whole, names = tiny.outcome(distilled), {p.name for p in distilled.iterdir()}
+    shutil.copytree(three_days, tmp_path / 'counted')
+    with faults.disk() as disk:
+        tiny.distill(tmp_path / 'counted')
+    assert len(disk.done) > 50 and tiny.outcome(tmp_path / 'counted') == whole
+    for i, n in enumerate(_sampled(20, len(disk.done))):
+        kind = ('full', 'crash')[i % 2]
+        workdir, where = tmp_path / 'run', f'{kind} at {n}: {disk.done[n]}'
+        shutil.copytree(three_days, workdir)
+        with faults.disk(n, kind), pytest.raises((OSError, UserError) if kind == 'full' else faults.Crash):
+            tiny.distill(workdir)
+        memory = workdir / 'memory'
+        assert load_memory(memory).manifest['stage'] in (3, 4), where
+        tiny.distill(workdir)
+        assert tiny.outcome(workdir) == whole and not _parts(workdir), where
+        assert {p.name for p in workdir.iterdir()} == names, where
+        shutil.rmtree(workdir)
+
+
+SWAPPING = """
+import pathlib, sys, time
+from diet_jax.base import atomic
+memory, *stages = map(pathlib.Path, sys.argv[1:])
+part, end, swaps = memory.with_name('memory.part'), time.time() + 3, 0
+while time.time() < end:
+    atomic.copy_folder(stages[swaps % 2], part)
+    atomic.put_folder(part, memory)
+    swaps += 1
+print(swaps)
+"""
+
+
+def _recipe():
+    """What docs/elsewhere.md tells the readers of other tools."""
+    page = (Path(__file__).parent.parent / 'docs' / 'elsewhere.md').read_text()
+    names = {}
+    exec(next(code for code in re.findall(r'```python\n(.*?)```', page, re.S) if 'def read_whole' in code), names)
+    return names['read_whole']
+
+
+@pytest.mark.parametrize('at_once', [True, False], ids=['swapped at once', 'renamed twice'])
+def test_a_reader_gets_one_stage_while_the_memory_is_replaced(distilled, tmp_path, at_once):
+    stages, memory, read_whole = [distilled / 'history' / f'0000{t}' for t in (3, 4)], tmp_path / 'memory', _recipe()
+    whole = [contents(stage) for stage in stages]
+    shutil.copytree(stages[1], memory)
+    program = SWAPPING if at_once else SWAPPING.replace('memory,', 'atomic._exchanged = lambda *_: False\nmemory,', 1)
+    words = [sys.executable, '-c', program, memory, *stages]
+    reads, refused, seen = 0, 0, set()
+    with subprocess.Popen(list(map(str, words)), stdout=subprocess.PIPE, text=True) as writer:
+        while writer.poll() is None:
+            assert not at_once or (memory / 'manifest.json').exists(), 'it is never absent'
+            try:
+                seen.add(whole.index(read_whole(memory)))  # one of the two, or ValueError
+                found = load_memory(memory)
+                assert set(found.columns['stage']) <= set(range(1, found.manifest['stage'] + 1))
+                reads += 1
+            except (OSError, UserError):
+                refused += 1
+        swaps = int(writer.stdout.read())
+    assert swaps > 20 and reads > 5 and seen == {0, 1}, (swaps, reads, refused)
+    assert contents(memory) in whole and not list(tmp_path.glob('memory.*'))
+
+
+def _read_back(workdir):
+    """The files of a run that are read again, in some order that is always the same."""
+    shown = ('.html', '.png', '.txt', '.md')
+    files = [p.relative_to(workdir) for p in sorted(workdir.rglob('*')) if p.is_file()]
+    return [p for p in files if p.parts[0] == 'checkpoint' or p.suffix not in shown]
+
+
+def test_a_wrong_bit_is_found_and_put_right_or_named(distilled, three_days, tmp_path):
+    """In every kind of file, a new day after it: the same bytes, or one line that names the file."""
+    whole, draw, workdir = tiny.outcome(distilled), random.Random(1), tmp_path / 'run'
+    files = _read_back(three_days)
+    assert {found.state for found in verify(three_days)} == {'good'}
+    assert {found.path.relative_to(three_days) for found in verify(three_days)} == set(files)
+    ends = {'right': 0, 'named': 0}
+    for name in draw.sample(files, 18):
+        shutil.copytree(three_days, workdir)
+        faults.flip(workdir / name, draw)
+        bad = [found for found in verify(workdir) if found.state != 'good']
+        assert bad and all(found.words for found in bad), name
+        assert workdir / name in {found.path for found in bad} or name.name == 'sizes.json', name
+        before = contents(workdir)
+        try:
+            tiny.distill(workdir)
+            now = tiny.outcome(workdir)
+            if {found.state for found in bad} == {'damaged'}:  # of an earlier stage, which distilling does not read
+                assert name.parts[0] in ('history', 'twins') and bad[0].path.read_bytes() == before[str(name)]
+                now[1][str(name.relative_to('history'))] = whole[1][str(name.relative_to('history'))]
+            assert now == whole, name
+            ends['right'] += 1
+        except UserError as error:
+            assert name.parts[0] == 'checkpoint' and 'restore it from a copy' in str(error), name
+            assert all(contents(workdir)[path] == before[path] for path in before if not path.startswith('blocks'))
+            ends['named'] += 1
+        shutil.rmtree(workdir)
+    assert min(ends.values()) > 3, ends
+
+
+def test_a_wrong_bit_in_what_a_study_keeps_is_trained_again(tmp_path):
+    shelf, digests = Shelf(tmp_path), {'memory': 'a'}
+    logits = np.random.default_rng(0).normal(size=(1, 2, 50)).astype(np.float32)
+    reading = Reading({'lr': 0.1}, {'auc': [0.5, 0.6]}, logits)
+    shelf.put({'name': 'x', 'config': {}}, digests, {'memory': reading})
+    assert set(shelf.kept('x', digests)) == {'memory'}
+    for path in (tmp_path / 'candidates' / 'x.json', tmp_path / 'predictions' / 'x.npy'):
+        before, draw = path.read_bytes(), random.Random(2)
+        for _ in range(40):
+            faults.flip(path, draw)
+            said = []
+            found = shelf.kept('x', digests, said.append)
+            assert (
+                found == {}
+                and len(said) == 1
+                and said[0].endswith('its candidate is trained again')
+                or (
+                    path.suffix == '.json' and found['memory'].scores == reading.scores  # of its layout
+                )
+            ), said
+            path.write_bytes(before)
+
+
+def _without_checksums(value, path):
+    gone = {'checksum', *(['files'] if path.name == 'sizes.json' else ())}
+    gone |= {'checksums'} if 'blocks' in path.parts[-3:] else set()
+    return json.dumps({key: item for key, item in value.items() if key not in gone})
+
+
+def test_what_an_earlier_version_wrote_has_no_checksums_and_passes(distilled, three_days, tmp_path):
+    """Said where it is taken up; the next stage has them."""
+    workdir = tmp_path / 'run'
+    shutil.copytree(three_days, workdir)
+    for path in (*workdir.rglob('*.json'), *workdir.rglob('metrics.jsonl')):
+        lines = path.read_text().splitlines() if path.suffix == '.jsonl' else [path.read_text()]
+        path.write_text('\n'.join(_without_checksums(json.loads(line), path) for line in lines) + '\n')
+    assert {found.state for found in verify(workdir)} == {'good', 'no checksum'}
+    tiny.distill(workdir, emit=(said := []).append)
+    assert sum('which noted no checksums' in line or 'without checksums' in line for line in said) == 2, said
+    assert tiny.outcome(workdir)[2] == tiny.outcome(distilled)[2]
+    assert load_memory(workdir / 'memory').rows.equals(load_memory(distilled / 'memory').rows)
+    assert {found.state for found in verify(workdir) if 'history' not in found.path.parts} == {'good'}

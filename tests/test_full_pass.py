@@ -159,7 +159,7 @@ def test_an_interrupted_write_leaves_nothing_half_written(log, tmp_path, trained
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(full_pass.np, 'savez', torn)
         full_pass.passes(candidate(), log, LRS, seeds=SEEDS, boundaries=[2], cache=tmp_path)
-    assert [path.suffix for path in tmp_path.iterdir()] == ['.part']
+    assert not list(tmp_path.iterdir())
     trained.clear()
     first = full_pass.passes(candidate(), log, LRS, seeds=SEEDS, boundaries=[2], cache=tmp_path)
     assert len(trained) == 4 and [path.suffix for path in tmp_path.iterdir()] == ['.npz']

@@ -104,3 +104,28 @@ def test_no_comment_cites_a_page_that_is_not_there():
     for path in (*MODULES, *ROOT.glob('configs/**/*.py'), *ROOT.glob('scripts/*.py'), *ROOT.glob('benchmarks/*.py')):
         for page in re.findall(r'docs/[\w/-]+\.md', path.read_text()):
             assert (ROOT / page).exists(), f'{path} cites {page}'
+
+
+def test_one_place_writes():
+    """All that changes the disk goes through base/atomic.py, where tests put their faults."""
+    changes = {'rename', 'unlink', 'rmdir', 'touch', 'write_text', 'symlink_to', 'rmtree', 'copytree', 'copy2', 'fsync'}
+    files = {'write_table', 'ParquetWriter', 'savez', 'savez_compressed'}  # given an open file, of `write_bytes`
+    found = []
+    for path in (p for p in MODULES if p != PACKAGE / 'base' / 'atomic.py'):
+        for call in (n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)):
+            name = getattr(call.func, 'attr', getattr(call.func, 'id', ''))
+            words = [a.value for a in call.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            opens = name == 'open' and any(set(word) <= set('rwaxbt+') and set(word) & set('wax+') for word in words)
+            given = [a.id for a in call.args if isinstance(a, ast.Name)]
+            whole = (
+                name in files
+                and not ast.unparse(call.func).startswith('writer.')
+                and not {'file', 'encoded'} & set(given)
+            )
+            method = (
+                name in changes and isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) != 'atomic'
+            )
+            if opens or whole or method:
+                found.append(f'{path.relative_to(PACKAGE)}:{call.lineno} {ast.unparse(call.func)}')
+    locked = [line for line in found if line.startswith('base/lock.py')]
+    assert len(locked) == 1 and found == locked, found  # the lock itself is no file that anybody reads

@@ -11,6 +11,7 @@ import tiny
 from ml_collections import ConfigDict
 
 from diet_jax.artifact.read import load_memory
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.base.layout import PAD
 from diet_jax.distillation.codebook import shares
@@ -88,7 +89,7 @@ def test_a_memory_of_format_2_is_read(run, tmp_path):
     for field in manifest['fields']:
         for key in ('width', 'shares', 'sequence'):
             field.pop(key)
-    path.write_text(json.dumps(manifest))
+    write_json(path, manifest)
     memory = load_memory(tmp_path / 'memory')
     assert memory.lists == () and memory.table_rows.shape == memory.codes.shape
 

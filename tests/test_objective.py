@@ -1,5 +1,6 @@
 """`diet_jax.objective`: what a search is told, one config after another."""
 
+import json
 import shutil
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import tiny
 from sklearn.metrics import roc_auc_score
 
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.models.candidates import candidate
 from diet_jax.study import compare, objective
@@ -79,7 +81,7 @@ def test_another_grid_is_trained_anew(run, ask, tmp_path):
     ask(SMALL)
     other = shutil.copytree(run, tmp_path / 'run')
     path = other / 'config.json'
-    path.write_text(path.read_text().replace('"student_batch": 16', '"student_batch": 8'))
+    write_json(path, json.loads(path.read_text().replace('"student_batch": 16', '"student_batch": 8')))
     assert Objective([other / 'memory'], emit=quiet).asked == []
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from tiny import DAYS, contents
 
+from diet_jax.base.atomic import write_json
+
 REPO = Path(__file__).resolve().parent.parent
 TINY = REPO / 'tests' / 'tiny.py'
 
@@ -138,7 +140,7 @@ def test_one_line_for_every_mistake(environment, distilled, tmp_path):
     run = shutil.copytree(distilled, tmp_path / 'run')
     for name, folder in (('old', 'history/00001'), ('older', 'memory')):
         path = Path(shutil.copytree(distilled, tmp_path / name)) / folder / 'manifest.json'
-        path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 0}))
+        write_json(path, {**json.loads(path.read_text()), 'format': 0})
 
     config, new = f'--config={TINY}', f'--workdir={tmp_path / "new"}'
     here = lambda name: f'--config={tmp_path / name}'  # noqa: E731

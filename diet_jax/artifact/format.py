@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from diet_jax.artifact.schema import check_manifest
+from diet_jax.base.checksums import opened
 from diet_jax.base.errors import UserError
 
 FORMAT = 3  # of a memory with lists; one of format 2 has none, and is read as well
@@ -81,10 +82,12 @@ def read_manifest(folder) -> dict:
     if not path.exists():
         raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
     try:
-        manifest = json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number)
+        manifest = opened(json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number))
         version_ = manifest.get('format')
+    except FileNotFoundError as error:
+        raise UserError(f'{path} has just gone: is another process writing there?') from error
     except (ValueError, AttributeError, RecursionError) as error:
-        raise UserError(f'{path} does not parse ({error}): distill again') from error
+        raise UserError(f'{path} does not parse ({error}): copy or distill it again') from error
     if version_ not in (2, FORMAT):
         raise UserError(
             f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, '

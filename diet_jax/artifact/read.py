@@ -21,6 +21,8 @@ from diet_jax.base.errors import UserError, closest
 from diet_jax.base.layout import PAD
 from diet_jax.config.data import MEMORY_COLUMNS
 
+SWAPS = 10  # of a folder while it is read, before that is given up
+
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Artifact:
@@ -203,7 +205,7 @@ def load_memory(path: str | Path) -> Artifact:
     """Reads and checks a memory.
 
     Args:
-      path: its folder: `memory` of a run, or one below its `history`.
+      path: its folder: `memory` of a run, or one below its `history`. Read is one stage, also while a run goes on.
     Raises:
       UserError: no memory there, another format version, or a file that is missing or not as written.
 
@@ -212,22 +214,49 @@ def load_memory(path: str | Path) -> Artifact:
     ((1920, 10), (1920,), 421)
     """
     folder = Path(path)
-    manifest = read_manifest(folder)
-    for name, digest in manifest['checksums'].items():
-        if not (folder / name).is_file() or hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
-            raise UserError(f'{folder / name} is missing or not as it was written (checksum): copy or distill it again')
+    for _ in range(SWAPS):
+        manifest = read_manifest(folder)
+        try:
+            return _loaded(folder, manifest)
+        except UserError:
+            if _manifest(folder) == manifest:
+                raise  # else the folder was replaced meanwhile: what is read now is of another stage
+    raise UserError(f'{folder} is replaced again and again while it is read: read one below history/, which stays')
+
+
+def _manifest(folder: Path) -> dict | None:
+    """The manifest that is there now; None where there is none, or none that can be read."""
+    try:
+        return read_manifest(folder)
+    except UserError:
+        return None
+
+
+def _loaded(folder: Path, manifest: dict) -> Artifact:
+    """The memory of a manifest. Every file is read once: what is checked is what is used."""
+    files = {name: _read(folder / name, digest) for name, digest in manifest['checksums'].items()}
     fields = tuple(_field(f) for f in manifest['fields'])
     codebook = {}
     for f in (f for f in fields if not f.shares):
-        path = folder / 'codebook' / f'{f.name}.parquet'
-        t = _table(path, {'value': '', 'code': 'int32'}).combine_chunks()
-        _check_codes(f, t['code'], len(t) + len(f.bounds) + 2, path)
+        name = f'codebook/{f.name}.parquet'
+        t = _table(folder / name, files[name], {'value': '', 'code': 'int32'}).combine_chunks()
+        _check_codes(f, t['code'], len(t) + len(f.bounds) + 2, folder / name)
         known = t.filter(pc.is_valid(t['value'])).combine_chunks()
         codebook[f.name] = (known['value'].combine_chunks(), known['code'].to_numpy())
     lists = tuple(f for f in fields if f.kind == 'list')
     fields = tuple(f for f in fields if f.kind != 'list')
-    rows = _rows(folder / 'rows.parquet', manifest, (*fields, *lists))
+    rows = _rows(folder / 'rows.parquet', files['rows.parquet'], manifest, (*fields, *lists))
     return Artifact(manifest=manifest, fields=fields, lists=lists, rows=rows, codebook=codebook)
+
+
+def _read(path: Path, digest: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        data = b''
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise UserError(f'{path} is missing or not as it was written (checksum): copy or distill it again')
+    return data
 
 
 def _field(said: dict) -> CodedField:
@@ -236,13 +265,13 @@ def _field(said: dict) -> CodedField:
     return CodedField(**{**known, 'bounds': tuple(said['bounds'])})
 
 
-def _rows(path: Path, manifest: dict, fields: Sequence[CodedField]) -> pa.Table:
+def _rows(path: Path, data: bytes, manifest: dict, fields: Sequence[CodedField]) -> pa.Table:
     """rows.parquet, with the columns and codes that the manifest says."""
     numbers = dict.fromkeys(MEMORY_COLUMNS, 'float') | {'stage': 'int32'}
     for outcome in manifest.get('outcomes', [''])[1:]:
         numbers |= {label_column(name, outcome): 'float' for name in LABELS}
     codes = {f'{f.name}__code': 'list<item: int32>' if f.kind == 'list' else 'int32' for f in fields}
-    table = _table(path, {**dict.fromkeys((f.name for f in fields), ''), **codes, **numbers})
+    table = _table(path, data, {**dict.fromkeys((f.name for f in fields), ''), **codes, **numbers})
     if len(table) != manifest['rows']:
         raise UserError(f'{path} has {len(table)} rows, and its manifest says {manifest["rows"]}: distill again')
     for f in fields:
@@ -251,10 +280,10 @@ def _rows(path: Path, manifest: dict, fields: Sequence[CodedField]) -> pa.Table:
     return table
 
 
-def _table(path: Path, columns: Mapping[str, str]) -> pa.Table:
+def _table(path: Path, data: bytes, columns: Mapping[str, str]) -> pa.Table:
     """A Parquet file with these columns of these types, '' for any."""
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(pa.BufferReader(data))
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f'{path} is no Parquet file ({type(error).__name__}): copy or distill it again') from error
     for name, kind in columns.items():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
-import shutil
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +18,7 @@ from ml_collections import ConfigDict
 from diet_jax import __version__
 from diet_jax.artifact import card
 from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField, label_column
-from diet_jax.base.atomic import replace_folder
+from diet_jax.base.atomic import empty_folder, fill, put_folder, write_json, write_text
 from diet_jax.base.layout import PAD
 from diet_jax.base.loading import absolute
 from diet_jax.base.plain import plain
@@ -55,8 +53,8 @@ def write_artifact(
     """
     folder, meant = Path(folder), _meant(source, stream.utc_offset_hours)
     part = folder.with_name(folder.name + '.part')
-    shutil.rmtree(part, ignore_errors=True)
-    (part / 'codebook').mkdir(parents=True)
+    empty_folder(part)
+    (part / 'codebook').mkdir()
     memory = type(memory)(*(np.asarray(x) for x in memory))
     info = stream.blocks[stage - 1]
     valid = int(memory.valid.sum())
@@ -144,10 +142,9 @@ def write_artifact(
         },
         'checksums': {str(p.relative_to(part)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     }
-    (part / 'README.md').write_text(card.text(manifest), encoding='utf-8')
-    (part / 'manifest.json').write_text(json.dumps(manifest, indent=1))
-    (part / 'README.md').write_text(card.text(manifest), encoding='utf-8')
-    replace_folder(part, folder)
+    write_text(part / 'README.md', card.text(manifest))
+    write_json(part / 'manifest.json', manifest)
+    put_folder(part, folder)
     return manifest
 
 
@@ -212,9 +209,7 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
             encodings[field.name] = 'DELTA_BINARY_PACKED'
         else:
             dictionary.append(field.name)
-    pq.write_table(
-        table,
-        path,
+    how = dict(
         compression='zstd',
         compression_level=12,
         use_dictionary=dictionary,
@@ -222,3 +217,4 @@ def _write_parquet(table: pa.Table, path: Path) -> None:
         write_statistics=False,
         store_schema=True,
     )
+    fill(path, lambda file: pq.write_table(table, file, **how))

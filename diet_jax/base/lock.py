@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from diet_jax.base import atomic
+from diet_jax.base.atomic import remove, remove_empty
 from diet_jax.base.errors import UserError
 
 
@@ -38,15 +40,18 @@ def held(folder: Path, emit: Callable[[str], None] = print) -> Iterator[None]:
     try:
         yield
     finally:
-        (folder / 'lock').unlink(missing_ok=True)  # before it is given back: nobody else can hold this file
-        file.close()
+        try:
+            remove(folder / 'lock')  # before it is given back: nobody else can hold this file
+        finally:
+            file.close()
         for path in made:
             with contextlib.suppress(OSError):  # something lies in it
-                path.rmdir()
+                remove_empty(path)
 
 
 def _locked(path: Path, emit: Callable[[str], None]) -> IO[str]:
     while True:
+        atomic.step('append', path)
         file = path.open('a+')
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,9 +65,14 @@ def _locked(path: Path, emit: Callable[[str], None]) -> IO[str]:
         if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:  # not one that was just given back
             break
         file.close()
-    file.truncate(0)
-    file.write(json.dumps({'host': socket.gethostname(), 'pid': os.getpid(), 'since': time.strftime('%F %T')}))
-    file.flush()
+    try:
+        with atomic.named(path):
+            file.truncate(0)
+            file.write(json.dumps({'host': socket.gethostname(), 'pid': os.getpid(), 'since': time.strftime('%F %T')}))
+            file.flush()
+    except OSError:
+        file.close()
+        raise
     return file
 
 

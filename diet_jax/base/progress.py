@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from diet_jax.base.atomic import appended, named
+
 
 class Progress:
     """`with Progress('distilling', rows, workdir / 'log.txt', log) as p: p.advance(rows, 'stage 1/14 ...')`."""
@@ -32,7 +34,7 @@ class Progress:
 
     def __enter__(self):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = self.path.open('a')
+        self.file = appended(self.path)
         self.begin = time.perf_counter()
         if self.bar:
             self.bar.start()
@@ -46,8 +48,9 @@ class Progress:
         passed = time.perf_counter() - self.begin
         left = passed / max(self.done, 1) * (self.total - self.done)
         text = f'{line}  {left:.0f} s left'
-        self.file.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {self.what}: {text}\n')
-        self.file.flush()
+        with named(self.path):
+            self.file.write(f'{time.strftime("%Y-%m-%d %H:%M:%S")} {self.what}: {text}\n')
+            self.file.flush()
         if self.bar:
             self.bar.console.print(line, highlight=False, markup=False)
             self.bar.update(self.task, advance=amount, rate=f'{self.done / max(passed, 1e-9):,.0f}/s')

@@ -18,6 +18,6 @@ def _command(name: str) -> Callable[[], None]:
     return start
 
 
-compare, describe, distill = map(_command, ('compare', 'describe', 'distill'))
+check, compare, describe, distill = map(_command, ('check', 'compare', 'describe', 'distill'))
 evaluate, export, judge = map(_command, ('evaluate', 'export', 'judge'))
 report, sweep, trends = map(_command, ('report', 'sweep', 'trends'))

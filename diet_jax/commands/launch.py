@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -76,8 +77,10 @@ def _guarded(main, words: bool):
             _stop(f"'{argv[1]}' is not a flag: flags begin with --")
         try:
             return main(argv)
-        except (UserError, OSError) as error:  # OSError: no permission, no space; it names the file
+        except UserError as error:
             _stop(error)
+        except OSError as error:  # no permission, no space; it names the file
+            _stop(_of_system(error))
         except Exception:
             if not _among_others():
                 raise
@@ -85,6 +88,18 @@ def _guarded(main, words: bool):
             _exit(1)
 
     return guarded
+
+
+def _of_system(error: OSError) -> str:
+    """What the system refused, and the way out."""
+    ways = {
+        errno.ENOSPC: 'make room, and run the same command again to go on',
+        errno.EDQUOT: 'make room, and run the same command again to go on',
+        errno.EROFS: 'it may only be read: name another folder (--workdir, --to, --out)',
+        errno.EACCES: 'its permissions forbid it: change them, or name another folder (--workdir, --to, --out)',
+    }
+    way = ways.get(error.errno)
+    return f'{error.filename}: {error.strerror}: {way}' if way and error.filename else str(error)
 
 
 def _parse(argv):

@@ -12,14 +12,12 @@ All of it is slots: whatever a value is, its number is known when the block is e
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.base.errors import UserError
 from diet_jax.config import lists
 from diet_jax.data import listed, times
 
@@ -135,7 +133,7 @@ class Histories:
         self.tails = after
         return found
 
-    def write(self, path: Path) -> None:
+    def write(self, file: BinaryIO) -> None:
         """Writes the tails: a row an event, `history` the place of its history among the sorted names."""
         wide = max(tail.slots.shape[1] for tail in self.tails.values())
         parts = []
@@ -145,14 +143,12 @@ class Histories:
             slots |= {str(c): pa.nulls(len(tail.user), pa.int32()) for c in range(len(slots), wide)}
             of = np.full(len(tail.user), number, np.int32)
             parts.append(pa.table({'history': of, 'user': tail.user, 'time': tail.time, **slots}))
-        pq.write_table(pa.concat_tables(parts), path, compression='zstd')
+        pq.write_table(pa.concat_tables(parts), file, compression='zstd')
 
     @classmethod
-    def read(cls, path: Path, data: Mapping) -> Histories:
-        """Reads what `write` wrote; UserError where the file is gone."""
-        if not path.exists():
-            raise UserError(f'{path} is missing: delete the folder {path.parent} to prepare the log again')
-        table, tails = pq.read_table(path), {}
+    def read(cls, file: bytes, data: Mapping) -> Histories:
+        """Reads what `write` wrote."""
+        table, tails = pq.read_table(pa.BufferReader(file)), {}
         of = table['history'].to_numpy()
         for number, name in enumerate(sorted(data['histories'])):
             rows = table.filter(pa.array(of == number))

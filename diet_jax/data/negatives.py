@@ -9,8 +9,7 @@ changes it.
 """
 
 from functools import cached_property
-from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -33,16 +32,14 @@ class Clicks(NamedTuple):
     user: pa.Array  # int64 or string [K], null where unknown
     columns: dict[str, pa.Array]  # each [K]: the item first, then the columns that go with it
 
-    def write(self, path: Path) -> None:
+    def write(self, file: BinaryIO) -> None:
         table = pa.table({'__time': self.time, '__user': self.user, **self.columns})
-        pq.write_table(table, path, compression='zstd')
+        pq.write_table(table, file, compression='zstd')
 
     @classmethod
-    def read(cls, path: Path) -> 'Clicks':
-        """Reads what `write` wrote; UserError where the file is gone."""
-        if not path.exists():
-            raise UserError(f'{path} is missing: delete the folder {path.parent} to prepare the log again')
-        table = pq.read_table(path)
+    def read(cls, data: bytes) -> 'Clicks':
+        """Reads what `write` wrote."""
+        table = pq.read_table(pa.BufferReader(data))
         time, user, *rest = (tables.one_array(column) for column in table.columns)
         return cls(time.to_numpy(), user, dict(zip(table.column_names[2:], rest, strict=True)))
 

@@ -13,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base import checksums
+from diet_jax.base.atomic import write_bytes
 from diet_jax.base.errors import UserError
 from diet_jax.data import blocks, listed
 from diet_jax.data.coded import plain_array, recoded
@@ -30,6 +32,7 @@ def check(
     vocabulary: Vocabulary,
     folder: Path,
     unread: Mapping,
+    noted: Mapping[str, str],
 ) -> dict[str, dict[int, list]]:
     """Compares the rows that the log still has of prepared blocks with those encoded then.
 
@@ -39,6 +42,7 @@ def check(
     Args:
       old: what was read of prepared blocks; folder: of the cache.
       unread: name -> what is known of a file that was not read again, since it is as it was (`of_files`).
+      noted: checksums of files below the folder.
     Returns: {block: `of_files` of what was read of it}.
     Raises:
       UserError: the rows are others.
@@ -63,7 +67,7 @@ def check(
         if t == first and count < before:
             if not hash_path(folder, t).exists():  # of a cache of format 1
                 continue
-            if odd := _others(hashes, pq.read_table(hash_path(folder, t))['hash'].to_numpy()):
+            if odd := _others(hashes, _kept(folder, t, noted)):
                 raise UserError(
                     f'the log goes back in time: of block {block["key"]}, of {before} rows when prepared, {count} '
                     f'are left, and {odd} of these are others: restore {name}, or start a new workdir'
@@ -125,9 +129,17 @@ def hash_path(folder: Path, t: int) -> Path:
     return folder / 'rows' / f'{t:05d}.hashes'
 
 
+def _kept(folder: Path, t: int, noted: Mapping[str, str]) -> np.ndarray:
+    """What `write_hashes` wrote of block t."""
+    path = hash_path(folder, t)
+    data = checksums.read(path, noted.get(str(path.relative_to(folder))), f'delete {folder} to prepare the log again')
+    return pq.read_table(pa.BufferReader(data))['hash'].to_numpy()
+
+
 def write_hashes(path: Path, hashes: np.ndarray) -> None:
     table = pa.table({'hash': _short(hashes)})
-    pq.write_table(table, path, use_dictionary=False, column_encoding={'hash': 'DELTA_BINARY_PACKED'})
+    how = dict(use_dictionary=False, column_encoding={'hash': 'DELTA_BINARY_PACKED'})
+    write_bytes(path, lambda file: pq.write_table(table, file, **how))
 
 
 def _short(hashes: np.ndarray) -> np.ndarray:

@@ -1,14 +1,16 @@
 """Prepares the cache of a stream: encodes the blocks that it does not hold yet, the manifest last."""
 
-import json
-import os
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base import checksums
+from diet_jax.base.atomic import read_json, remove, write_bytes, write_json
 from diet_jax.base.errors import UserError
 from diet_jax.config import lists, outcomes
 from diet_jax.data import bins, blocks, histories, listed, negatives, past, said, times, weights
@@ -24,12 +26,8 @@ FILES = ('vocabulary', 'recent', 'histories')  # keys of the manifest that name 
 def read_manifest(folder: Path, data: dict) -> dict | None:
     """The manifest of a cache, or None where nothing was prepared yet."""
     path = folder / 'manifest.json'
-    if not path.exists():
+    if (manifest := read_json(path, again(folder))) is None:
         return None
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f'{path} does not parse ({error}): delete {folder} to prepare the log again') from error
     if manifest.get('format') not in (1, FORMAT):
         raise UserError(f'{path} is of format {manifest.get("format")}, not {FORMAT}: delete {folder}')
     for block in manifest['blocks']:  # format 1 did not say when the middle of a block is
@@ -50,27 +48,33 @@ def manifest_fields(manifest: dict) -> tuple[Field, ...]:
 
 def read_vocabulary(folder: Path, manifest: dict) -> Vocabulary:
     """The vocabulary after all blocks of a manifest; UserError where its file is gone."""
-    path = folder / manifest['vocabulary']
-    if not path.exists():
-        raise UserError(f'{path} is missing: delete the folder {folder} to prepare the log again')
-    return Vocabulary.read(path, manifest_fields(manifest), manifest['growth'])
+    fields, growth = manifest_fields(manifest), manifest['growth']
+    return read_file(folder, manifest, manifest['vocabulary'], lambda data: Vocabulary.read(data, fields, growth))
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Writes a file beside its place and renames it, so that no reader ever sees a part of it."""
-    part = path.with_name(path.name + '.part')
+def read_file(folder: Path, manifest: dict, name: str, parse: Callable[[bytes], Any]) -> Any:
+    """What `parse` makes of a file of a cache, by its path below the folder.
+
+    Raises:
+      Damaged: it is not as it was written.
+    """
+    data = checksums.read(folder / name, manifest.get('checksums', {}).get(name), again(folder))
     try:
-        write(part)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+        return parse(data)
+    except (ValueError, LookupError, TypeError, OSError) as error:  # Arrow's are among these
+        raise checksums.Damaged(folder / name, f'damaged ({type(error).__name__}: {error})', again(folder)) from error
+
+
+def again(folder: Path) -> str:
+    """The way out of damage."""
+    return f'delete the folder {folder} to prepare the log again, if all of its files are still there'
 
 
 def clean(folder: Path, blocks: int) -> None:
     """Removes what an interrupted preparation left behind the first `blocks` blocks."""
     for left in (*folder.rglob('*.part'), *(folder / 'rows').glob('*.parquet'), *(folder / 'rows').glob('*.hashes')):
         if left.suffix == '.part' or int(left.stem) >= blocks:
-            left.unlink()
+            remove(left)
 
 
 def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callable) -> dict:
@@ -80,8 +84,10 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     if manifest:
         vocabulary = read_vocabulary(folder, manifest)
         if data['histories']:
-            before = histories.Histories.read(folder / manifest['histories'], data)
-        recent = negatives.Clicks.read(folder / manifest['recent']) if manifest.get('recent') else None
+            read = functools.partial(histories.Histories.read, data=data)
+            before = read_file(folder, manifest, manifest['histories'], read)
+        if manifest.get('recent'):
+            recent = read_file(folder, manifest, manifest['recent'], negatives.Clicks.read)
     (folder / 'rows').mkdir(parents=True, exist_ok=True)
     clean(folder, len(cached))
     done = list(cached)
@@ -125,7 +131,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
             encoded['__bayes'] = piece.bayes
         path = folder / 'rows' / f'{len(done):05d}.parquet'
         table = pa.table(encoded)
-        _replace(path, lambda part, table=table: pq.write_table(table, part, compression='zstd'))
+        write_bytes(path, lambda file, table=table: pq.write_table(table, file, compression='zstd'))
         read = np.flatnonzero(real)
         slots = {name: _hashed(encoded[name])[read] for name in piece.of_log if name in encoded}
         heavy = None if weight is None else weight[read]
@@ -133,7 +139,7 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         hashes = past.row_hashes(vocabulary, slots, piece.time[read], labels, heavy)
         source.prepared(piece, hashes)
         if piece.bayes is None:
-            _replace(past.hash_path(folder, len(done)), lambda part, hashes=hashes: past.write_hashes(part, hashes))
+            past.write_hashes(past.hash_path(folder, len(done)), hashes)
         done.append(
             dict(
                 key=piece.key,
@@ -178,11 +184,11 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
     clicks = f'clicks-{len(done):05d}.parquet' if recent is not None else ''
     tails = f'histories-{len(done):05d}.parquet' if data['histories'] else ''
     if new:
-        _replace(folder / name, vocabulary.write)
+        write_bytes(folder / name, vocabulary.write)
         if clicks:
-            _replace(folder / clicks, recent.write)
+            write_bytes(folder / clicks, recent.write)
         if tails:
-            _replace(folder / tails, before.write)
+            write_bytes(folder / tails, before.write)
     manifest = dict(
         format=FORMAT,
         fields=[field.plain() for field in vocabulary.fields],
@@ -199,15 +205,25 @@ def append(data: dict, folder: Path, manifest: dict | None, source, emit: Callab
         recent=clicks,
         growth=vocabulary.growth,
         blocks=done,
+        checksums=_checksums(folder, manifest, [name, clicks, tails], emit),
         **({'histories': tails} if tails else {}),
         **({'weight': data['weight']} if data['weight'] else {}),
         **({'outcomes': names} if (names := outcomes.names_of(data)) != (label_name,) else {}),
     )
-    _replace(folder / 'manifest.json', lambda part: part.write_text(json.dumps(manifest)))
+    write_json(folder / 'manifest.json', manifest, indent=None)
     for old in folder.glob('*.parquet'):
         if old.name not in (name, clicks, tails, *kept):  # who reads by the manifest of before, still may
-            old.unlink()
+            remove(old)
     return manifest
+
+
+def _checksums(folder: Path, before: dict | None, names: list[str], emit: Callable) -> dict[str, str]:
+    """{path below the folder: checksum} of all files of a cache; those of before are as they were noted then."""
+    noted = (before or {}).get('checksums', {})
+    there = [str(path.relative_to(folder)) for path in sorted((folder / 'rows').iterdir())] + list(filter(None, names))
+    if before and not noted:
+        emit(f'data: {folder} is of an earlier version, which noted no checksums: its files are taken as they are')
+    return {name: noted.get(name) or checksums.of_file(folder / name) for name in there}
 
 
 def _column(available: dict[str, pa.Array], field: Field) -> pa.Array | None:

@@ -8,7 +8,6 @@ blocks/<digest of config.data>/manifest.json      written last
                                                        list has lists of int32
 """
 
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.base.errors import UserError
 from diet_jax.base.layout import PAD, Layout
 from diet_jax.data import prepare, tables
 from diet_jax.data.fields import layout_of
@@ -94,10 +92,10 @@ class EncodedStream:
     def load(self, t: int, begin: int = 0, end: int | None = None) -> Block:
         """Reads block t (0-based), or its rows begin .. end - 1, and no other file.
 
-        Of a part only the row groups that hold it are read, 2**20 rows each.
+        The file is read whole, for its checksum; of a part only its row groups are decoded, 2**20 rows each.
 
         Raises:
-          UserError: its file is gone.
+          Damaged: its file is gone, or not as it was written.
         """
         info = self.blocks[t]
         table = self._read(t, slice(begin, info.rows if end is None else end))
@@ -134,17 +132,14 @@ class EncodedStream:
         return np.where(slots == 2 * self.group_field, np.int32(NO_GROUP), slots).astype(np.int32)
 
     def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
-        info = self.blocks[t]
-        if not os.path.exists(info.path):
-            raise UserError(f'{info.path} (block {info.key}) is missing: delete {self.folder} to prepare the log again')
-        try:
-            with pq.ParquetFile(info.path) as file:
+        def parse(data: bytes) -> tuple[int, pa.Table]:
+            with pq.ParquetFile(pa.BufferReader(data)) as file:
                 ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
                 groups = np.flatnonzero((ends > rows.start) & (np.append(0, ends[:-1]) < rows.stop))
                 table = file.read_row_groups(groups.tolist(), columns)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f'{info.path} is damaged ({error}): delete {self.folder} to prepare again') from error
-        before = int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0
+            return int(ends[groups[0] - 1]) if len(groups) and groups[0] else 0, table
+
+        before, table = prepare.read_file(self.folder, self._manifest, f'rows/{t:05d}.parquet', parse)
         return table.slice(rows.start - before, rows.stop - rows.start)
 
     def field_of_slot(self, num_slots: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from diet_jax.base import atomic
 from diet_jax.base.errors import UserError, closest
 from diet_jax.config import outcomes
 from diet_jax.config.impressions import MADE
@@ -70,6 +71,7 @@ def scan(
     fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
     fields += [pa.field(own(name), pa.float64()) for name in wanted.numeric]
     fields += [pa.field(own(name), pa.list_(pa.int32())) for name in wanted.lists]
+    atomic.step('write', path)  # it is gone again when its rows are in blocks: neither synced nor renamed
     with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
         for number, file in enumerate(log_files):
             reading = _File(data, file, wanted)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from diet_jax.base.atomic import remove
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.progress import Progress
 from diet_jax.config.data import Simulated
@@ -118,6 +119,7 @@ class FileSource:
         self.log: Log | None = None
         self.before = tuple((manifest or {}).get('log_columns', ()))  # columns that were read of the log itself
         self.columns: dict[str, str] = dict((manifest or {}).get('columns', {}))  # what each was read as
+        self.noted = (manifest or {}).get('checksums', {})
         self.left: list[int] = []  # units of blocks that a later run prepares
         self.in_blocks: list[dict] = [{} for _ in self.read]  # of every file: block -> its rows and their digest
 
@@ -148,7 +150,7 @@ class FileSource:
         try:
             yield from self._pieces(path, cached, vocabulary, recent, emit)
         finally:
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def _pieces(self, path: Path, cached: list[dict], vocabulary, recent, emit) -> Iterator[Piece]:
         data, draws = self.data, self.data['negatives']['per_click'] > 0
@@ -171,7 +173,9 @@ class FileSource:
                 columns = {name: plain_array(x) for name, x in rows.columns.items()}
                 clicks = negatives.clicks_of(columns, rows.time, rows.label, data, 'before data.since')
                 recent = negatives.keep_recent(negatives.join_clicks(recent, clicks), negatives.window_ticks(data))
-        for key, of_block in past.check(log, found.old, cached, vocabulary, self.folder, self.kept).items():
+        for key, of_block in past.check(
+            log, found.old, cached, vocabulary, self.folder, unread=self.kept, noted=self.noted
+        ).items():
             for i, what in of_block.items():
                 self.in_blocks[i][key] = what
         if found.held_back:

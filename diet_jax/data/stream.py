@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from diet_jax.base import lock
+from diet_jax.base.atomic import put_folder, remove, remove_empty
+from diet_jax.base.checksums import Damaged
 from diet_jax.base.errors import UserError
 from diet_jax.config.data import check_data, data_digest
 from diet_jax.data import generated, prepare, sources, times
@@ -77,8 +81,46 @@ def _prepared(data: dict, folder: Path, manifest: dict | None, source, emit: Cal
     except Exception:  # raised again
         prepare.clean(folder, len(manifest['blocks']) if manifest else 0)
         if not said:
-            log.unlink(missing_ok=True)
+            remove(log)
         for path in new:
             if path.exists():
-                path.rmdir()
+                remove_empty(path)
         raise
+
+
+def prepare_again(data, workdir, damage: Damaged, emit: Callable[[str], None] = print) -> None:
+    """Replaces a damaged cache by one that is prepared anew, if that comes to the same blocks.
+
+    Args: data, workdir: as of `open_stream`; damage: what was found.
+    Raises:
+      Damaged: `damage`, where the log has no longer all that was prepared of it, or has other rows.
+    """
+    data = check_data(data)
+    folder = Path(workdir) / 'blocks' / data_digest(data)
+    if folder not in damage.path.parents:
+        raise damage
+    emit(f'{damage.path} is damaged or gone: the log is prepared again')
+    try:
+        before = prepare.read_manifest(folder, data)
+    except UserError:
+        before = None  # the checkpoint knows what blocks the memory has seen
+    data['until'] = before['until'] if before else data['until']
+    scratch = folder.with_name('again.part')
+    remove(scratch)
+    try:
+        open_stream(ConfigDict(data), scratch, lambda line: None)
+        anew = scratch / 'blocks' / folder.name
+        if not _same_blocks(before, prepare.read_manifest(anew, data)):
+            raise UserError('the log has other rows now')
+        put_folder(anew, folder)
+    except UserError as error:
+        raise UserError(f'{damage}; preparing it again came to nothing: {error}') from error
+    finally:
+        remove(scratch)
+
+
+def _same_blocks(before: dict | None, anew: dict) -> bool:
+    """Whether a cache holds all blocks of one before it."""
+    known = lambda blocks: [[b[k] for k in ('key', 'rows', 'num_slots', 'digest')] for b in blocks]  # noqa: E731
+    old = known(before['blocks']) if before else []
+    return known(anew['blocks'])[: len(old)] == old

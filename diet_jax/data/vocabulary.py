@@ -1,6 +1,6 @@
 """Values to append-only slots: one table of slots for all fields, as in the design's section 3."""
 
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -139,7 +139,7 @@ class Vocabulary:
             raise ValueError(f"slot {odd} does not belong to field '{self.fields[f].name}'")
         return self._values[f].take(pa.array(np.where(found, index, 0), mask=~found))
 
-    def write(self, path: Path) -> None:
+    def write(self, file: BinaryIO) -> None:
         """Writes all values, field after field; the growth goes into the manifest."""
         lengths = [len(values) for values in self._values]
         field = np.repeat(np.arange(len(self.fields), dtype=np.int32), lengths)
@@ -147,14 +147,14 @@ class Vocabulary:
         for name, kind in COLUMNS.items():
             parts = [v if v.type == kind else pa.nulls(len(v), kind) for v in self._values]
             table = table.append_column(name, pa.concat_arrays(parts))
-        pq.write_table(table, path, compression='zstd')
+        pq.write_table(table, file, compression='zstd')
 
     @classmethod
-    def read(cls, path: Path, fields: tuple[Field, ...], growth: list[list[int]]) -> 'Vocabulary':
+    def read(cls, data: bytes, fields: tuple[Field, ...], growth: list[list[int]]) -> 'Vocabulary':
         """Reads what `write` wrote."""
         vocabulary = cls(fields)
         vocabulary.growth = [list(counts) for counts in growth]
-        table = pq.read_table(path).combine_chunks()
+        table = pq.read_table(pa.BufferReader(data)).combine_chunks()
         counts = np.asarray(growth, np.int64).reshape(-1, len(fields))
         starts = 2 * len(fields) + np.cumsum(counts).reshape(counts.shape) - counts  # first slot of [t][f]
         offset = 0

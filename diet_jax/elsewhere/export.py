@@ -15,7 +15,6 @@ A column a field, i32, codes from `Field.first` on; a list has as many as it is 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError, closest
 
 FORMAT = 1
@@ -196,13 +196,12 @@ def open_export(folder) -> Export:
     (1988, 30)
     """
     path = Path(folder) / 'export.json'
-    if not path.exists():
+    if (about := read_json(path, 'export again')) is None:
         raise UserError(f'{path} is missing: {folder} is not an export; scripts/export.py writes one')
     try:
-        about = json.loads(path.read_text(encoding='utf-8'))
         version = about['format']
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f'{path} does not parse ({error}): export again') from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f'{path} is no export.json ({error}): export again') from error
     if version != FORMAT:
         raise UserError(f'{path} is of format {version}, this version reads {FORMAT}: export again')
     return Export(Path(folder), about)

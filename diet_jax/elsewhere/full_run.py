@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from diet_jax.base.atomic import write_text
 from diet_jax.base.errors import UserError
 from diet_jax.elsewhere.export import LOG, Export, auc, open_export
 from diet_jax.elsewhere.predictions import PREDICTED, path_of
@@ -52,8 +53,8 @@ def full_run(
     found, seconds = train_all(fit, export, name, [LOG], part, emit)
     lr, aucs = _best(export, found)
     line = {'name': name, 'auc': float(np.mean(aucs)), 'aucs': aucs, 'lr': lr, 'framework': framework}
-    with open(path, 'a', encoding='utf-8') as file:
-        file.write(json.dumps({**line, 'seconds': seconds, 'source': source}) + '\n')
+    lines = [*_lines(path), {**line, 'seconds': seconds, 'source': source}]
+    write_text(path, ''.join(json.dumps(one) + '\n' for one in lines))
     emit(f'{name}: on the whole log AUC {line["auc"]:.4f}, lr {lr:g}, {len(aucs)} seeds of {seconds:.1f} s')
     forget(part)
     return path

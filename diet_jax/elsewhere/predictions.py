@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from diet_jax.base.atomic import write_bytes
+from diet_jax.base.atomic import remove, rename, write_bytes
 from diet_jax.base.errors import UserError
 from diet_jax.elsewhere.export import SPLITS, Export
 
@@ -84,9 +84,9 @@ def write_predictions(
     try:
         read_predictions(check, export.asked, export.sizes, export.digest, seeds=len(export.about['seeds']))
     except UserError:
-        check.unlink()
+        remove(check)
         raise
-    check.replace(path)
+    rename(check, path)
     return path
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from diet_jax.base.atomic import write_bytes
+from diet_jax.base.atomic import remove, write_bytes
+from diet_jax.base.checksums import Damaged, read_npz
 from diet_jax.base.errors import UserError
 from diet_jax.base.keep import source_digest
 from diet_jax.elsewhere.export import LOG, SPLITS, Export, Log, Rows, auc
@@ -50,7 +50,7 @@ def train_all(fit: Fit, export: Export, name: str, views: Sequence[str], folder:
     """
     points = [p for view in views for p in _points(export, view)]
     done = _Done(folder, f'{export.digest[:8]}-{source_of(fit)[:8]}')
-    left = [point for point in points if not done.has(point)]
+    left = [point for point in points if not done.has(point, emit)]
     if len(left) < len(points):
         emit(f'{name}: {len(points) - len(left)} of {len(points)} trainings are there already')
     start, rows = time.perf_counter(), {}
@@ -65,7 +65,7 @@ def train_all(fit: Fit, export: Export, name: str, views: Sequence[str], folder:
 
 def forget(folder: Path) -> None:
     """Deletes the trainings of a folder: what they were made for is written."""
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
 
 
 def _rows(export: Export, view: str) -> dict:
@@ -127,16 +127,21 @@ class _Done:
     def __init__(self, folder: Path, of: str):
         self.folder, self.of = folder, of
 
-    def has(self, point: Point) -> bool:
-        return self._path(point).exists()
+    def has(self, point: Point, emit: Callable[[str], None]) -> bool:
+        """Whether it is there, and as it was written."""
+        try:
+            return self._path(point).exists() and bool(self.read(point))
+        except Damaged as error:
+            emit(str(error))
+            return False
 
     def put(self, point: Point, found: Mapping[str, np.ndarray], seconds: float) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_bytes(self._path(point), lambda file: np.savez(file, seconds=seconds, **found))
 
     def read(self, point: Point) -> tuple[dict[str, np.ndarray], float]:
-        with np.load(self._path(point), allow_pickle=False) as one:
-            return {split: one[split] for split in PREDICTED}, float(one['seconds'])
+        one = read_npz(self._path(point), 'it is trained again')
+        return {split: one[split] for split in PREDICTED}, float(one['seconds'])
 
     def _path(self, point: Point) -> Path:
         view, lr, seed = point

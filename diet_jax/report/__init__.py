@@ -15,6 +15,7 @@ import rich.console
 import rich.table
 
 from diet_jax.base.atomic import read_json, write_bytes, write_text
+from diet_jax.base.checksums import opened
 from diet_jax.base.errors import UserError
 from diet_jax.report import compare, days, describe, evaluation, held, page, sections, trends, trends_page
 from diet_jax.stats import scores
@@ -209,8 +210,11 @@ def _read_lines(path: str) -> list[dict]:
         for number, line in enumerate(f, 1):
             if line.strip():
                 try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as e:
-                    raise UserError(f'{path}: line {number} is not valid JSON ({e.msg}); delete that line') from e
+                    row = opened(json.loads(line))
+                except ValueError as e:
+                    raise UserError(
+                        f'{path}: line {number} is not as it was written ({e}): run scripts/distill.py again, which '
+                        'writes it again'
+                    ) from e
                 stages[row['stage']] = row
     return [stages[t] for t in sorted(stages)]

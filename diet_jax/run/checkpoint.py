@@ -1,16 +1,18 @@
 """The checkpoint of a run: its whole state after the last stage, in workdir/checkpoint/<stage>.
 
     state/           every array of a `StageState`, whole, however it lies on devices
-    sizes.json       the capacities that the arrays have, and the blocks that the memory has seen
     metrics.jsonl    as it stood
+    sizes.json       the capacities that the arrays have, the blocks that the memory has seen, and checksums of all
+                     that lies beside it: nothing is restored that is not as it was written
 
 A folder appears under its number when all of it is written, and the older one goes after that.
 """
 
 from __future__ import annotations
 
-import json
-import shutil
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from diet_jax.base.atomic import write_json
+from diet_jax.base import atomic, checksums
+from diet_jax.base.atomic import empty_folder, fill, put_folder, read_json, remove, write_json
 from diet_jax.base.errors import UserError
 from diet_jax.distillation.state import StageState
 from diet_jax.training.passes import StreamState
@@ -42,42 +45,47 @@ def last(workdir: Path) -> tuple[int, dict]:
     if not done:
         return 0, {}
     path = folder / f'{max(done):05d}' / 'sizes.json'
-    try:
-        return max(done), json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f'{path} cannot be read ({error}): restore it from a copy, or delete {folder} to distill again from the '
-            'first block'
-        ) from error
+    if (sizes := read_json(path, _way_out(folder))) is None:
+        raise checksums.Damaged(path, 'missing', _way_out(folder))
+    return max(done), sizes
 
 
 def save(workdir: Path, done: int, state, sizes: dict) -> None:
     """Writes the checkpoint of stage `done`, then drops the older ones. state: arrays on this host."""
     folder = workdir / 'checkpoint'
     part, target = folder / 'part', folder / f'{done:05d}'
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(target, ignore_errors=True)
-    part.mkdir(parents=True)
-    with _checkpointer() as checkpointer:
-        checkpointer.save(
-            (part / 'state').absolute(), args=ocp.args.PyTreeSave(_stored(jax.tree.map(np.asarray, state)))
-        )
-    write_json(part / 'sizes.json', sizes)
-    shutil.copy(workdir / 'metrics.jsonl', part)
-    part.rename(target)
+    empty_folder(part)
+    try:
+        with _checkpointer() as checkpointer:
+            stored = _stored(jax.tree.map(np.asarray, state))
+            checkpointer.save((part / 'state').absolute(), args=ocp.args.PyTreeSave(stored))
+    except (ValueError, RuntimeError) as error:  # tensorstore has no error of its own for a full disk
+        if (reason := _reason(error)) is None:
+            raise
+        raise OSError(reason, os.strerror(reason), str(part / 'state')) from error
+    atomic.step('write', part / 'state')
+    metrics = (workdir / 'metrics.jsonl').read_bytes()
+    fill(part / 'metrics.jsonl', lambda file: file.write(metrics))
+    write_json(part / 'sizes.json', {**sizes, 'files': checksums.of_files(part)})
+    put_folder(part, target)
     for old in folder.iterdir():
         if old != target and old.is_dir():
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
 
 
-def restore(workdir: Path, done: int, shapes: StageState, version: int = VERSION) -> StageState:
+def restore(workdir: Path, done: int, shapes: StageState, sizes: dict, emit: Callable[[str], None]) -> StageState:
     """The state of stage `done` as numpy arrays.
 
-    Args: shapes: of its arrays, as from `jax.eval_shape`; version: in which it was written, 1 where nothing says.
+    Args: shapes: of its arrays, as from `jax.eval_shape`; sizes: what the checkpoint says of itself; emit: told where
+      an earlier version wrote it, which noted no checksums.
     Raises:
       UserError: it is damaged, or has other arrays.
     """
-    path = workdir / 'checkpoint' / f'{done:05d}' / 'state'
+    path, version = folder(workdir, done) / 'state', sizes.get('version', 1)
+    if 'files' in sizes:
+        checksums.check_files(path.parent, sizes['files'], _way_out(path.parent.parent))
+    else:
+        emit(f'{path.parent} was written by an earlier version, without checksums: it is taken as it is')
     shapes = shapes if version == VERSION else _streams(_first_form, shapes)
     like = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _stored(shapes))
     try:
@@ -89,8 +97,18 @@ def restore(workdir: Path, done: int, shapes: StageState, version: int = VERSION
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f'{path} cannot be read ({type(error).__name__}): it is damaged, or of another version of diet-jax; '
-            f'restore it from a copy, or delete {path.parent.parent} to distill again from the first block'
+            f'{_way_out(path.parent.parent)}'
         ) from error
+
+
+def _way_out(folder: Path) -> str:
+    return f'restore it from a copy, or delete {folder} to distill again from the first block'
+
+
+def _reason(error: Exception) -> int | None:
+    """The system's error behind one of tensorstore's."""
+    known = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+    return next((number for number in known if os.strerror(number) in str(error)), None)
 
 
 def _stored(state: StageState) -> dict:

@@ -8,7 +8,6 @@ younger than the last checkpoint is written again, with the same bytes.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable
@@ -19,20 +18,22 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from diet_jax.artifact.format import read_manifest
+from diet_jax.artifact.read import load_memory
 from diet_jax.base import lock
 from diet_jax.base.atomic import read_json, recover_folder, write_json, write_json_lines, write_text
+from diet_jax.base.checksums import Damaged
 from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
 from diet_jax.config.checks import remembered
+from diet_jax.data.stream import prepare_again
 from diet_jax.device.forecast import ALONE, STAGE, Forecast, key_of
 from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation import parallel
 from diet_jax.distillation.stage import make_stage_update
 from diet_jax.models import twins
 from diet_jax.run import checkpoint, processes
-from diet_jax.run.record import export, keep_twins, metrics_line, read_metrics
+from diet_jax.run.record import damaged_twins, export, keep_twins, metrics_line, read_metrics
 from diet_jax.run.run import Run
 from diet_jax.stats import scores
 
@@ -58,6 +59,12 @@ def distill(
     """
     with contextlib.ExitStack() as stack:
         processes.in_turn(lambda: processes.first() and stack.enter_context(lock.held(Path(workdir), emit)))
+        try:
+            return _distilled(Run(config, workdir, emit, devices), timed, after_stage)
+        except Damaged as damage:  # maybe a prepared block: found when its turn came
+            if processes.several():
+                raise
+            prepare_again(config.data, workdir, damage, emit)
         return _distilled(Run(config, workdir, emit, devices), timed, after_stage)
 
 
@@ -152,20 +159,43 @@ def _foretell(run: Run, timed: bool) -> None:
 
 
 def _recover(run: Run) -> None:
-    """Puts right what a crash or a hand did to the files beside the checkpoint: it alone says what is done."""
-    folder, lines = run.workdir / 'memory', run.workdir / 'metrics.jsonl'
+    """Puts right what a crash, damage or a hand did to the files beside the checkpoint: it alone says what is done."""
+    folder, lines, done = run.workdir / 'memory', run.workdir / 'metrics.jsonl', run.done
     recover_folder(folder)
-    if not 0 < run.done <= len(run.stream.blocks):
+    if not 0 < done <= len(run.stream.blocks):
         return
-    if not (run.workdir / 'config.json').exists():
+    again = lambda path: run.emit(f'{path} is not that of stage {done}: written again')  # noqa: E731
+    kept = checkpoint.folder(run.workdir, done)
+    if _config(run.workdir) is None:
+        again(run.workdir / 'config.json')
         write_json(run.workdir / 'config.json', remembered(run.source_config))
-    if not (folder / 'manifest.json').exists() or read_manifest(folder)['stage'] != run.done:
-        run.emit(f'{folder} is not the memory of stage {run.done}: written again')
-        export(run, run.state, run.done - 1)
-    saved = run.workdir / 'checkpoint' / f'{run.done:05d}' / 'metrics.jsonl'
+    for memory in (run.workdir / 'history' / kept.name, folder):
+        if _stage_of(memory) != done:
+            again(memory)
+            export(run, run.state, done - 1)
+    for path in () if processes.several() else damaged_twins(run, done):  # tables may lie on other hosts
+        again(path)
+        keep_twins(run, run.state, done - 1)
+    saved = kept / 'metrics.jsonl'
     if saved.exists() and not (lines.exists() and lines.read_bytes() == saved.read_bytes()):
-        run.emit(f'{lines} is not that of stage {run.done}: written again')
+        again(lines)
         write_text(lines, saved.read_text())
+
+
+def _config(workdir: Path) -> dict | None:
+    """What config.json says; None where it is gone or damaged."""
+    try:
+        return read_json(workdir / 'config.json')
+    except Damaged:
+        return None
+
+
+def _stage_of(folder: Path) -> int:
+    """The stage of a memory whose files are all as they were written; 0 where there is none."""
+    try:
+        return load_memory(folder).manifest['stage']
+    except UserError:
+        return 0
 
 
 def _correct_roles(run: Run) -> None:
@@ -175,7 +205,7 @@ def _correct_roles(run: Run) -> None:
     if not run.done or not config or config.get('roles') == roles:
         return
     for manifest in (run.workdir / 'memory' / 'manifest.json', *run.workdir.glob('history/*/manifest.json')):
-        if 'roles' in (said := read_json(manifest) or {}):
-            write_text(manifest, json.dumps({**said, 'roles': roles}, indent=1))
+        if 'roles' in (said := read_json(manifest, 'restore it from a copy') or {}):
+            write_json(manifest, {**said, 'roles': roles})
     write_json(path, {**config, 'roles': roles})  # last: until it is written, the next run does it again
     run.emit(f'roles are now {", ".join(f"{role} {field!r}" for role, field in roles.items())}')

@@ -10,7 +10,6 @@ the last block; the whole run's overhead is from the stages' own seconds against
 from __future__ import annotations
 
 import functools
-import json
 import resource
 import sys
 import time
@@ -20,12 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax.base.atomic import write_json
+from diet_jax.base.atomic import read_json, write_json
+from diet_jax.base.errors import UserError
 from diet_jax.device.forecast import ALONE, key_of
 from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation.reference import train_along_the_stream
 from diet_jax.distillation.stage import PARTS, begin
 from diet_jax.run import processes
+from diet_jax.run.record import read_metrics
 from diet_jax.training.batches import Batches, shard_block
 from diet_jax.training.passes import stream_pass, stream_passes
 
@@ -52,7 +53,7 @@ def measure(run) -> dict:
             _, seconds[name] = _timed(part, spec._replace(twins=()), without)
             _, seconds['twins'] = _timed(_twins_alone, spec, work)
         work = done
-    lines = [json.loads(line) for line in (run.workdir / 'metrics.jsonl').read_text().splitlines()]
+    lines = read_metrics(run.workdir)
     reference_seconds = _reference_alone(run)
     distill = sum(line['seconds']['read'] + line['seconds']['stage'] for line in lines)
     result = {
@@ -80,8 +81,8 @@ def outdated(run) -> bool:
         return False
     path, block = run.workdir / 'overhead.json', run.stream.blocks[run.done - 1]
     try:
-        measured = json.loads(path.read_text())['block']
-    except (OSError, ValueError, KeyError, TypeError):
+        measured = read_json(path)['block']
+    except (UserError, KeyError, TypeError):
         measured = None
     return measured != block.key and Path(block.path).exists()
 

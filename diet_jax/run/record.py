@@ -15,14 +15,12 @@ metrics.jsonl    one JSON object a stage:
 
 from __future__ import annotations
 
-import json
-import shutil
 from pathlib import Path
 
 import numpy as np
 
 from diet_jax.artifact.write import write_artifact
-from diet_jax.base.atomic import replace_folder
+from diet_jax.base.atomic import copy_folder, put_folder, read_json_lines, remove
 from diet_jax.distillation.state import StageMetrics, StageState
 from diet_jax.run import twin_files
 from diet_jax.run.run import Run
@@ -49,9 +47,8 @@ def export(run: Run, state: StageState, t: int) -> dict:
         rows_seen=sum(b.rows for b in blocks),
     )
     part = run.workdir / 'memory.part'
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(kept, part)
-    replace_folder(part, run.workdir / 'memory')
+    copy_folder(kept, part)
+    put_folder(part, run.workdir / 'memory')
     return manifest
 
 
@@ -63,7 +60,13 @@ def keep_twins(run: Run, state: StageState, t: int) -> None:
         twin_files.write(folder / f'{t + 1:05d}.npz', run.beside, params, run.stream.blocks[t].num_slots)
         if keep := run.config.twins.keep:
             for path in sorted(p for p in folder.glob('*.npz') if int(p.stem) <= t + 1 - keep):
-                path.unlink()
+                remove(path)
+
+
+def damaged_twins(run: Run, done: int) -> list[Path]:
+    """The files of twins of a stage that are gone, or not as they were written."""
+    names = [twin_files.folder(run.workdir, name if i else '') for i, name in enumerate(run.outcomes)]
+    return [path for folder in names if not twin_files.whole(path := folder / f'{done:05d}.npz')]
 
 
 def metrics_line(run: Run, t: int, block, out: StageMetrics, manifest: dict) -> dict:
@@ -127,4 +130,4 @@ def _outcomes(run: Run, block, out: StageMetrics) -> dict:
 
 def read_metrics(workdir) -> list[dict]:
     path = Path(workdir) / 'metrics.jsonl'
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return read_json_lines(path, 'run scripts/distill.py again, which writes it again') if path.exists() else []

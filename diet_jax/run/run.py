@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -149,7 +148,7 @@ class Run:
     def _restored(self, sizes: dict) -> StageState:
         """The state of the last checkpoint on this host, in the capacities of now."""
         old = jax.eval_shape(lambda: self._initial(self._spec(sizes['memory']), sizes['slots']))
-        state = checkpoint.restore(self.workdir, self.done, old, sizes.get('version', 1))
+        state = checkpoint.restore(self.workdir, self.done, old, sizes, self.emit)
         if old == jax.eval_shape(self.initial):
             return state
         return checkpoint.grow(state, processes.fetched(self._first()))
@@ -226,8 +225,8 @@ def replicate(run: Run, workdir) -> Run:
         raise UserError(f'{workdir} holds no memory: distill one there with another --config.seed')
     config = run.source_config.copy_and_resolve_references()
     try:
-        seed = json.loads(path.read_text())['seed']
-    except (ValueError, KeyError) as error:
+        seed = read_json(path)['seed']
+    except (TypeError, KeyError) as error:
         raise UserError(f'{path} is not the config of a run ({error}): distill one there') from error
     with config.unlocked():
         config.seed = seed

@@ -32,8 +32,8 @@ import numpy as np
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from diet_jax.base import signals
-from diet_jax.base.atomic import write_json
+from diet_jax.base import atomic, signals
+from diet_jax.base.atomic import appended, write_json
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.loading import found, load_module
 from diet_jax.base.plain import changes, plain
@@ -279,7 +279,7 @@ def _check_folder(study: Sweep, point: Point) -> None:
 
 def _start(point: Point) -> subprocess.Popen:
     """A point in a session of its own: a Ctrl-C reaches it through `_stop` only, and whatever it started itself."""
-    with (point.folder / OWN[1]).open('a') as out:
+    with appended(point.folder / OWN[1]) as out:
         print(f'$ {shlex.join(point.command)}', file=out, flush=True)
         pipes = dict(stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
         return subprocess.Popen(point.command, start_new_session=True, **pipes)
@@ -310,9 +310,9 @@ def _last_line(path: Path) -> str:
 def read_json(path: Path) -> dict:
     """The JSON object in a file of a point; a `UserError` if there is none."""
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(atomic.read_json(path, 'delete it, and the point is run again') or ())
     except (ValueError, TypeError) as error:
-        raise UserError(f'{path} does not parse ({error}): delete it, and the point is run again') from error
+        raise UserError(f'{path} is no JSON object ({error}): delete it, and the point is run again') from error
 
 
 def results(study: Sweep) -> dict:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,10 +15,13 @@ import jax
 import numpy as np
 
 from diet_jax.base.atomic import write_bytes
+from diet_jax.base.checksums import Damaged, read_npz
 from diet_jax.base.errors import UserError
 from diet_jax.device.programs import PROGRAMS_KEPT, rounded
 from diet_jax.models.twins import Twin
 from diet_jax.training.passes import predict
+
+AGAIN = 'restore it from a copy, or run scripts/distill.py again, which writes those of the last stage again'
 
 
 def folder(workdir: Path, outcome: str = '') -> Path:
@@ -38,6 +40,14 @@ def write(path: Path, twins: Sequence[Twin], params: Sequence, slots: int) -> No
     write_bytes(path, lambda file: np.savez(file, twins=described, **arrays))
 
 
+def whole(path: Path) -> bool:
+    """Whether a file is there, and as it was written."""
+    try:
+        return bool(read_npz(path, AGAIN))
+    except Damaged:
+        return False
+
+
 def logits(path: Path, twins: Sequence[Twin], ids: np.ndarray) -> np.ndarray | None:
     """Predictions of rows by the twins of a file: f32[K, N], or None where the file is gone.
 
@@ -48,14 +58,11 @@ def logits(path: Path, twins: Sequence[Twin], ids: np.ndarray) -> np.ndarray | N
     """
     if not path.exists():
         return None
+    arrays = read_npz(path, AGAIN)
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files}
         kept_twins = json.loads(str(arrays['twins']))
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f'{path} cannot be read ({type(error).__name__}): restore it from a copy, or distill again'
-        ) from error
+    except (ValueError, KeyError) as error:
+        raise Damaged(path, f'no file of twins ({type(error).__name__})', AGAIN) from error
     if [one[:2] for one in kept_twins] != [one[:2] for one in json.loads(_described(twins))]:
         raise UserError(
             f'{path} holds {", ".join(name for name, *_ in kept_twins)}, the config asks for '

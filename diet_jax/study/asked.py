@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from ml_collections import ConfigDict
 from diet_jax import models
 from diet_jax.artifact.format import read_manifest
 from diet_jax.artifact.read import Artifact
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.config.checks import completed
 from diet_jax.data.prepared import EncodedStream
@@ -124,14 +124,13 @@ def _run_of(memory: Path) -> Path:
 def _config(memory: Path) -> dict:
     """The config.json of a memory's run."""
     path = _run_of(memory) / 'config.json'
-    if not path.exists():
+    if (config := read_json(path, 'restore it from a copy, or run scripts/distill.py again, which writes it')) is None:
         raise UserError(
             f'{path} is missing: {memory} must lie in the folder of its run, where scripts/distill.py put it'
         )
-    try:
-        return dict(json.loads(path.read_text()))
-    except (ValueError, TypeError) as error:
-        raise UserError(f'{path} does not parse ({error}): restore it from a copy') from error
+    if not isinstance(config, dict):
+        raise UserError(f'{path} holds no config: restore it from a copy')
+    return config
 
 
 def _check_replicates(memories: list[Path], seeds: list[int]) -> None:

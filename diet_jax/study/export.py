@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from diet_jax.artifact.format import DEFAULT_VIEW, INIT_STD
 from diet_jax.artifact.read import Artifact
-from diet_jax.base.atomic import replace_folder, write_json, write_text
+from diet_jax.base.atomic import empty_folder, fill, put_folder, remove, write_json, write_text
 from diet_jax.base.errors import UserError
 from diet_jax.base.layout import PAD, Layout
 from diet_jax.base.plain import plain
@@ -57,12 +56,12 @@ def export(
             f'{to} is there already, with its predictions/, maybe: name another folder in --to, or delete it'
         )
     asked, part = opened([Path(memory)], emit, label), to.with_name(f'{to.name}.{os.getpid()}.part')
-    part.mkdir(parents=True)
+    empty_folder(part)
     try:
         _fill(part, to.absolute(), asked, with_log, command, emit)
-        replace_folder(part, to)
+        put_folder(part, to)
     except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+        remove(part)
         raise
     return to
 
@@ -98,7 +97,8 @@ def _fill(part: Path, to: Path, asked: Asked, with_log: bool, command: str, emit
         views[LOG] = _write_log(part / LOG, asked, emit)
     about = _about(asked, views, command)
     for name, view in views.items():
-        write_json(part / name / 'feature_map.json', fuxictr.feature_map(name, [Field(**f) for f in view['fields']]))
+        of_theirs = fuxictr.feature_map(name, [Field(**f) for f in view['fields']])
+        write_json(part / name / 'feature_map.json', of_theirs, sealed=False)
     for path, text in fuxictr.configs(about, to).items():
         (part / path).parent.mkdir(exist_ok=True)
         write_text(part / path, text)
@@ -250,11 +250,15 @@ def _parts(asked: Asked, numbering: Numbering, block: int) -> Iterator[pa.Table]
 def _write(path: Path, tables) -> None:
     """Parquet that old readers read too: no newer encodings."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = None
-    for table in tables:
-        writer = writer or pq.ParquetWriter(path, table.schema, compression='snappy')
-        writer.write_table(table)
-    writer.close()
+
+    def write(file):
+        writer = None
+        for table in tables:
+            writer = writer or pq.ParquetWriter(file, table.schema, compression='snappy')
+            writer.write_table(table)
+        writer.close()
+
+    fill(path, write)
 
 
 def _checksum(path: Path) -> str:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from diet_jax.base.checksums import read_npz
 from diet_jax.stats.resampling import auc_user_bootstrap
+from diet_jax.study.readings import read_predictions
+
+AGAIN = 'run the study again, which writes it again'
 
 
 def index(kinds, full_seeds, distillations, student_seeds) -> list[dict]:
@@ -22,8 +26,8 @@ def index(kinds, full_seeds, distillations, student_seeds) -> list[dict]:
 def mean_logits(result, workdir) -> dict:
     """{kind: f32[C, R, N]}, mean predictions of each distillation's students; {} without predictions."""
     found = {}
-    for path in _paths(result, workdir):
-        flat = np.load(path, allow_pickle=False)
+    for path, candidate in zip(_paths(result, workdir), result['candidates']):  # none where one is missing
+        flat = read_predictions(path, candidate)
         for kind, (at, runs) in _of_kinds(result).items():
             if kind != 'full':
                 logits = flat[at].astype(np.float32).reshape(runs, -1, flat.shape[1])
@@ -36,11 +40,11 @@ def user_draws(result, workdir) -> dict | None:
     block, paths = workdir / 'predictions' / 'block.npz', _paths(result, workdir)
     if not paths or not block.exists():
         return None
-    with np.load(block, allow_pickle=False) as block:
-        label, group, weight = block['label'], block['group'], block.get('weight')
+    found = read_npz(block, AGAIN)
+    label, group, weight = found['label'], found['group'], found.get('weight')
     resamples, draws = result['config']['trends']['user_resamples'], []
-    for path in paths:
-        logits = np.load(path, allow_pickle=False).astype(np.float32)
+    for path, candidate in zip(paths, result['candidates'], strict=True):
+        logits = read_predictions(path, candidate).astype(np.float32)
         draws.append(auc_user_bootstrap(logits, label, group, resamples=resamples, weight=weight))
     draws, kinds = np.stack(draws, 1), _of_kinds(result)  # [B, C, runs]
     full = draws[:, :, kinds.pop('full')[0]]
@@ -51,8 +55,7 @@ def row_weight(workdir) -> np.ndarray | None:
     """f32[N], what the rows weigh; None where each weighs 1, or without predictions."""
     if not (block := workdir / 'predictions' / 'block.npz').exists():
         return None
-    with np.load(block, allow_pickle=False) as found:
-        return found.get('weight')
+    return read_npz(block, AGAIN).get('weight')
 
 
 def _paths(result, workdir) -> list:

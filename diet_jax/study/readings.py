@@ -8,19 +8,19 @@ A side is kept under a digest of all that it was computed from (`base.keep`): it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from diet_jax.base import keep
-from diet_jax.base.atomic import write_bytes, write_json
+from diet_jax.base import checksums, keep
+from diet_jax.base.atomic import read_json, write_bytes, write_json
 from diet_jax.trials import full_pass
 
 # The packages whose code decides what students on rows come to: all but those that show or start things.
 CODE = (*full_pass.CODE, 'artifact', 'config', 'data', 'distillation', 'elsewhere', 'run', 'study')
+AGAIN = 'its candidate is trained again'
 
 
 class Reading(NamedTuple):
@@ -41,12 +41,17 @@ class Shelf:
         for part in ('candidates', 'predictions'):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
-    def kept(self, name: str, digests: Mapping[str, str]) -> dict[str, Reading]:
-        """{side: Reading} of a candidate, those whose digest is still the same."""
+    def kept(self, name: str, digests: Mapping[str, str], emit: Callable[[str], None] = print) -> dict[str, Reading]:
+        """{side: Reading} of a candidate, those whose digest is the same; emit: told of a file that is damaged."""
         path, predictions = self._paths(name)
         if not (path.exists() and predictions.exists()):
             return {}
-        entry, flat = json.loads(path.read_text()), np.load(predictions, allow_pickle=False)
+        try:
+            entry = read_json(path, AGAIN)
+            flat = read_predictions(predictions, entry)
+        except checksums.Damaged as error:
+            emit(str(error))
+            return {}
         found, at = {}, 0
         for side, runs in entry['runs']:
             if digests.get(side) == entry['digests'][side]:
@@ -69,12 +74,22 @@ class Shelf:
                 entry['rivals'][side] = {**reading.scores, 'chosen': reading.chosen}
         entry['runs'] = [[side, len(rows)] for side, rows in parts.items()]
         flat = np.concatenate(list(parts.values()))
-        write_bytes(predictions, lambda file: np.save(file, flat))
-        write_json(path, entry)
-        return json.loads(path.read_text()), flat
+        data = checksums.npy(flat)
+        write_bytes(predictions, lambda file: file.write(data))
+        write_json(path, {**entry, checksums.PREDICTIONS: checksums.of(data)})
+        return read_json(path), flat
 
     def _paths(self, name: str) -> tuple[Path, Path]:
         return self.folder / 'candidates' / f'{name}.json', self.folder / 'predictions' / f'{name}.npy'
+
+
+def read_predictions(path: Path, entry: Mapping) -> np.ndarray:
+    """f16[runs, N] of the candidate of an entry. Raises Damaged where they are not those that it was written with."""
+    data = checksums.read(path, entry.get(checksums.PREDICTIONS), AGAIN)
+    try:
+        return checksums.array(data)
+    except ValueError as error:  # of an earlier version, which noted no checksum
+        raise checksums.Damaged(path, f'damaged ({error})', AGAIN) from error
 
 
 def digest(inputs) -> str:

@@ -14,7 +14,6 @@ finished side of a candidate is kept, and done again only when what it was train
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from ml_collections import ConfigDict
 
 from diet_jax import models
 from diet_jax.base.atomic import read_json, write_bytes, write_json
+from diet_jax.base.checksums import Damaged
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
@@ -251,11 +251,10 @@ def read_trends(path) -> dict:
       UserError: it is not there, or not one.
     """
     try:
-        result = json.loads(Path(path).read_text())
+        if (result := read_json(Path(path))) is None:
+            raise UserError(f'{path}: there is no such file')
         result['candidates'], result['protocol'], result['pool']['sets'], result['config']['trends']  # noqa: B018
-    except FileNotFoundError:
-        raise UserError(f'{path}: there is no such file') from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (Damaged, KeyError, TypeError) as error:
         raise UserError(
             f'{path} is not a trends.json ({type(error).__name__}: {error}): scripts/trends.py writes one'
         ) from error

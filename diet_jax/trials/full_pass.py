@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import glob
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import numpy as np
 
 from diet_jax.base import keep
 from diet_jax.base.atomic import write_bytes
+from diet_jax.base.checksums import Damaged, read_npz
 from diet_jax.device.programs import PROGRAMS_KEPT, Timed
 from diet_jax.models.recipes import DEFAULT, Recipe
 from diet_jax.stats import metrics
@@ -78,15 +80,17 @@ def one_pass(model, log, *, lr: float, seed: int, boundaries, recipe: Recipe = D
     return logits, auc, np.array(seconds)
 
 
-def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None, old: bool = False) -> Passes:
+def passes(
+    candidate, log, lrs, *, seeds: int, boundaries, cache=None, old: bool = False, emit: Callable[[str], None] = print
+) -> Passes:
     """All passes of a candidate, from the cache where they are there, those with more boundaries too.
 
     Args:
       candidate: `models.candidates.Candidate`; lrs: learning rates; seeds: 0 .. seeds - 1.
-      cache: folder, or None to keep nothing; old: whether `old_auc` is wanted.
+      cache: folder, or None to keep nothing; old: whether `old_auc` is wanted; emit: told of files that are damaged.
     """
     name = f'{candidate.name}-{_digest(candidate, log, lrs, seeds)}'
-    if cache and (kept := _kept(Path(cache), name, boundaries, old)):
+    if cache and (kept := _kept(Path(cache), name, boundaries, old, emit)):
         return kept
     runs = [
         [
@@ -118,16 +122,20 @@ def passes(candidate, log, lrs, *, seeds: int, boundaries, cache=None, old: bool
     return out
 
 
-def _kept(cache: Path, name: str, boundaries, old: bool) -> Passes | None:
+def _kept(cache: Path, name: str, boundaries, old: bool, emit) -> Passes | None:
     """Passes on disk that were predicted with at these boundaries, and maybe at others."""
     for path in sorted(cache.glob(f'{glob.escape(name)}-*.npz')):
-        with np.load(path, allow_pickle=False) as kept:
-            found = {tuple(map(int, k.split('_')[1:])): k for k in kept.files if k.startswith('logits_')}
-            stages = {t for t, _ in found}
-            if not stages >= set(boundaries) or (old and not ('old_auc' in kept and max(stages) == max(boundaries))):
-                continue
-            logits = {at: kept[k] for at, k in found.items() if at[0] in boundaries}
-            return Passes(logits, kept['old_auc'] if old else None, kept['seconds'][..., : max(boundaries)])
+        try:
+            kept = read_npz(path, 'its passes are trained again')
+        except Damaged as error:
+            emit(str(error))
+            continue
+        found = {tuple(map(int, k.split('_')[1:])): k for k in kept if k.startswith('logits_')}
+        stages = {t for t, _ in found}
+        if not stages >= set(boundaries) or (old and not ('old_auc' in kept and max(stages) == max(boundaries))):
+            continue
+        logits = {at: kept[k] for at, k in found.items() if at[0] in boundaries}
+        return Passes(logits, kept['old_auc'] if old else None, kept['seconds'][..., : max(boundaries)])
     return None
 
 
