@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from diet_jax import report
 from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
+from diet_jax.device import forecast
 from diet_jax.report.compare import notes
 from diet_jax.study import compare, foretold
 
@@ -87,6 +88,7 @@ def test_a_run_older_than_the_choice_of_an_optimiser_is_refused_in_one_line(run,
 def test_a_log_that_is_quicker_trained_on_says_so_first(run, pool, answered, tmp_path, monkeypatch):
     """With both numbers, before any candidate is read; of an answer that is kept there is nothing to say."""
     monkeypatch.setattr(foretold, 'SCORED', 0.1)  # half of this log is scored, elsewhere a tenth of one
+    monkeypatch.setattr(forecast, '_folder', lambda: None)  # no program is there
     clock = run.workdir / 'overhead.json'
     for seconds, where, said in ((0.001, tmp_path / 'a', True), (100.0, tmp_path / 'b', False), (0.001, None, False)):
         lines = []
