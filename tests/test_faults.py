@@ -15,13 +15,15 @@ import faults
 import jax
 import numpy as np
 import pytest
+import quirky
 import tiny
 from tiny import contents
 
 from diet_jax.artifact.read import load_memory
-from diet_jax.base import atomic, lock
+from diet_jax.base import atomic, checksums, lock
 from diet_jax.base.errors import UserError
 from diet_jax.commands import launch
+from diet_jax.data.stream import open_stream, prepare_again
 from diet_jax.device.programs import keep_compiled
 from diet_jax.run.verify import verify
 from diet_jax.study.readings import Reading, Shelf
@@ -244,3 +246,26 @@ def test_what_the_system_refuses_is_one_line(code, words, capsys):
     with pytest.raises(SystemExit, match='2'):
         launch._guarded(refused, False)([''])
     assert capsys.readouterr().err.startswith(f'error: run/x: {words}')
+
+
+def test_a_damaged_block_is_prepared_again_from_the_log_if_all_of_it_is_there(tmp_path):
+    data, draw = quirky.healthy_log(tmp_path / 'log'), random.Random(3)
+    whole = quirky.bytes_of(tmp_path / 'w') if open_stream(data, tmp_path / 'w', lambda line: None) else None
+    for name in ('rows/00001.parquet', 'vocabulary-*.parquet', 'manifest.json'):
+        (path,) = (tmp_path / 'w').glob(f'blocks/*/{name}')
+        faults.flip(path, draw)
+        with pytest.raises(checksums.Damaged) as found:
+            stream = open_stream(data, tmp_path / 'w', lambda line: None)
+            stream.load(1)
+            stream.values(np.array([stream.num_slots - 1]))
+        prepare_again(data, tmp_path / 'w', found.value, (said := []).append)
+        assert said == [f'{path} is damaged or gone: the log is prepared again']
+        assert quirky.bytes_of(tmp_path / 'w') == whole
+    (path,) = (tmp_path / 'w').glob('blocks/*/rows/00001.parquet')
+    faults.flip(path, draw)
+    damaged = quirky.bytes_of(tmp_path / 'w')
+    (tmp_path / 'log' / 'day0.csv').unlink()
+    gone = checksums.Damaged(path, 'damaged', 'delete it')
+    with pytest.raises(UserError, match='preparing it again came to nothing: the log has other rows now'):
+        prepare_again(data, tmp_path / 'w', gone, lambda line: None)
+    assert quirky.bytes_of(tmp_path / 'w') == damaged
