@@ -1,6 +1,6 @@
 """Faults at the n-th operation on the disk: no room, a crash, a kill. All of them go through `base.atomic.step`.
 
-As a program it starts a command that is killed there: `python tests/faults.py 12 kill distill --config=...`
+As a program it does a day's work and is stopped there: `python tests/faults.py 12 kill <workdir>`
 """
 
 import contextlib
@@ -8,8 +8,9 @@ import errno
 import os
 import signal
 import sys
+from pathlib import Path
 
-from diet_jax.base import atomic
+from diet_jax.base import atomic, signals
 
 SIGNALS = {'kill': signal.SIGKILL, 'term': signal.SIGTERM}
 
@@ -59,12 +60,35 @@ def flip(path, draw) -> None:
 
 
 def main() -> None:
-    n, kind, command = sys.argv[1:4]
-    sys.argv[:] = [command, *sys.argv[4:]]
-    atomic.step = Disk(int(n), kind).step
-    from diet_jax.commands import entry
+    n, kind, workdir = sys.argv[1:4]
+    signals.end_at_once()
+    found = Disk(int(n), kind)
+    atomic.step = found.step
+    sys.exit(job(Path(workdir)) or print(len(found.done)))
 
-    getattr(entry, command)()
+
+def job(workdir: Path) -> int:
+    """A day's work on the tiny run: distilled, evaluated, compared, exported. The exit code, as of a command."""
+    import tiny
+
+    import diet_jax
+    from diet_jax.commands import launch
+
+    def run(_):
+        config, quiet = tiny.get_config(), lambda line: None
+        config.evaluate.candidates = ('lr',)
+        memory = diet_jax.distill(config, workdir, emit=quiet)
+        diet_jax.evaluate(config, workdir, emit=quiet)
+        ideas = {'wide': dict(model='lr', dim=1), 'none': dict(model='mlp', hidden=(4,))}
+        diet_jax.compare(memory, ideas, emit=quiet)
+        if not (export := workdir.with_name(f'{workdir.name}-export')).exists():
+            diet_jax.export(memory, export, emit=quiet)
+
+    try:
+        launch._guarded(run, False)(['job'])
+    except SystemExit as stop:
+        return stop.code
+    return 0
 
 
 if __name__ == '__main__':

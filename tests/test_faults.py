@@ -1,5 +1,6 @@
 """What a run meets from outside: other processes, damage, no room. It ends right, or in one line, and never wrong."""
 
+import errno
 import json
 import os
 import random
@@ -11,14 +12,19 @@ import sys
 from pathlib import Path
 
 import faults
+import jax
 import numpy as np
 import pytest
+import quirky
 import tiny
 from tiny import contents
 
 from diet_jax.artifact.read import load_memory
-from diet_jax.base import lock
+from diet_jax.base import atomic, checksums, lock
 from diet_jax.base.errors import UserError
+from diet_jax.commands import launch
+from diet_jax.data.stream import open_stream, prepare_again
+from diet_jax.device.programs import keep_compiled
 from diet_jax.run.verify import verify
 from diet_jax.study.readings import Reading, Shelf
 
@@ -214,3 +220,52 @@ def test_what_an_earlier_version_wrote_has_no_checksums_and_passes(distilled, th
     assert tiny.outcome(workdir)[2] == tiny.outcome(distilled)[2]
     assert load_memory(workdir / 'memory').rows.equals(load_memory(distilled / 'memory').rows)
     assert {found.state for found in verify(workdir) if 'history' not in found.path.parts} == {'good'}
+
+
+def test_a_home_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update('jax_compilation_cache_dir', None)
+    try:
+        with pytest.raises(UserError, match='file/diet-jax: Not a directory: compiled programs are kept there; name'):
+            keep_compiled()
+    finally:
+        jax.config.update('jax_compilation_cache_dir', before)
+
+
+@pytest.mark.parametrize(
+    'code, words',
+    [(errno.ENOSPC, 'No space left on device: make room'), (errno.EROFS, 'Read-only file system: it may only be read')],
+)
+def test_what_the_system_refuses_is_one_line(code, words, capsys):
+    def refused(_):
+        with atomic.named(Path('run/x')):
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(SystemExit, match='2'):
+        launch._guarded(refused, False)([''])
+    assert capsys.readouterr().err.startswith(f'error: run/x: {words}')
+
+
+def test_a_damaged_block_is_prepared_again_from_the_log_if_all_of_it_is_there(tmp_path):
+    data, draw = quirky.healthy_log(tmp_path / 'log'), random.Random(3)
+    whole = quirky.bytes_of(tmp_path / 'w') if open_stream(data, tmp_path / 'w', lambda line: None) else None
+    for name in ('rows/00001.parquet', 'vocabulary-*.parquet', 'manifest.json'):
+        (path,) = (tmp_path / 'w').glob(f'blocks/*/{name}')
+        faults.flip(path, draw)
+        with pytest.raises(checksums.Damaged) as found:
+            stream = open_stream(data, tmp_path / 'w', lambda line: None)
+            stream.load(1)
+            stream.values(np.array([stream.num_slots - 1]))
+        prepare_again(data, tmp_path / 'w', found.value, (said := []).append)
+        assert said == [f'{path} is damaged or gone: the log is prepared again']
+        assert quirky.bytes_of(tmp_path / 'w') == whole
+    (path,) = (tmp_path / 'w').glob('blocks/*/rows/00001.parquet')
+    faults.flip(path, draw)
+    damaged = quirky.bytes_of(tmp_path / 'w')
+    (tmp_path / 'log' / 'day0.csv').unlink()
+    gone = checksums.Damaged(path, 'damaged', 'delete it')
+    with pytest.raises(UserError, match='preparing it again came to nothing: the log has other rows now'):
+        prepare_again(data, tmp_path / 'w', gone, lambda line: None)
+    assert quirky.bytes_of(tmp_path / 'w') == damaged

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import time
 from typing import NamedTuple
 
 import jax
 import numpy as np
+
+from diet_jax.base.errors import UserError
 
 # Compiled functions of a candidate that are kept. Each takes hundreds of the 65,530 memory maps that Linux grants a
 # process: a study of thirty candidates on a dozen kinds of rows would run out of them.
@@ -85,7 +88,15 @@ def keep_compiled() -> None:
     """Compiled programs are kept on disk from now on, in ~/.cache/diet-jax unless the user has named a folder."""
     if not jax.config.jax_compilation_cache_dir:
         folder = os.path.join(os.environ.get('XDG_CACHE_HOME', os.path.expanduser('~/.cache')), 'diet-jax')
-        for private in (folder, os.path.join(folder, 'xla')):  # makedirs gives the last one alone its mode
-            os.makedirs(private, mode=0o700, exist_ok=True)
+        try:
+            for private in (folder, os.path.join(folder, 'xla')):  # makedirs gives the last one alone its mode
+                os.makedirs(private, mode=0o700, exist_ok=True)
+            if not os.access(private, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise UserError(
+                f'{folder}: {error.strerror}: compiled programs are kept there; name a folder that can be written in '
+                'XDG_CACHE_HOME, or one for these alone in JAX_COMPILATION_CACHE_DIR'
+            ) from error
         jax.config.update('jax_compilation_cache_dir', private)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # the first state is many small programs
