@@ -81,7 +81,7 @@ def read_manifest(folder) -> dict:
     if not path.exists():
         raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
     try:
-        manifest = opened(json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number))
+        manifest = json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number)
         version_ = manifest.get('format')
     except FileNotFoundError as error:
         raise UserError(f'{path} has just gone: is another process writing there?') from error
@@ -92,6 +92,10 @@ def read_manifest(folder) -> dict:
             f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, '
             'or read it with the version of diet-jax that wrote it'
         )
+    try:
+        manifest = opened(manifest)
+    except ValueError as error:
+        raise UserError(f'{path} is damaged, or was changed by hand ({error}): copy or distill it again') from error
     check_manifest(manifest, path)
     return manifest
 

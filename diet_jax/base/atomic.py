@@ -80,8 +80,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """A file that `write` fills; where that fails, the place is as it was."""
-    part = path.with_name(f'{path.name}{_own()}')  # several processes may keep one cache
-    _tidy(path)
+    part = part_of(path)
     try:
         with named(path), open(part, 'wb') as file:
             write(file)
@@ -94,6 +93,21 @@ def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def part_of(path: Path) -> Path:
+    """Where this process writes what is then put at `path`: beside it, for several processes may keep one cache.
+
+    What a process that was killed has left there goes.
+    """
+    host = socket.gethostname()
+    for left in path.parent.glob(f'{glob.escape(path.name)}.*-*.part'):
+        its_host, _, process = left.name[len(path.name) + 1 : -len('.part')].rpartition('-')
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or of another name
+            dead = its_host == host and not _alive(int(process))
+            if dead or time.time() - left.stat().st_mtime > FORGOTTEN:
+                remove(left)
+    return path.with_name(f'{path.name}.{host}-{os.getpid()}.part')
 
 
 def fill(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -236,20 +250,6 @@ def _sync_path(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _own() -> str:
-    return f'.{socket.gethostname()}-{os.getpid()}.part'
-
-
-def _tidy(path: Path) -> None:
-    """Removes what a process that was killed left of a file that is written again."""
-    for left in path.parent.glob(f'{glob.escape(path.name)}.*-*.part'):
-        host, _, process = left.name[len(path.name) + 1 : -len('.part')].rpartition('-')
-        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or of another name
-            dead = host == socket.gethostname() and not _alive(int(process))
-            if dead or time.time() - left.stat().st_mtime > FORGOTTEN:
-                remove(left)
 
 
 def _alive(process: int) -> bool:
