@@ -225,6 +225,13 @@ def named(path: Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
+def check_room(folder: Path, size: int) -> None:
+    """Raises OSError, as a write would, unless so many bytes are free where a folder lies."""
+    found = os.statvfs(folder)
+    if found.f_blocks and found.f_bavail * found.f_frsize < size:  # some that are mounted over a network count nothing
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 def strict(value):
     """A value as strict JSON can hold it: what is not finite is None, tuples are lists."""
     if isinstance(value, float) and not math.isfinite(value):
