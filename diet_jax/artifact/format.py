@@ -50,6 +50,10 @@ ENCODING = (
 )
 
 
+class OtherFormat(UserError):
+    """A memory that another version wrote: whole, maybe, and not for this one to replace."""
+
+
 class CodedField(NamedTuple):
     name: str
     kind: str  # 'categorical' | 'numeric' | 'time' | 'list'
@@ -88,7 +92,7 @@ def read_manifest(folder) -> dict:
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f'{path} does not parse ({error}): copy or distill it again') from error
     if version_ not in (2, FORMAT):
-        raise UserError(
+        raise OtherFormat(
             f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, '
             'or read it with the version of diet-jax that wrote it'
         )
