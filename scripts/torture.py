@@ -35,6 +35,17 @@ from diet_jax.run.verify import verify  # noqa: E402
 
 ENDS = ('right', 'one line', 'traceback', 'silently wrong')
 CLOCKS = ('rows_per_second', 'checksum', 'cost_ratio', 'distilling', 'command', 'gain_per_second', 'full_runs_a_second')
+IDEAS = """
+from ml_collections import ConfigDict
+
+
+def get_config():
+    return ConfigDict(dict(dim=2))
+
+
+def sweep(add):
+    add('wide', model='lr', dim=1)
+"""
 NOTHING = ('-1', 'none')
 
 
@@ -152,7 +163,7 @@ class Torture:
             elsewhere = self.folder / 'elsewhere'
             shutil.rmtree(elsewhere, ignore_errors=True)
             ideas = self.folder / 'ideas.py'
-            ideas.write_text("def sweep(add):\n    add('wide', model='lr', dim=1)\n")
+            ideas.write_text(IDEAS)
             words = [
                 REPO / 'scripts/compare.py',
                 f'--memory={place / "memory"}',
@@ -232,13 +243,14 @@ class Torture:
         """All kinds in turn until the time is up. Whether nothing was wrong."""
         end, turns = time.time() + 60 * minutes, 0
         kinds = [
-            *(lambda kind=kind: self.stopped(kind) for kind in ('kill', 'full', 'term', 'kill', 'full')),
+            *(lambda kind=kind: self.stopped(kind) for kind in ('kill', 'full', 'term')),
+            self.wrong_bit,
             *(lambda number=number: self.at_some_time(number) for number in (signal.SIGKILL, signal.SIGTERM)),
-            *[self.wrong_bit] * 5,
+            self.wrong_bit,
             self.small_disk,
             self.two_writers,
+            self.wrong_bit,
             self.reader,
-            self.small_disk,
             self.read_only,
         ]
         while time.time() < end:

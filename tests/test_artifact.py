@@ -367,5 +367,6 @@ def test_replacing_and_recovering_a_folder(tmp_path):
 
 def test_json_that_any_program_can_read(tmp_path):
     write_json(tmp_path / 'x.json', {'auc': float('nan'), 'list': [1.5, float('inf'), (2, 'a')]})
-    assert json.loads((tmp_path / 'x.json').read_text()) == {'auc': None, 'list': [1.5, None, [2, 'a']]}
+    assert read_json(tmp_path / 'x.json') == {'auc': None, 'list': [1.5, None, [2, 'a']]}
+    assert list(json.loads((tmp_path / 'x.json').read_text())) == ['auc', 'list', 'checksum']
     assert [p.name for p in tmp_path.iterdir()] == ['x.json']

@@ -269,3 +269,20 @@ def test_a_damaged_block_is_prepared_again_from_the_log_if_all_of_it_is_there(tm
     with pytest.raises(UserError, match='preparing it again came to nothing: the log has other rows now'):
         prepare_again(data, tmp_path / 'w', gone, lambda line: None)
     assert quirky.bytes_of(tmp_path / 'w') == damaged
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path):
+    child = subprocess.Popen([sys.executable, '-c', 'pass'])
+    child.wait()
+    mine, host = tmp_path / 'x.json', socket.gethostname()
+    dead, other, living = (
+        f'x.json.{of}.part' for of in (f'{host}-{child.pid}', 'elsewhere-7', f'{host}-{os.getppid()}')
+    )
+    (tmp_path / dead).mkdir()
+    for name in (other, living, 'x.json.part'):
+        (tmp_path / name).write_text('')
+    atomic.write_json(mine, {})
+    assert {p.name for p in tmp_path.iterdir()} == {mine.name, other, living, 'x.json.part'}
+    os.utime(tmp_path / other, (0, 0))
+    atomic.write_json(mine, {})
+    assert {p.name for p in tmp_path.iterdir()} == {mine.name, living, 'x.json.part'}

@@ -51,6 +51,10 @@ ENCODING = (
 )
 
 
+class OtherFormat(UserError):
+    """A memory that another version wrote: whole, maybe, and not for this one to replace."""
+
+
 class CodedField(NamedTuple):
     name: str
     kind: str  # 'categorical' | 'numeric' | 'time' | 'list'
@@ -82,17 +86,21 @@ def read_manifest(folder) -> dict:
     if not path.exists():
         raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
     try:
-        manifest = opened(json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number))
+        manifest = json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number)
         version_ = manifest.get('format')
     except FileNotFoundError as error:
         raise UserError(f'{path} has just gone: is another process writing there?') from error
     except (ValueError, AttributeError, RecursionError) as error:
         raise UserError(f'{path} does not parse ({error}): copy or distill it again') from error
     if version_ not in (2, FORMAT):
-        raise UserError(
+        raise OtherFormat(
             f'{path} is of format {version_}, this version reads 2 and {FORMAT}: distill again in another --workdir, '
             'or read it with the version of diet-jax that wrote it'
         )
+    try:
+        manifest = opened(manifest)
+    except ValueError as error:
+        raise UserError(f'{path} is damaged, or was changed by hand ({error}): copy or distill it again') from error
     check_manifest(manifest, path)
     return manifest
 

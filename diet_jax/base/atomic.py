@@ -80,8 +80,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """A file that `write` fills; where that fails, the place is as it was."""
-    part = path.with_name(f'{path.name}{_own()}')  # several processes may keep one cache
-    _tidy(path)
+    part = part_of(path)
     try:
         with named(path), open(part, 'wb') as file:
             write(file)
@@ -94,6 +93,21 @@ def write_bytes(path: Path, write: Callable[[BinaryIO], object]) -> None:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def part_of(path: Path) -> Path:
+    """Where this process writes what is then put at `path`: beside it, for several processes may keep one cache.
+
+    What a process that was killed has left there goes.
+    """
+    host = socket.gethostname()
+    for left in path.parent.glob(f'{glob.escape(path.name)}.*-*.part'):
+        its_host, _, process = left.name[len(path.name) + 1 : -len('.part')].rpartition('-')
+        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or of another name
+            dead = its_host == host and not _alive(int(process))
+            if dead or time.time() - left.stat().st_mtime > FORGOTTEN:
+                remove(left)
+    return path.with_name(f'{path.name}.{host}-{os.getpid()}.part')
 
 
 def fill(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -211,6 +225,13 @@ def named(path: Path) -> Iterator[None]:
         raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
 
 
+def check_room(folder: Path, size: int) -> None:
+    """Raises OSError, as a write would, unless so many bytes are free where a folder lies."""
+    found = os.statvfs(folder)
+    if found.f_blocks and found.f_bavail * found.f_frsize < size:  # some that are mounted over a network count nothing
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
 def strict(value):
     """A value as strict JSON can hold it: what is not finite is None, tuples are lists."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -236,20 +257,6 @@ def _sync_path(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
-
-
-def _own() -> str:
-    return f'.{socket.gethostname()}-{os.getpid()}.part'
-
-
-def _tidy(path: Path) -> None:
-    """Removes what a process that was killed left of a file that is written again."""
-    for left in path.parent.glob(f'{glob.escape(path.name)}.*-*.part'):
-        host, _, process = left.name[len(path.name) + 1 : -len('.part')].rpartition('-')
-        with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or of another name
-            dead = host == socket.gethostname() and not _alive(int(process))
-            if dead or time.time() - left.stat().st_mtime > FORGOTTEN:
-                remove(left)
 
 
 def _alive(process: int) -> bool:

@@ -10,15 +10,17 @@ A folder appears under its number when all of it is written, and the older one g
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 
 from diet_jax.base import atomic, checksums
 from diet_jax.base.atomic import empty_folder, fill, put_folder, read_json, remove, write_json
@@ -27,6 +29,7 @@ from diet_jax.distillation.state import StageState
 from diet_jax.training.passes import StreamState
 
 VERSION = 2  # of the state's arrays; 2: rows of tables know when they were last stepped
+BESIDE = 1 << 18  # bytes of a checkpoint that are no arrays, at most
 
 
 def folder(workdir: Path, done: int) -> Path:
@@ -55,9 +58,11 @@ def save(workdir: Path, done: int, state, sizes: dict) -> None:
     folder = workdir / 'checkpoint'
     part, target = folder / 'part', folder / f'{done:05d}'
     empty_folder(part)
+    stored = _stored(jax.tree.map(np.asarray, state))
+    # tensorstore's threads print a stack each where a disk fills under them
+    atomic.check_room(part, sum(x.nbytes for x in jax.tree.leaves(stored)) + BESIDE)
     try:
-        with _checkpointer() as checkpointer:
-            stored = _stored(jax.tree.map(np.asarray, state))
+        with _quiet(), atomic.named(part / 'state'), _checkpointer() as checkpointer:
             checkpointer.save((part / 'state').absolute(), args=ocp.args.PyTreeSave(stored))
     except (ValueError, RuntimeError) as error:  # tensorstore has no error of its own for a full disk
         if (reason := _reason(error)) is None:
@@ -103,6 +108,17 @@ def restore(workdir: Path, done: int, shapes: StageState, sizes: dict, emit: Cal
 
 def _way_out(folder: Path) -> str:
     return f'restore it from a copy, or delete {folder} to distill again from the first block'
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """What goes wrong is raised: orbax prints it as well, with the stack of each of its threads."""
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.FATAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 def _reason(error: Exception) -> int | None:

@@ -18,6 +18,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from diet_jax.artifact.format import OtherFormat
 from diet_jax.artifact.read import load_memory
 from diet_jax.base import lock
 from diet_jax.base.atomic import read_json, recover_folder, write_json, write_json_lines, write_text
@@ -191,9 +192,11 @@ def _config(workdir: Path) -> dict | None:
 
 
 def _stage_of(folder: Path) -> int:
-    """The stage of a memory whose files are all as they were written; 0 where there is none."""
+    """The stage of a memory whose files are all as they were written; 0 where there is none. Raises OtherFormat."""
     try:
         return load_memory(folder).manifest['stage']
+    except OtherFormat:
+        raise
     except UserError:
         return 0
 

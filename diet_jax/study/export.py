@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ import pyarrow.parquet as pq
 
 from diet_jax.artifact.format import DEFAULT_VIEW, INIT_STD
 from diet_jax.artifact.read import Artifact
-from diet_jax.base.atomic import empty_folder, fill, put_folder, remove, write_json, write_text
+from diet_jax.base.atomic import empty_folder, fill, part_of, put_folder, remove, write_json, write_text
 from diet_jax.base.errors import UserError
 from diet_jax.base.layout import PAD, Layout
 from diet_jax.base.plain import plain
@@ -55,7 +54,7 @@ def export(
         raise UserError(
             f'{to} is there already, with its predictions/, maybe: name another folder in --to, or delete it'
         )
-    asked, part = opened([Path(memory)], emit, label), to.with_name(f'{to.name}.{os.getpid()}.part')
+    asked, part = opened([Path(memory)], emit, label), part_of(to)
     empty_folder(part)
     try:
         _fill(part, to.absolute(), asked, with_log, command, emit)
