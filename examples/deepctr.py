@@ -64,6 +64,7 @@ def fit(train, lr, seed, name):
 
 
 if __name__ == '__main__':
+    torch.set_num_threads(1)  # batches are small: more threads wait for each other
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--export', required=True, help='the folder that scripts/export.py wrote')
     parser.add_argument('--model', default='DeepFM', choices=MODELS)

@@ -28,6 +28,7 @@ from benchmarks import (
 from benchmarks.clock import Seconds
 from benchmarks.sizes import FULL, SMOKE
 from diet_jax import models
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.base.layout import flat
 from diet_jax.config.checks import check_config
@@ -197,7 +198,7 @@ def test_a_run_writes_bench_json_and_keeps_what_it_did_not_measure(tmp_path, mon
     monkeypatch.setitem(runner.CASES, 'influence', lambda sizes, workdir: found)
     (tmp_path / 'bench.json').write_text(json.dumps({'old': clock.figure(3.0, 'ms')}))
     result = runner.bench(tmp_path, ['influence'], 'smoke')
-    assert json.loads((tmp_path / 'bench.json').read_text()) == result
+    assert read_json(tmp_path / 'bench.json') == result
     assert set(result) == {'old', 'influence_vs_forward_rate'}
     lines = {line.split()[0]: line for line in runner.table(result).splitlines()}
     assert lines['influence_vs_forward_rate'].endswith('>= 0.33  met')

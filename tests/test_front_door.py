@@ -145,7 +145,6 @@ def test_the_wheel_alone_goes_from_a_log_to_an_answer(tmp_path):
     assert str(site) in where.stdout.decode()
     flags = ('--config=configs/demo.py:smoke', '--workdir=runs/demo')
     assert 'memory: runs/demo/memory' in run('diet-distill', *flags)
-    assert '--workdir' in run('diet-evaluate', '--help')
     (folder / 'ideas.py').write_text(IDEAS)
     answer = run('diet-compare', '--memory=runs/demo/memory', '--candidates=ideas.py')
     assert 'fm-dim2' in answer and (folder / 'runs' / 'demo' / 'compare' / 'ideas' / 'report.html').exists()

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.commands import judge
 from diet_jax.stats.held import held
@@ -61,7 +62,7 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     judge.main(['judge', str(folder)])
     said = capsys.readouterr().out
     assert '3 of 4 inside their 90 % interval' in said and '5 of 5 pairs more than 0.003 AUC apart' in said
-    assert json.loads((folder / 'judged.json').read_text()) == held(ANSWER, FULL)
+    assert read_json(folder / 'judged.json') == held(ANSWER, FULL)
     full.write_text('{"name": "z", "auc": 0.7}')
     with pytest.raises(UserError, match='no full run of a candidate that .* did not know: make one of a, b, c, d'):
         judge.main(['judge', str(folder)])
