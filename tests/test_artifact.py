@@ -287,6 +287,12 @@ def test_other_formats_and_no_memory_at_all(memory, tmp_path):
     with pytest.raises(UserError, match='manifest.json is missing: .* is not a memory; scripts/distill.py writes one'):
         load_memory(tmp_path / 'nothing')
     folder = shutil.copytree(memory, tmp_path / 'memory')
+    with pytest.raises(UserError, match=f'is not a memory; did you mean {folder}?'):
+        load_memory(tmp_path)
+    (tmp_path / 'export').mkdir()
+    (tmp_path / 'export' / 'export.json').write_text('{}')
+    with pytest.raises(UserError, match='it is an export: name the memory that it was made of'):
+        load_memory(tmp_path / 'export')
     path = folder / 'manifest.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), 'format': 4}))
     wanted = 'manifest.json is of format 4, this version reads 2 and 3: distill again'

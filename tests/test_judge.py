@@ -63,6 +63,11 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().out
     assert '3 of 4 inside their 90 % interval' in said and '5 of 5 pairs more than 0.003 AUC apart' in said
     assert read_json(folder / 'judged.json') == held(ANSWER, FULL)
+    told = {**result, 'candidates': [candidate('a', 0.741, known_auc=0.741)]}
+    (folder / 'compare.json').write_text(json.dumps(told))
+    with pytest.raises(UserError, match='was told the full run of a, so it foretold nothing of it: judge what'):
+        judge.main(['judge', str(folder)])
+    (folder / 'compare.json').write_text(json.dumps(result))
     full.write_text('{"name": "z", "auc": 0.7}')
     with pytest.raises(UserError, match='no full run of a candidate that .* did not know: make one of a, b, c, d'):
         judge.main(['judge', str(folder)])

@@ -92,8 +92,10 @@ def test_names_folders_and_several_memories(asked, folder, tmp_path):
         (twice / f'{name}.parquet').write_bytes((folder / 'predictions' / 'deepfm.parquet').read_bytes())
     with pytest.raises(UserError, match="b.parquet: 'deepfm' is another candidate's name too"):
         read(twice)
-    with pytest.raises(UserError, match='there is no file of predictions'):
+    with pytest.raises(UserError, match='there is no file of predictions in that folder; diet_jax.elsewhere.grid'):
         read(tmp_path)
+    with pytest.raises(UserError, match=f'did you mean {folder / "predictions"}?'):
+        read(folder)
     with pytest.raises(UserError, match='an export is of one memory, --memory names 2: name one'):
         read(folder / 'predictions', asked=asked._replace(folders=asked.folders * 2))
     with pytest.raises(UserError, match='of another export'):

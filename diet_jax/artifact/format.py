@@ -76,6 +76,15 @@ def label_column(name: str, outcome: str = '') -> str:
     return f'{name}_{outcome}' if outcome else name
 
 
+def _instead(folder: Path) -> str:
+    """What was meant by a folder that is no memory."""
+    if (folder / 'memory' / 'manifest.json').exists():
+        return f'did you mean {folder / "memory"}?'
+    if (folder / 'export.json').exists():
+        return 'it is an export: name the memory that it was made of'
+    return 'scripts/distill.py writes one'
+
+
 def read_manifest(folder) -> dict:
     """Reads the manifest of an artifact.
 
@@ -84,7 +93,7 @@ def read_manifest(folder) -> dict:
     """
     path = Path(folder) / 'manifest.json'
     if not path.exists():
-        raise UserError(f'{path} is missing: {folder} is not a memory; scripts/distill.py writes one')
+        raise UserError(f'{path} is missing: {folder} is not a memory; {_instead(Path(folder))}')
     try:
         manifest = json.loads(path.read_text(encoding='utf-8'), parse_constant=_no_number)
         version_ = manifest.get('format')

@@ -1,6 +1,6 @@
 """Did an answer hold? What a comparison foretold, beside full runs that were made since.
 
-    python scripts/judge.py runs/kuairand/compare/predictions --full=exports/kuairand/anchors.jsonl
+    python scripts/judge.py runs/kuairand/compare/example --full=exports/kuairand/anchors.jsonl
     diet-judge runs/kuairand/compare/* --full=past.jsonl
 
 --full has a line a run, {"name": "deepfm-wide", "auc": 0.7351}, as --anchors of compare has. Candidates whose score the
@@ -35,6 +35,12 @@ def main(argv: list[str]) -> None:
     for folder, result in comparisons(argv[1:]).items():
         found = held(result['candidates'], full)
         if not found:
+            told = [c['name'] for c in result['candidates'] if c['name'] in full and c.get('known_auc') is not None]
+            if told:
+                raise UserError(
+                    f'{folder} was told the full run of {", ".join(told)}, so it foretold nothing of it: judge what '
+                    'compare says without --anchors, in another --workdir'
+                )
             raise UserError(
                 f'--full={flags.FLAGS.full}: no full run of a candidate that {folder} did not know: make one of '
                 f'{", ".join(c["name"] for c in result["candidates"] if c.get("known_auc") is None)}'

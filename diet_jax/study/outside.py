@@ -43,7 +43,9 @@ def read(folder, asked: Asked, names: Sequence[str]) -> list[Outside]:
         )
     paths, found = sorted(Path(folder).glob('*.parquet')), []
     if not paths:
-        raise UserError(f'--predictions={folder}: there is no file of predictions; diet_jax.elsewhere.grid writes them')
+        inner = Path(folder) / 'predictions'
+        hint = f'did you mean {inner}?' if any(inner.glob('*.parquet')) else 'diet_jax.elsewhere.grid writes them'
+        raise UserError(f'--predictions={folder}: there is no file of predictions in that folder; {hint}')
     views, digest, seeds = list(passes_of(asked)), digest_of(asked), asked.config.evaluate.seeds
     sizes = {'valid': asked.log.sizes[asked.t], 'test': asked.log.sizes[asked.t + 1]}
     for path in paths:
