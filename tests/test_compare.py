@@ -342,3 +342,13 @@ def test_a_twin_is_known_by_what_it_is_and_not_by_its_name(run, tmp_path):
     result = compare.compare([run.workdir / 'memory'], other, emit=lambda line: None)
     known = {c['name']: c['known_auc'] is not None for c in result['candidates']}
     assert known == {'fm': False, 'mine': True, 'lr': False, 'lr (twin)': True}
+
+
+def test_a_model_from_elsewhere_behind_every_twin_is_asked_how_it_begins(answered):
+    """What a default initialisation comes to is no idea's score."""
+    worst = min(np.mean(c['auc']) for c in answered[0]['candidates'] if c['of_the_library'])
+    for auc, said in ((worst - 0.01, True), (worst + 0.001, False)):
+        first, *others = answered[0]['candidates']
+        candidates = [{**first, 'auc': [[auc]], 'framework': 'pytorch'}, *others]
+        lines = notes({**answered[0], 'candidates': candidates})
+        assert any('do its embeddings start at N(0, view.init_std)' in line for line in lines) == said

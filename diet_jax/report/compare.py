@@ -103,7 +103,7 @@ def notes(result: Mapping) -> list[str]:
     likely = max(own, key=lambda c: c['best'])
     lines.append(f'{likely["name"]} is the likely best, with probability {likely["best"]:.2f}.')
     worth = max(own, key=lambda c: c['gain_of_a_run'])
-    if worth['gain_of_a_run'] > 0:
+    if round(worth['gain_of_a_run'], 4) > 0:
         lines.append(
             f'The full run most worth doing next is {worth["name"]}: it is expected to raise the best known by '
             f'{worth["gain_of_a_run"]:.4f} AUC.'
@@ -119,8 +119,20 @@ def notes(result: Mapping) -> list[str]:
     else:
         lines.append(f'{spent}.')
     gone = scores.left_out(result.get('left_out', {})), scores.left_out(result.get('twins_left_out', {}), 'twins')
-    said = [*gone, result['distilling']]
+    said = [*gone, *_behind_all(result), result['distilling']]
     return lines + [text for text in said if text]
+
+
+def _behind_all(result: Mapping) -> list[str]:
+    """Models from elsewhere that are worse on the memory than every twin: that is seldom the idea's fault."""
+    on_memory = {c['name']: float(np.mean(c['auc'])) for c in result['candidates']}
+    twins = [on_memory[c['name']] for c in result['candidates'] if c['of_the_library']]
+    return [
+        f'{c["name"]} comes to {on_memory[c["name"]]:.4f} on the memory, the worst twin to {min(twins):.4f}: do its '
+        'embeddings start at N(0, view.init_std), and does it predict probabilities?'
+        for c in result['candidates']
+        if c.get('framework') and twins and on_memory[c['name']] < min(twins)
+    ]
 
 
 def _first_two(result: Mapping, first: str, second: str) -> str:
