@@ -53,7 +53,7 @@ def fit(train, lr, seed):
 
 
 if __name__ == '__main__':
-    torch.set_num_threads(1)  # batches are small: more threads wait for each other, 8 times longer on a busy machine
+    torch.set_num_threads(1)  # batches are small: more threads wait for each other
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--export', required=True, help='the folder that scripts/export.py wrote')
     parser.add_argument('--name', default='torch-deepfm', help='of the candidate')
