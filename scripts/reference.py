@@ -30,6 +30,7 @@ SECTIONS = {
     'twins': 'Models beside it',
     'codebook': 'Codes',
     'memory': 'The memory',
+    'history': 'Memories of earlier stages',
     'addressing': 'What enters and what gives way',
     'refine': 'The bi-level update, and its check',
     'evaluate': 'Candidates and their training',
@@ -80,7 +81,8 @@ def config_page() -> str:
     """Every key, its default, its range and its sentence."""
     text = f'# Config keys\n\n{NOTE}\nAny key is a flag: `--config.memory.row_budget=0.002`. Keys marked * may change\n'
     text += 'between two runs over one workdir; a change of another needs a workdir of its own.\n'
-    for name, title in SECTIONS.items():
+    for name in ('', *(name for name in KEYS if name != 'seed')):
+        title = SECTIONS[name]
         section: Section = {key: value for key, value in KEYS.items() if key == 'seed'} if not name else KEYS[name]
         prefix = f'{name}.' if name else ''
         text += f'\n## {title}{f" (`config.{name}`)" if name else ""}\n\n'

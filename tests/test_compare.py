@@ -12,7 +12,8 @@ from diet_jax import report
 from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.device import forecast
-from diet_jax.report.compare import notes
+from diet_jax.report.compare import notes, tables
+from diet_jax.report.page import DASH
 from diet_jax.study import compare, foretold
 
 POOL = """
@@ -153,6 +154,12 @@ def test_several_memories_are_averaged(run, pool, answered, tmp_path_factory):
 def test_table_and_page(answered, tmp_path):
     text = report.compare_table(answered[0])
     assert 'P(best)' in text and '* its score on the log is known' in text and 'with probability' in text
+    for c in answered[0]['candidates']:
+        assert (f'{c["name"]} {c["known_auc"] or 0:.4f}' in ' '.join(text.split())) == (c['known_auc'] is not None)
+    (_, header, rows, _), *_ = tables(answered[0])
+    first, second = answered[0]['candidates'][:2]
+    by_name = {row[0].removesuffix(' *'): row[header.index(f'beats {first["name"]}')] for row in rows}
+    assert by_name[second['name']] == f'{answered[0]["beats"][1][0]:.2f}' and by_name[first['name']] == DASH
     page = (tmp_path / 'report.html', report.write_compare(tmp_path, answered[0], 'python compare'))[0].read_text()
     assert 'Which idea wins on the full log?' in page and '<svg' in page
     assert answered[0]['distilling'] == '' or answered[0]['distilling'] in page
@@ -309,6 +316,9 @@ def test_what_is_missing_is_named(run, pool, tmp_path):
         compare.compare([tmp_path], pool, emit=lambda line: None)
     with pytest.raises(UserError, match='there is no such file of candidates'):
         compare.compare([run.workdir / 'memory'], tmp_path / 'none.py', emit=lambda line: None)
+    (other := tmp_path / 'train.py').write_text('def fit():\n    pass\n')
+    with pytest.raises(UserError, match=r'train.py has no get_config\(\) and sweep\(add\): configs/candidates'):
+        compare.compare([run.workdir / 'memory'], other, emit=lambda line: None)
 
 
 def test_a_run_whose_twins_are_gone_is_named(run, pool, tmp_path):

@@ -378,7 +378,7 @@ def test_another_frameworks_candidate_is_as_sure_as_its_bias_is_small():
     np.testing.assert_allclose(there.mean, here.mean, atol=1e-12)
     np.testing.assert_allclose(there.cov[:7, :7], here.cov[:7, :7], atol=1e-15)
     assert there.cov[7, 7] - here.cov[7, 7] == pytest.approx(0.003**2)
-    assert 'of torch no full run is known: its intervals allow for 0.003 AUC of its own' in there.text
+    assert 'of torch no full run is known (--anchors): its intervals allow for 0.003 AUC of its own' in there.text
 
 
 @pytest.mark.parametrize('error', [0.0, 0.02, -0.03])

@@ -282,6 +282,13 @@ def test_what_is_no_probability_is_told_at_once(export, predict, said):
         elsewhere.grid(lambda *a: predict, export, 'odd', **QUIET)
 
 
+def test_a_fit_that_gives_no_function_or_wants_all_of_the_log_is_told(export):
+    with pytest.raises(UserError, match='codes, lr 0.003, seed 0: fit gave ndarray: give a function'):
+        elsewhere.grid(lambda *a: np.zeros(320), export, 'odd', **QUIET)
+    with pytest.raises(AttributeError, match=r"the log has no 'codes': it is streamed, `batches\(seed\)` has its rows"):
+        elsewhere.full_run(clicks, export, 'odd', **QUIET)
+
+
 def test_predictions_that_are_not_whole_are_refused(export, tmp_path):
     def written(drop=lambda t: t, **said):
         table = pq.read_table(elsewhere.grid(clicks, export, 'whole', **QUIET))
@@ -307,6 +314,7 @@ def test_predictions_that_are_not_whole_are_refused(export, tmp_path):
         (lambda t: pa.concat_tables([t, t.slice(0, 1)]), 'must have 320 rows'),
         (put('prediction', set_first(1.5)), 'prediction 1.5 of row 0 is no probability'),
         (put('prediction', set_first(np.nan)), 'prediction nan of row 0 is no probability'),
+        (put('prediction', lambda x: pa.array(x.round())), 'every prediction is 0 or 1, a class'),
         (put('row', set_first(1)), 'row 0 of valid is missing in codes, and another is there twice'),
         (put('row', set_first(320)), 'rows of valid are 0 to 319, here is 320'),
         (lambda t: t.drop_columns('lr'), 'no column lr; it needs view, split'),

@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import faults
@@ -24,7 +25,7 @@ from diet_jax.base import atomic, checksums, lock
 from diet_jax.base.errors import UserError
 from diet_jax.commands import launch
 from diet_jax.data.stream import open_stream, prepare_again
-from diet_jax.device.programs import keep_compiled
+from diet_jax.device.programs import keep_compiled, tidy
 from diet_jax.run.verify import verify
 from diet_jax.study.readings import Reading, Shelf
 
@@ -234,6 +235,22 @@ def test_a_home_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
             keep_compiled()
     finally:
         jax.config.update('jax_compilation_cache_dir', before)
+
+
+def test_compiled_programs_that_were_cut_short_or_long_unused_go(tmp_path):
+    packed = zlib.compress(os.urandom(1000))
+    for age, name in enumerate(('new', 'old', 'older', 'oldest')):
+        (tmp_path / f'{name}-cache').write_bytes(packed)
+        os.utime(tmp_path / f'{name}-cache', (1e9 - age, 1e9 - age))
+    (tmp_path / 'cut-cache').write_bytes(packed[:-1])
+    (tmp_path / 'empty-cache').write_bytes(b'')
+    (tmp_path / 'other').write_bytes(packed)
+    tidy(tmp_path, most=3 * len(packed))
+    kept = {'new-cache', 'old-cache', 'older-cache', 'other', 'looked'}
+    assert {p.name for p in tmp_path.iterdir()} == kept
+    (tmp_path / 'new-cache').write_bytes(packed[:500])
+    tidy(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == kept - {'new-cache'}
 
 
 @pytest.mark.parametrize(

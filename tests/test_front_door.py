@@ -59,6 +59,12 @@ def test_importing_starts_nothing():
     assert done.stdout.strip() == '[]'
 
 
+@pytest.mark.parametrize('name, flag', [('distill', '--workdir'), ('compare', '--margin'), ('judge', '--full')])
+def test_help_says_what_a_command_does_and_its_flags(name, flag):
+    said = subprocess.run([sys.executable, ROOT / 'scripts' / f'{name}.py', '--help'], capture_output=True, text=True)
+    assert f'python scripts/{name}.py' in said.stdout and f'\n  {flag}: ' in said.stdout, said
+
+
 def test_from_a_config_to_an_answer_in_python(tmp_path, monkeypatch, no_cache_left):
     """distill, evaluate, load_memory, compare; then compare again from another folder: paths are remembered."""
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))

@@ -71,3 +71,5 @@ def test_the_command(tmp_path, capsys, monkeypatch):
     full.write_text('{"name": "z", "auc": 0.7}')
     with pytest.raises(UserError, match='no full run of a candidate that .* did not know: make one of a, b, c, d'):
         judge.main(['judge', str(folder)])
+    with pytest.raises(UserError, match=f'no compare.json there; did you mean {folder}'):
+        judge.main(['judge', str(tmp_path)])

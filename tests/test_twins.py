@@ -7,10 +7,12 @@ import pytest
 import tiny
 
 from diet_jax.base.errors import UserError
+from diet_jax.config.checks import check_config
 from diet_jax.models.twins import left_out, twins_of
 from diet_jax.run import twin_files
 from diet_jax.run.record import read_metrics
 from diet_jax.stats import metrics
+from diet_jax.study import evaluate
 from diet_jax.training.passes import stream_pass
 from diet_jax.trials.log import read_blocks
 
@@ -53,9 +55,9 @@ def test_what_is_no_twin_is_refused(models, words):
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """A finished tiny run that keeps the twins of its last two stages."""
+    """A finished tiny run that keeps the twins of its last two stages, and the memories of three."""
     config = tiny.get_config()
-    config.twins.keep = 2
+    config.twins.keep, config.history.keep = 2, 3
     return tiny.distill(tmp_path_factory.mktemp('twins') / 'run', config)
 
 
@@ -70,6 +72,25 @@ def test_kept_twins_predict_as_they_did(run):
     assert twin_files.logits(run.workdir / 'twins' / '00001.npz', run.beside, ids) is None
     with pytest.raises(UserError, match='00004.npz holds deepfm, lr, the config asks for lr, or for others'):
         twin_files.logits(run.workdir / 'twins' / '00004.npz', run.twins, ids)
+
+
+def test_memories_of_earlier_stages_go_and_the_others_are_evaluated(run, distilled):
+    kept = sorted(p.name for p in (run.workdir / 'history').iterdir())
+    assert kept == ['00002', '00003', '00004']
+    for name in kept:
+        assert tiny.contents(run.workdir / 'history' / name) == tiny.contents(distilled / 'history' / name)
+    config, said = tiny.get_config(), []
+    config.history.keep, config.evaluate.candidates = 3, ('lr',)
+    found = evaluate.evaluate(config, run, emit=said.append)
+    assert [stage['stage'] for stage in found['stages']] == [2]
+    assert said[0] == 'evaluated from stage 2 on: history.keep is 3'
+
+
+def test_so_few_memories_that_compare_has_none_are_refused():
+    config = tiny.get_config()
+    config.history.keep = 2
+    with pytest.raises(UserError, match='history.keep is 2: `compare` asks .* so 3 is the least; 0 keeps all'):
+        check_config(config, 1)
 
 
 def test_a_twin_is_trained_as_any_model_on_the_log_and_scored_before(run):
@@ -88,7 +109,7 @@ def test_twins_do_not_touch_the_memory(run, tmp_path):
     config = tiny.get_config()
     config.twins.models = ()
     alone = tiny.distill(tmp_path / 'alone', config)
-    for stage in ('00001', '00004'):
+    for stage in ('00002', '00004'):
         name = f'history/{stage}/rows.parquet'
         assert (alone.workdir / name).read_bytes() == (run.workdir / name).read_bytes()
     assert read_metrics(alone.workdir)[0]['twins'] == {}

@@ -17,8 +17,6 @@ from absl import flags
 
 from diet_jax.commands import launch
 
-flags.disclaim_key_flags()  # --help shows them as those of the program
-
 
 def define() -> None:
     flags.DEFINE_string('workdir', None, 'Folder of a run, of a study or comparison, or of a memory.')

@@ -13,8 +13,6 @@ from absl import flags
 
 from diet_jax.commands import launch
 
-flags.disclaim_key_flags()  # --help shows them as those of the program
-
 
 def define() -> None:
     flags.DEFINE_string('memory', None, 'Folder of a memory in its run, runs/<run>/memory.')

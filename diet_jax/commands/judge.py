@@ -20,8 +20,6 @@ from diet_jax.commands.report import comparisons
 from diet_jax.stats.held import held
 from diet_jax.study import anchors
 
-flags.disclaim_key_flags()  # --help shows them as those of the program
-
 
 def define() -> None:
     flags.DEFINE_string('full', None, 'JSON lines of full runs: name, auc on the block that the comparison scored.')

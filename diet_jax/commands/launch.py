@@ -17,9 +17,6 @@ from diet_jax.base import signals
 from diet_jax.base.errors import UserError
 from diet_jax.base.loading import found
 
-flags.disclaim_key_flags()  # a command's flags are those of the program that it is started by
-
-
 TENSORBOARD = 'Figures as TensorBoard scalars too, in tensorboard/ beside the report.'
 FAILED = 3  # exit code where all went well and a check of the result did not; 2 is a user's error
 
@@ -36,7 +33,10 @@ def start(main: Callable[[list[str]], int | None], define: Callable[[], None], t
     program.__doc__ = program.__doc__ or text
     command()  # as it was typed
     sys.argv[:] = _brought(sys.argv)
+    before = set(flags.FLAGS)
     define()
+    for name in set(flags.FLAGS) - before:  # --help shows those of the program
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
     logging.set_verbosity(logging.ERROR)
     sys.stdout.reconfigure(line_buffering=True)  # progress is seen at once, also through a pipe
     try:

@@ -17,8 +17,6 @@ from diet_jax.base.atomic import read_json
 from diet_jax.base.errors import UserError
 from diet_jax.commands import launch
 
-flags.disclaim_key_flags()  # --help shows them as those of the program
-
 
 def define() -> None:
     flags.DEFINE_string('out', 'report.html', 'The page, an HTML file.')
@@ -37,7 +35,9 @@ def comparisons(folders: Sequence[str]) -> dict[str, dict]:
     for folder in folders:
         result = read_json(Path(folder) / 'compare.json')
         if result is None:
-            raise UserError(f'{folder}: no compare.json there; scripts/compare.py writes one')
+            inner = sorted(str(path.parent) for path in Path(folder).glob('**/compare.json'))
+            hint = f'did you mean {", ".join(inner)}?' if inner else 'scripts/compare.py writes one'
+            raise UserError(f'{folder}: no compare.json there; {hint}')
         if not isinstance(result, dict) or {'candidates', 'beats', 'scored_on', 'command'} - set(result):
             raise UserError(f'{folder}/compare.json: written by another version: run scripts/compare.py again')
         found[str(folder)] = result

@@ -16,8 +16,6 @@ from ml_collections import config_flags
 
 from diet_jax.commands import launch
 
-flags.disclaim_key_flags()  # --help shows them as those of the program
-
 
 def define() -> None:
     config_flags.DEFINE_config_file(

@@ -36,6 +36,11 @@ def check_config(config: ConfigDict, devices: int) -> None:
             raise UserError(f"config.data has no '{key}': begin with default_data() or simulated_data()")
     if not config.memory.row_budget:
         raise UserError('memory.row_budget is 0: it is a share of the rows, 0.01 for 1 %')
+    if 0 < config.history.keep < 3:
+        raise UserError(
+            f'history.keep is {config.history.keep}: `compare` asks the memory of two stages before the last, so 3 is '
+            'the least; 0 keeps all'
+        )
     epochs = tuple(config.evaluate.epochs)
     if epochs != tuple(sorted(set(epochs))):
         raise UserError(f'evaluate.epochs {epochs} do not increase: write {tuple(sorted(set(epochs)))}')

@@ -54,6 +54,14 @@ MEMORY: Section = dict(
     capacity=Key(0, 'entries there is room for; 0: sized for the blocks at hand, grown by half when full', least=0),
     max_new=Key(0, 'most new entries of a stage; 0: derived from the budget', least=0),
 )
+HISTORY: Section = dict(
+    keep=Key(
+        0,
+        'stages whose memories stay in history/, 3 or more: the last ones; 0: all of them, for `evaluate` and `trends`',
+        least=0,
+        free=True,
+    ),
+)
 ADDRESSING: Section = dict(
     replace=Key(0.05, 'share of the entries that give way in a stage', most=1),
     influence_power=Key(0.5, 'a in the odds of a row, |influence|^a * squared distance^b'),
@@ -138,6 +146,7 @@ KEYS: Section = dict(
     twins=TWINS,
     codebook=CODEBOOK,
     memory=MEMORY,
+    history=HISTORY,
     addressing=ADDRESSING,
     refine=REFINE,
     evaluate=EVALUATE,

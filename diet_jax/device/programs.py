@@ -6,16 +6,20 @@ import ctypes
 import errno
 import os
 import time
+import zlib
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from diet_jax.base.atomic import remove, write_text
 from diet_jax.base.errors import UserError
 
 # Compiled functions of a candidate that are kept. Each takes hundreds of the 65,530 memory maps that Linux grants a
 # process: a study of thirty candidates on a dozen kinds of rows would run out of them.
 PROGRAMS_KEPT = 8
+CACHE_BYTES = 2 << 30  # of compiled programs on disk; a study of thirty candidates leaves some 100 MB
 
 
 def rounded(n: int, least: int = 1) -> int:
@@ -98,5 +102,45 @@ def keep_compiled() -> None:
                 f'{folder}: {error.strerror}: compiled programs are kept there; name a folder that can be written in '
                 'XDG_CACHE_HOME, or one for these alone in JAX_COMPILATION_CACHE_DIR'
             ) from error
+        tidy(Path(private))
         jax.config.update('jax_compilation_cache_dir', private)
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)  # the first state is many small programs
+
+
+def tidy(folder: Path, most: int = CACHE_BYTES) -> None:
+    """Removes what JAX leaves for ever in its folder of compiled programs: a program that a kill or a full disk cut
+    short, which would be compiled again and again, and beyond so many bytes those that were unused longest.
+
+    Programs that were looked at before are not looked at again.
+    """
+    looked, now, found = folder / 'looked', time.time(), []
+    try:
+        before = float(looked.read_text())
+    except (OSError, ValueError):
+        before = 0.0
+    for path in folder.glob('*-cache'):
+        try:
+            about = path.stat()
+            if about.st_mtime >= before and _cut_short(path):
+                remove(path)
+            else:
+                found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
+        except FileNotFoundError:
+            continue  # another process tidies too
+    room = most
+    for _, size, path in sorted(found, reverse=True):
+        room -= size
+        if room < 0:
+            remove(path)
+    write_text(looked, repr(now))
+
+
+def _cut_short(path: Path) -> bool:
+    """Whether a program is not whole; of one that is not packed by zlib nothing is known."""
+    packed = path.read_bytes()
+    if packed and packed[0] != 0x78:
+        return False
+    try:
+        return not zlib.decompress(packed)
+    except zlib.error:
+        return True

@@ -236,6 +236,9 @@ class Log:
     def __len__(self) -> int:
         return self.export.about['rows'][LOG]
 
+    def __getattr__(self, name: str):
+        raise AttributeError(f"the log has no '{name}': it is streamed, `batches(seed)` has its rows")
+
     def batches(self, seed: int) -> Iterator[Rows]:
         """As those of `Rows`: `view.batch` rows at a time, the same for every seed."""
         for _ in range(self.view.passes):

@@ -126,6 +126,8 @@ def read_predictions(path: Path, views: Sequence[str], sizes: Mapping[str, int],
         if np.isnan(values).any():
             row = int(np.argwhere(np.isnan(values))[0][-1])
             raise UserError(f'{path}: row {row} of {split} is missing in {view}, and another is there twice: {AGAIN}')
+    if all(((values == 0) | (values == 1)).all() for values in found.values()):
+        raise UserError(f'{path}: every prediction is 0 or 1, a class: probabilities are needed (predict_proba)')
     return Predictions(
         name=said['name'],
         framework=said.get('framework', 'elsewhere'),

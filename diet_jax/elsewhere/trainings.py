@@ -46,7 +46,8 @@ def train_all(fit: Fit, export: Export, name: str, views: Sequence[str], folder:
 
     Args: name: of the candidate; emit: given a line a training.
     Raises:
-      UserError: predictions that are no probabilities, one a row; training diverges (nan) at every learning rate.
+      UserError: `fit` gives no function; predictions that are no probabilities, one a row; training diverges (nan) at
+        every learning rate.
     """
     points = [p for view in views for p in _points(export, view)]
     done = _Done(folder, f'{export.digest[:8]}-{source_of(fit)[:8]}')
@@ -82,6 +83,8 @@ def _train(fit: Fit, rows: Mapping[str, Rows | Log], point: Point, done: _Done) 
     """One training, put on the shelf: what is said of it."""
     start = time.perf_counter()
     predict = fit(rows['train'], *point[1:])
+    if not callable(predict):
+        raise UserError(f'{_said(point)}: fit gave {type(predict).__name__}: give a function, rows -> probabilities')
     seconds = time.perf_counter() - start
     found = {split: _checked(predict(rows[split]), len(rows[split]), point) for split in PREDICTED}
     done.put(point, found, seconds)

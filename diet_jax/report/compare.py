@@ -23,7 +23,7 @@ def tables(result: Mapping) -> list[tuple]:
 
 def _candidates(result: Mapping) -> tuple:
     """The candidates, by expected AUC on the full log."""
-    rows = []
+    rows, own, first = [], _own(result), _first(result)['name']
     for c in _ordered(result):
         low, high = c['interval']
         full = c['estimated_full_seconds']
@@ -33,6 +33,7 @@ def _candidates(result: Mapping) -> tuple:
                 f'{c["expected_auc"]:.4f}',
                 f'{low:.4f} to {high:.4f}',
                 number(c.get('best'), '.2f') if 'best' in c else page.DASH,
+                *[_against(result, c['name'], first)] * (len(own) > 1),
                 f'{np.mean(c["auc"]):.4f}',
                 number(c['chosen']['lr'], 'g'),
                 number(c['training_seconds'], '.3f'),
@@ -48,9 +49,24 @@ def _candidates(result: Mapping) -> tuple:
         f'{entries} {", ".join(result["memories"])}; '
         f'learning rates chosen on {result["tuned_on"]}'
     )
-    header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', 'AUC on the memory', 'lr', 's, memory']
-    lines = ['* its score on the log is known: a twin of the run, or an anchor', result['correction']['text']]
-    return caption, [*header, 's, full pass (est.)'], rows, lines
+    header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', *[f'beats {first}'] * (len(own) > 1)]
+    known = [f'{c["name"]} {c["known_auc"]:.4f}' for c in _ordered(result) if c['known_auc'] is not None]
+    lines = [
+        f'* its score on the log is known, of a twin of the run or an anchor: {", ".join(known)}',
+        result['correction']['text'],
+    ]
+    return caption, [*header, 'AUC on the memory', 'lr', 's, memory', 's, full pass (est.)'], rows, lines
+
+
+def _first(result: Mapping) -> Mapping:
+    """The first candidate of the file: what others are held against."""
+    return next(c for c in result['candidates'] if not c['of_the_library'])
+
+
+def _against(result: Mapping, name: str, first: str) -> str:
+    """The probability that a candidate beats the first of the file; a dash for that itself and for the twins."""
+    own = _own(result)
+    return page.DASH if name == first or name not in own else f'{result["beats"][own[name]][own[first]]:.2f}'
 
 
 def _named(candidate: Mapping) -> str:
@@ -207,7 +223,7 @@ def sections(result: Mapping, command: str) -> list[str]:
 
 def _sortable(result: Mapping, header: list[str], rows: list) -> str:
     """The candidates, and in what each differs from the first of the file."""
-    first = next(c for c in result['candidates'] if not c['of_the_library'])
+    first = _first(result)
     differs = [differs_from(c, first) for c in _ordered(result)]
     named = [*map(page.narrow, header), f'differs from {first["name"]}']
     return page.sortable(named, [[*row, text] for row, text in zip(rows, differs, strict=True)], words=[len(header)])

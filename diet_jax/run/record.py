@@ -29,7 +29,8 @@ from diet_jax.training.batches import unshard
 
 
 def export(run: Run, state: StageState, t: int) -> dict:
-    """Writes the artifact of stage t + 1 to history/, and puts a copy of it at memory/."""
+    """Writes the artifact of stage t + 1 to history/, puts a copy of it at memory/, and drops what `history.keep`
+    says."""
     blocks = run.stream.blocks[: t + 1]
     kept = run.workdir / 'history' / f'{t + 1:05d}'
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -49,6 +50,9 @@ def export(run: Run, state: StageState, t: int) -> dict:
     part = run.workdir / 'memory.part'
     copy_folder(kept, part)
     put_folder(part, run.workdir / 'memory')
+    if keep := run.config.history.keep:
+        for folder in sorted(p for p in kept.parent.glob('[0-9]*') if int(p.name) <= t + 1 - keep):
+            remove(folder)
     return manifest
 
 

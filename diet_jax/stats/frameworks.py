@@ -51,19 +51,21 @@ def said(frameworks: Sequence[str], known: Mapping[int, float]) -> str:
     """What is known of other frameworks, to be added to a sentence; '' where there are none.
 
     >>> said(['', 'pytorch', 'pytorch'], {0: 0.01})
-    '; of pytorch no full run is known: its intervals allow for 0.003 AUC of its own, and 2 anchors would tell'
+    '; of pytorch no full run is known (--anchors): its intervals allow for 0.003 AUC of its own, 2 would tell'
     """
     text = ''
     for name in dict.fromkeys(frameworks):
         runs = sum(frameworks[i] == name for i in known)
         if name == HERE:
             continue
-        count = f'{runs or "no"} full run{"s" * (runs > 1)} {"are" if runs > 1 else "is"} known'
         if runs >= ENOUGH:
-            text += f'; of {name} {count}: what it does otherwise is told by them'
+            text += f'; of {name} {runs} full runs are known: what it does otherwise is told by them'
+        elif runs:
+            text += f'; of {name} 1 full run is known: its intervals allow for {BIAS:g} AUC of its own or what that '
+            text += 'shows, and another would tell'
         else:
-            text += f'; of {name} {count}: its intervals allow for {BIAS:g} AUC of its own'
-            text += f', and {ENOUGH} anchors would tell' if not runs else ' or what that shows, and another would tell'
+            text += f'; of {name} no full run is known (--anchors): its intervals allow for {BIAS:g} AUC of its own, '
+            text += f'{ENOUGH} would tell'
     return text
 
 

@@ -44,12 +44,15 @@ def evaluate(config: ConfigDict, run, replicates=(), command: str = '', emit: Ca
     """
     e, stream = config.evaluate, run.stream
     last = len(stream.blocks) - 2
-    stages = [t for t in range(e.first_stage, last + 1)] or ([last] if last >= 1 else [])
+    kept = len(stream.blocks) - config.history.keep + 1 if config.history.keep else 1
+    stages = [t for t in range(max(e.first_stage, kept), last + 1)] or ([last] if last >= 1 else [])
     if not stages:
         raise UserError(
             f'the log has {len(stream.blocks)} blocks: the protocol needs 3 at least, one to learn from, one to '
             'choose on, one to score on'
         )
+    if kept > e.first_stage:
+        emit(f'evaluated from stage {stages[0]} on: history.keep is {config.history.keep}')
     # A name that does not exist is found before the work.
     outcomes = outcomes_from(stream, e.label)
     pool = [candidate_of(spec, e.dim, stream.layout, outcomes=outcomes) for spec in e.candidates]

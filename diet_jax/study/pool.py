@@ -106,6 +106,8 @@ def _run(path: str, add: Callable, specs: dict[str, dict]) -> None:
         raise UserError(f'{path}: there is no such file of candidates (paths are relative to {Path.cwd()})')
     try:
         module = load_module(path)
+        if not (hasattr(module, 'get_config') and hasattr(module, 'sweep')):
+            raise UserError(f'{path} has no get_config() and sweep(add): configs/candidates/example.py shows both')
         base = plain(module.get_config())
         module.sweep(add)
     except UserError:
