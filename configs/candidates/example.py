@@ -1,8 +1,9 @@
-"""A dozen ideas, compared on a memory in a minute, in two the first time:
+"""What runs today and a dozen ideas, compared on a memory in a minute, in two the first time:
 
     python scripts/compare.py --memory=runs/kuairand/memory --candidates=configs/candidates/example.py
 
-A line an idea, as in configs/pools/ctr.py; `drop` names fields of the log, or roles of config.roles.
+A line an idea, as in configs/pools/ctr.py; the table holds the others against the first. `drop` names fields of the
+log, or roles of config.roles.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,7 @@ def get_config() -> ConfigDict:
 
 
 def sweep(add):
+    add('deepfm', model='deepfm')
     add('fm', model='fm')
     add('fwfm', model='fwfm')
     add('mlp-dropout', model='mlp', dropout=0.3)
