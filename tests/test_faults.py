@@ -184,7 +184,8 @@ def test_a_wrong_bit_is_found_and_put_right_or_named(distilled, three_days, tmp_
 def test_a_wrong_bit_in_what_a_study_keeps_is_trained_again(tmp_path):
     shelf, digests = Shelf(tmp_path), {'memory': 'a'}
     logits = np.random.default_rng(0).normal(size=(1, 2, 50)).astype(np.float32)
-    reading = Reading({'lr': 0.1}, {'auc': [0.5, 0.6]}, logits)
+    scores = {'auc': [0.5, 0.6], 'logloss': [0.6, 0.7], 'gauc': [0.5, None], 'seconds': 0.1}
+    reading = Reading({'lr': 0.1}, scores, logits)
     shelf.put({'name': 'x', 'config': {}}, digests, {'memory': reading})
     assert set(shelf.kept('x', digests)) == {'memory'}
     for path in (tmp_path / 'candidates' / 'x.json', tmp_path / 'predictions' / 'x.npy'):

@@ -21,7 +21,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
+
+import msgspec
 
 from diet_jax.base import checksums
 
@@ -44,8 +46,13 @@ def write_json(path: Path, value, indent: int | None = 1, sealed: bool = True) -
     write_text(path, json.dumps(value, indent=indent, allow_nan=False))
 
 
-def read_json(path: Path, way_out: str = 'delete it and run again'):
-    """The JSON in a file, None where there is no file. Raises Damaged where it does not parse, or was changed."""
+def read_json(path: Path, way_out: str = 'delete it and run again', of: type = Any):
+    """The JSON in a file, None where there is no file.
+
+    Args: of: a TypedDict of what is read of it: types and ranges. Other keys pass: a newer version may write more.
+    Raises:
+      Damaged: it does not parse, was changed, or is not of that type.
+    """
     try:
         value = json.loads(path.read_text(encoding='utf-8'))
     except FileNotFoundError:
@@ -53,9 +60,13 @@ def read_json(path: Path, way_out: str = 'delete it and run again'):
     except (ValueError, RecursionError) as error:
         raise checksums.Damaged(path, f'not valid JSON ({error})', way_out) from error
     try:
-        return checksums.opened(value)
+        value = checksums.opened(value)
+        msgspec.convert(value, of)
+    except msgspec.ValidationError as error:
+        raise checksums.Damaged(path, f'damaged, or of another version ({error})', way_out) from error
     except ValueError as error:
         raise checksums.Damaged(path, 'damaged, or was changed by hand (checksum)', way_out) from error
+    return value
 
 
 def write_json_lines(path: Path, rows: list) -> None:

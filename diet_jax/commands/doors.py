@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from diet_jax import describe as describing
 from diet_jax import report
-from diet_jax.base.atomic import read_json, write_text
+from diet_jax.base.atomic import write_text
 from diet_jax.base.errors import UserError
 from diet_jax.device.programs import keep_compiled
 from diet_jax.report import scalars
@@ -21,6 +21,7 @@ from diet_jax.run import driver, overhead, processes
 from diet_jax.run.record import read_metrics
 from diet_jax.run.run import opened, replicate
 from diet_jax.stats import scores
+from diet_jax.stats.costs import read_overhead
 from diet_jax.study import compare as comparing
 from diet_jax.study import evaluate as evaluating
 from diet_jax.study import export as exporting
@@ -99,7 +100,7 @@ def distill(
         if took := run.forecast and run.forecast.after():
             emit(took)
         report.write_report(str(workdir), command or 'diet_jax.distill')
-        if clock := read_json(run.workdir / 'overhead.json'):
+        if clock := read_overhead(run.workdir):
             grid = config.evaluate
             emit(scores.advice(clock['reference_seconds'], len(grid.learning_rates), grid.seeds))
     return run.workdir / 'memory'

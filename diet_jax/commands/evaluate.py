@@ -13,8 +13,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from diet_jax.base.atomic import read_json
 from diet_jax.commands import launch
+from diet_jax.stats.costs import read_overhead
 
 
 def define() -> None:
@@ -32,7 +32,7 @@ def main(_) -> None:
     args = flags.FLAGS
     said = dict(replicates=args.replicates, tensorboard=args.tensorboard, command=launch.command())
     result = doors.evaluate(args.config, args.workdir, **said)
-    print(report.summary_table(result, read_json(Path(args.workdir) / 'overhead.json')))
+    print(report.summary_table(result, read_overhead(args.workdir)))
     print(f'report: {Path(args.workdir) / "report.html"}')
 
 

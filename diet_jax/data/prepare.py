@@ -3,8 +3,9 @@
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,13 +24,66 @@ FORMAT = 2  # of the cache
 FILES = ('vocabulary', 'recent', 'histories')  # keys of the manifest that name the files of what goes on
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
+Time = Annotated[int, msgspec.Meta(ge=-(2**62), lt=2**62)]
+
+
+class BlockOfManifest(TypedDict):
+    key: str
+    rows: Count
+    num_slots: Count
+    positives: float
+    encoded_bytes: Count
+    raw_bytes: Count
+    first_time: Time
+    last_time: Time
+    middle_time: NotRequired[Time]
+    start: NotRequired[str]
+
+
+class FieldOfManifest(TypedDict):
+    name: str
+    kind: str
+    bounds: list[float]
+    bins: NotRequired[Count]
+    learned: NotRequired[list[tuple[Count, list[float]]]]
+    open: NotRequired[bool]
+
+
+class Manifest(TypedDict):
+    """What is read of a cache's manifest.json."""
+
+    format: int
+    fields: list[FieldOfManifest]
+    label: str
+    group: str
+    notes: list[str]
+    utc_offset_hours: NotRequired[float | None]
+    until: str
+    fingerprint: Any
+    vocabulary: str
+    growth: list[list[Count]]
+    blocks: Annotated[list[BlockOfManifest], msgspec.Meta(min_length=1)]
+    checksums: NotRequired[dict[str, str]]
+    outcomes: NotRequired[list[str]]
+    weight: NotRequired[str]
+    recent: NotRequired[str]
+    histories: NotRequired[str]
+
+
 def read_manifest(folder: Path, data: dict) -> dict | None:
     """The manifest of a cache, or None where nothing was prepared yet."""
     path = folder / 'manifest.json'
     if (manifest := read_json(path, again(folder))) is None:
         return None
-    if manifest.get('format') not in (1, FORMAT):
-        raise UserError(f'{path} is of format {manifest.get("format")}, not {FORMAT}: delete {folder}')
+    if not isinstance(manifest, dict) or manifest.get('format') not in (1, FORMAT):
+        of = manifest.get('format') if isinstance(manifest, dict) else None
+        raise UserError(f'{path} is of format {of}, not {FORMAT}: delete {folder}')
+    read_json(path, again(folder), Manifest)
+    names = [field['name'] for field in manifest['fields']]
+    counts = [len(manifest['blocks']), *map(len, manifest['growth'])]
+    if manifest['group'] not in names or counts != [len(manifest['growth']), *[len(names)] * (len(counts) - 1)]:
+        raise checksums.Damaged(path, 'damaged (group, growth and fields do not fit)', again(folder))
     for block in manifest['blocks']:  # format 1 did not say when the middle of a block is
         middle = block.setdefault('middle_time', (block['first_time'] + block['last_time']) // 2)
         block.setdefault('start', blocks.start(block['key'], middle, data))

@@ -12,17 +12,25 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import numpy as np
 
 from diet_jax.base import keep
 from diet_jax.base.atomic import read_json, write_json
+from diet_jax.base.checksums import Damaged
 from diet_jax.device.programs import NOTHING, Spent
 
 CODE = ('device', 'models', 'training', 'distillation', 'trials')
 RECENT = 30  # groups of a kind whose seconds count, the latest
+
+
+class Clocked(TypedDict):
+    """What is read of a file of seconds."""
+
+    kind: str
+    seconds: float | None
 
 
 class Kind(NamedTuple):
@@ -107,6 +115,14 @@ def _folder() -> Path | None:
 def _took(folder: Path | None, kind: Kind) -> float:
     """Median of the seconds that groups of a kind took this machine lately; the constant where there are none."""
     found = sorted(folder.glob('*.json'), key=lambda path: path.stat().st_mtime) if folder else []
-    said = [one['seconds'] for path in reversed(found) if (one := read_json(path) or {}).get('kind') == kind.name]
-    measured = [seconds for seconds in said if seconds is not None][:RECENT]
+    said = [one for path in reversed(found) if (one := _clocked(path)) and one['kind'] == kind.name]
+    measured = [one['seconds'] for one in said if one['seconds'] is not None][:RECENT]
     return float(np.median(measured)) if measured else kind.seconds
+
+
+def _clocked(path: Path) -> Clocked | None:
+    """What a group took; None where nobody can tell."""
+    try:
+        return read_json(path, of=Clocked)
+    except Damaged:
+        return None

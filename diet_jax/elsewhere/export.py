@@ -18,8 +18,9 @@ import dataclasses
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -32,6 +33,11 @@ LABEL, WEIGHT = '__label', '__weight'
 SPLITS = ('train', 'valid', 'test')
 PADDING = 0  # in lists, before the first value
 LOG = 'log'  # the view that is the log itself
+
+
+Whole = Annotated[int, msgspec.Meta(ge=0, lt=2**48)]
+Positive = Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+Above = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Field(NamedTuple):
@@ -121,6 +127,42 @@ class Rows:
                 yield self.take(order[begin : begin + self.view.batch])
 
 
+class FieldOfExport(TypedDict):
+    name: str
+    kind: Literal['categorical', 'numeric', 'time', 'list']
+    size: Positive
+    first: Whole
+    unseen: Whole
+    shares: NotRequired[str]
+    width: NotRequired[Positive]
+    sequence: NotRequired[str]
+
+
+class ViewOfExport(TypedDict):
+    fields: Annotated[list[FieldOfExport], msgspec.Meta(min_length=1)]
+    passes: Positive
+    batch: Positive
+    learning_rates: Annotated[list[Above], msgspec.Meta(min_length=1)]
+
+
+class RowsOfExport(TypedDict):
+    train: Whole
+    valid: Whole
+    test: Whole
+    log: NotRequired[Whole]
+
+
+class About(TypedDict):
+    """What is read of export.json."""
+
+    digest: str
+    stage: Positive
+    rows: RowsOfExport
+    seeds: Annotated[list[Whole], msgspec.Meta(min_length=1)]
+    init_std: Above
+    views: dict[str, ViewOfExport]
+
+
 class Export:
     """An export, opened by `open_export`.
 
@@ -198,12 +240,9 @@ def open_export(folder) -> Export:
     path = Path(folder) / 'export.json'
     if (about := read_json(path, 'export again')) is None:
         raise UserError(f'{path} is missing: {folder} is not an export; scripts/export.py writes one')
-    try:
-        version = about['format']
-    except (KeyError, TypeError) as error:
-        raise UserError(f'{path} is no export.json ({error}): export again') from error
-    if version != FORMAT:
-        raise UserError(f'{path} is of format {version}, this version reads {FORMAT}: export again')
+    if isinstance(about, dict) and about.get('format', FORMAT) != FORMAT:
+        raise UserError(f'{path} is of format {about["format"]}, this version reads {FORMAT}: export again')
+    about = read_json(path, 'export again', About)
     return Export(Path(folder), about)
 
 

@@ -19,6 +19,7 @@ from diet_jax.base.checksums import opened
 from diet_jax.base.errors import UserError
 from diet_jax.report import compare, days, describe, evaluation, held, page, sections, trends, trends_page
 from diet_jax.stats import scores
+from diet_jax.stats.costs import read_overhead
 
 
 def summary_table(evaluate: Mapping, overhead: Mapping | None = None) -> str:
@@ -57,7 +58,7 @@ def write_report(workdir: str, command: str) -> str:
         raise UserError(f'{workdir}: no such workdir; scripts/distill.py makes it')
     metrics = _read_lines(os.path.join(workdir, 'metrics.jsonl'))
     evaluate = read_json(Path(workdir) / 'evaluate.json')
-    overhead = read_json(Path(workdir) / 'overhead.json')
+    overhead = read_overhead(workdir)
     config = read_json(Path(workdir) / 'config.json')
     manifest = read_json(Path(workdir) / 'memory' / 'manifest.json')
     name = os.path.basename(os.path.abspath(workdir))

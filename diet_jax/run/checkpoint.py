@@ -15,9 +15,10 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 import jax
+import msgspec
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
@@ -29,7 +30,19 @@ from diet_jax.distillation.state import StageState
 from diet_jax.training.passes import StreamState
 
 VERSION = 2  # of the state's arrays; 2: rows of tables know when they were last stepped
+Rows = Annotated[int, msgspec.Meta(ge=0, lt=2**40)]
 BESIDE = 1 << 18  # bytes of a checkpoint that are no arrays, at most
+
+
+class Sizes(TypedDict):
+    """What is read of sizes.json."""
+
+    version: NotRequired[int]
+    slots: Rows
+    memory: Rows
+    log: NotRequired[list[tuple[str, Rows, Rows]]]  # key, rows, slots known afterwards
+    config: NotRequired[dict]
+    files: NotRequired[dict[str, str]]
 
 
 def folder(workdir: Path, done: int) -> Path:
@@ -48,7 +61,7 @@ def last(workdir: Path) -> tuple[int, dict]:
     if not done:
         return 0, {}
     path = folder / f'{max(done):05d}' / 'sizes.json'
-    if (sizes := read_json(path, _way_out(folder))) is None:
+    if (sizes := read_json(path, _way_out(folder), Sizes)) is None:
         raise checksums.Damaged(path, 'missing', _way_out(folder))
     return max(done), sizes
 

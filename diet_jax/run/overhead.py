@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax.base.atomic import read_json, write_json
-from diet_jax.base.errors import UserError
+from diet_jax.base.atomic import write_json
+from diet_jax.base.checksums import Damaged
 from diet_jax.device.forecast import ALONE, key_of
 from diet_jax.device.programs import Timed, spent
 from diet_jax.distillation.reference import train_along_the_stream
 from diet_jax.distillation.stage import PARTS, begin
 from diet_jax.run import processes
 from diet_jax.run.record import read_metrics
+from diet_jax.stats.costs import read_overhead
 from diet_jax.training.batches import Batches, shard_block
 from diet_jax.training.passes import stream_pass, stream_passes
 
@@ -79,10 +80,10 @@ def outdated(run) -> bool:
     """Whether `overhead.json` is not of the last block done, and can be made: the block's file is still there."""
     if not 0 < run.done <= len(run.stream.blocks):
         return False
-    path, block = run.workdir / 'overhead.json', run.stream.blocks[run.done - 1]
+    block = run.stream.blocks[run.done - 1]
     try:
-        measured = read_json(path)['block']
-    except (UserError, KeyError, TypeError):
+        measured = (read_overhead(run.workdir) or {}).get('block')
+    except Damaged:
         measured = None
     return measured != block.key and Path(block.path).exists()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,12 @@ from diet_jax.models.twins import reference_of, twins_of
 from diet_jax.run import checkpoint, processes
 from diet_jax.run.sizes import held_out, sized, table_capacity, vocabulary
 from diet_jax.training.batches import Batches, shard_block
+
+
+class Seeded(TypedDict):
+    """What is read of config.json where a run is a replicate."""
+
+    seed: int
 
 
 class HostBlock(NamedTuple):
@@ -224,10 +230,7 @@ def replicate(run: Run, workdir) -> Run:
     if not path.exists():
         raise UserError(f'{workdir} holds no memory: distill one there with another --config.seed')
     config = run.source_config.copy_and_resolve_references()
-    try:
-        seed = read_json(path)['seed']
-    except (TypeError, KeyError) as error:
-        raise UserError(f'{path} is not the config of a run ({error}): distill one there') from error
+    seed = read_json(path, 'it is not the config of a run: distill one there', Seeded)['seed']
     with config.unlocked():
         config.seed = seed
     if config.seed == run.config.seed:

@@ -8,16 +8,40 @@ all learning rates and one seed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 
+from diet_jax.base.atomic import read_json
 from diet_jax.stats import ranking
 from diet_jax.stats.races import halve
 
 FIGURES = ('tau_sig', 'tau_sig_hard', 'regret')
 FULL = 'the full log, one seed'
 DISTILLED = ('memory', 'static', 'one_shot')
+
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+Some = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Overhead(TypedDict):
+    """What is read of overhead.json (`run.overhead`)."""
+
+    block: NotRequired[str]
+    distill_seconds: Seconds
+    reference_seconds: Some
+    components: NotRequired[dict[str, Seconds]]
+    save_seconds: NotRequired[Seconds]
+    compile_seconds: NotRequired[Seconds]
+    peak_memory_bytes: NotRequired[Annotated[int, msgspec.Meta(ge=0)]]
+
+
+def read_overhead(workdir) -> Overhead | None:
+    """overhead.json of a run, None where there is none. Raises Damaged."""
+    return read_json(Path(workdir) / 'overhead.json', 'run scripts/distill.py again, which measures it again', Overhead)
 
 
 class Way(NamedTuple):

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diet_jax.base.atomic import read_json, write_json
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.base.plain import plain
 from diet_jax.base.progress import Progress
@@ -32,6 +32,7 @@ from diet_jax.models import twins
 from diet_jax.models.candidates import Candidate
 from diet_jax.run.record import read_metrics
 from diet_jax.stats import correction, ranking, scores
+from diet_jax.stats.costs import read_overhead
 from diet_jax.stats.frameworks import HERE
 from diet_jax.study import foretold, outside, protocol, rules
 from diet_jax.study.anchors import read as anchors_of
@@ -90,7 +91,7 @@ def compare(
     others, known, past = _known(asked, pool.candidates, [one.name for one in elsewhere], anchors, emit)
     candidates = [*pool.candidates, *others]
     rules.check_names(held_to, [candidate.name for candidate in (*candidates, *elsewhere)])
-    overhead, rates = read_json(asked.run / 'overhead.json'), list(config.evaluate.student_learning_rates)
+    overhead, rates = read_overhead(asked.run), list(config.evaluate.student_learning_rates)
     shelf = Shelf(workdir)
     compiled = _foretell(overhead, asked, candidates, shelf, emit)
     entries, students = _trained(asked, candidates, shelf, compiled, emit)

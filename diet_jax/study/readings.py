@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, NotRequired, TypedDict
 
+import msgspec
 import numpy as np
 
 from diet_jax.base import checksums, keep
@@ -33,6 +34,51 @@ class Reading(NamedTuple):
     predict: Callable | None = None  # of rows: block -> f32[S, N] by the first distillation's students
 
 
+Number = float | None  # None: not finite
+Scores = list[Number | list[Number]]  # a seed each, on rows of each distillation
+
+
+class ByIds(TypedDict):
+    """What is read of the scores of students on ids."""
+
+    weight: float
+    auc: Scores
+    logloss: Scores
+    gauc: Scores
+
+
+class Kept(TypedDict):
+    """What is read of the scores of a side."""
+
+    auc: Scores
+    logloss: Scores
+    gauc: Scores
+    by_ids: NotRequired[ByIds]
+    row_visits: NotRequired[float]
+    cost_ratio: NotRequired[float]
+    training_seconds: NotRequired[float]
+    seconds: float
+
+
+class Chosen(TypedDict):
+    """What is read of the point that was chosen."""
+
+    lr: float
+
+
+class Entry(TypedDict):
+    """What is read of a candidate's JSON file."""
+
+    name: str
+    config: dict
+    digests: dict[str, str]
+    chosen: dict[str, Chosen]
+    rivals: dict[str, Kept]
+    runs: list[tuple[str, Annotated[int, msgspec.Meta(ge=0)]]]
+    full: NotRequired[Kept]
+    memory: NotRequired[Kept]
+
+
 class Shelf:
     """The readings of a study, kept in its folder candidate by candidate."""
 
@@ -47,10 +93,13 @@ class Shelf:
         if not (path.exists() and predictions.exists()):
             return {}
         try:
-            entry = read_json(path, AGAIN)
+            entry = read_json(path, AGAIN, Entry)
             flat = read_predictions(predictions, entry)
         except checksums.Damaged as error:
             emit(str(error))
+            return {}
+        if sum(runs for _, runs in entry['runs']) != len(flat):
+            emit(str(checksums.Damaged(path, f'damaged (runs are not the {len(flat)} of its predictions)', AGAIN)))
             return {}
         found, at = {}, 0
         for side, runs in entry['runs']:

@@ -38,6 +38,7 @@ from diet_jax.run import overhead
 from diet_jax.run.driver import distill
 from diet_jax.run.sizes import table_capacity
 from diet_jax.stats import ranking
+from diet_jax.stats.costs import read_overhead
 from diet_jax.stats.judgement import judged
 from diet_jax.stats.races import rungs
 from diet_jax.stats.summaries import summary
@@ -376,7 +377,7 @@ def _protocol(config, study: _Study, runs: list[dict]) -> dict:
 
 def _distilling_passes(runs: Sequence[Path]) -> float | None:
     """What a distillation took, in passes of the reference model, by the clocks of the runs that have one."""
-    clocks = [clock for run in runs if (clock := read_json(run / 'overhead.json'))]
+    clocks = [clock for run in runs if (clock := read_overhead(run))]
     return float(np.mean([c['distill_seconds'] / c['reference_seconds'] for c in clocks])) if clocks else None
 
 
