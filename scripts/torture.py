@@ -1,4 +1,4 @@
-"""What a daily job meets in a year, in half an hour: kills, signals, full disks, wrong bits, two writers, readers.
+"""What a daily job meets in a year, in half an hour: kills, signals, full disks, wrong bits, doctored files, two writers.
 
     python scripts/torture.py --minutes=30
 
@@ -196,6 +196,20 @@ class Torture:
             workdir, path, name
         )
 
+    def doctored(self) -> None:
+        """Somebody's value in a JSON file of a finished day; the next morning everything is asked again."""
+        shutil.rmtree(self.folder / 'run', ignore_errors=True)
+        shutil.copytree(self.folder / 'whole', self.folder / 'run')
+        workdir = self.folder / 'run' / 'run'
+        files = sorted(p for p in workdir.rglob('*.json*') if p.parent.parent.name != 'history')
+        where = faults.doctor(self.draw.choice(files), self.draw)
+        done = self.job(workdir)
+        good = done.returncode in (0, 2) and done.stderr.count('\n') <= 1
+        end = 'traceback' if not good else 'one line' if done.returncode else 'right'
+        changed = difference({'history': tiny.outcome(workdir)[1]}, {'history': self.whole['history']})
+        end = 'silently wrong' if end == 'right' and changed else end
+        self.note('doctored JSON', end, f'{where}: {changed} {done.stderr.strip()[-300:]}')
+
     def of_earlier(self, workdir: Path, path: Path, name: Path) -> None:
         """Of an earlier stage: nothing can write it again, and who reads it is told."""
         damaged = path.read_bytes()
@@ -247,9 +261,11 @@ class Torture:
             self.wrong_bit,
             *(lambda number=number: self.at_some_time(number) for number in (signal.SIGKILL, signal.SIGTERM)),
             self.wrong_bit,
+            self.doctored,
             self.small_disk,
             self.two_writers,
             self.wrong_bit,
+            self.doctored,
             self.reader,
             self.read_only,
         ]

@@ -5,6 +5,7 @@ As a program it does a day's work and is stopped there: `python tests/faults.py 
 
 import contextlib
 import errno
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,26 @@ from pathlib import Path
 
 from diet_jax.base import atomic, signals
 
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    1,
+    7,
+    10**13,
+    2**80,
+    0.5,
+    '',
+    '..',
+    '../../x',
+    'user',
+    'x\x00',
+    [],
+    [0, 'a', None],
+    {},
+    {'x': 0},
+)
 SIGNALS = {'kill': signal.SIGKILL, 'term': signal.SIGTERM}
 
 
@@ -59,6 +80,35 @@ def flip(path, draw) -> None:
     data = bytearray(path.read_bytes())
     data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
     path.write_bytes(data)
+
+
+def doctor(path, draw) -> str:
+    """Another value, or none, at some place of a JSON file, or of a line of one. Its checksum goes, as somebody's would
+    who edits it. What was done, in words."""
+    lines = path.read_text().splitlines() if path.suffix == '.jsonl' else [path.read_text()]
+    values = [json.loads(line) for line in lines]
+    value = draw.choice(values)
+    if isinstance(value, dict):
+        value.pop('checksum', None)
+    *before, last = draw.choice(list(places(value)))
+    section = value
+    for key in before:
+        section = section[key]
+    if draw.random() < 0.3:
+        odd = 'gone'
+        del section[last]
+    else:
+        section[last] = odd = draw.choice(ODD)
+    path.write_text('\n'.join(map(json.dumps, values)) + '\n')
+    return f'{path.name}: {".".join(map(str, (*before, last)))} {odd!r:.40}'
+
+
+def places(value, at=()):
+    """Where something stands in JSON: every key, and every place of a list."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield (*at, key)
+        yield from places(part, (*at, key))
 
 
 def main() -> None:

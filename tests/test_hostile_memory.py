@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 
+import faults
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,14 +51,6 @@ def doctored(folder, manifest):
         path.write_text(before)
 
 
-def places(value, at=()):
-    """Where something stands in a manifest: every key, and every place of a list."""
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, part in parts:
-        yield (*at, key)
-        yield from places(part, (*at, key))
-
-
 def put(manifest, at, value=None, gone=False):
     manifest = copy.deepcopy(manifest)
     *before, last = at
@@ -75,7 +68,7 @@ def put(manifest, at, value=None, gone=False):
 @given(st.data())
 def test_any_value_at_any_place_is_read_or_refused(copied, data):
     folder, manifest = copied
-    at = data.draw(st.sampled_from(list(places(manifest))))
+    at = data.draw(st.sampled_from(list(faults.places(manifest))))
     value, gone = data.draw(ODD), data.draw(st.booleans())
     with doctored(folder, put(manifest, at, value, gone)):
         try:
