@@ -217,6 +217,8 @@ class Export:
 
     def _rows(self, table: pa.Table, name: str) -> Rows:
         view = self.views[name]
+        if gone := {f.name for f in view.fields} - set(table.column_names):
+            raise UserError(f'{self.folder / name} has no column {min(gone)!r}, which export.json names: export again')
         flat = [table[f.name].to_numpy() + view.offsets[f.name] for f in view.flat]
         return Rows(
             view=view,
@@ -243,6 +245,10 @@ def open_export(folder) -> Export:
     if isinstance(about, dict) and about.get('format', FORMAT) != FORMAT:
         raise UserError(f'{path} is of format {about["format"]}, this version reads {FORMAT}: export again')
     about = read_json(path, 'export again', About)
+    for view in about['views'].values():
+        shared, names = ({field.get(key, '') for field in view['fields']} for key in ('shares', 'name'))
+        if gone := shared - names - {''}:
+            raise UserError(f'{path} is damaged (a list shares the table of {min(gone)!r}): export again')
     return Export(Path(folder), about)
 
 

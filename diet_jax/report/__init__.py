@@ -4,10 +4,11 @@ Means, retentions, gaps and the overhead are computed here, from the raw scores 
 files. A file that is not there costs its sections of the page, and the page says which command writes it.
 """
 
+import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import rich.box
@@ -56,20 +57,21 @@ def write_report(workdir: str, command: str) -> str:
     """
     if not os.path.isdir(workdir):
         raise UserError(f'{workdir}: no such workdir; scripts/distill.py makes it')
-    metrics = _read_lines(os.path.join(workdir, 'metrics.jsonl'))
     evaluate = read_json(Path(workdir) / 'evaluate.json')
     overhead = read_overhead(workdir)
     config = read_json(Path(workdir) / 'config.json')
     manifest = read_json(Path(workdir) / 'memory' / 'manifest.json')
     name = os.path.basename(os.path.abspath(workdir))
-    html = [
-        page.title(f'Distilled memory: {name}', sections.subtitle(metrics, config)),
-        *sections.summary(metrics, evaluate, overhead),
-        *evaluation.evaluation(evaluate, command),
-        *sections.stages(metrics, command),
-        *sections.overhead(overhead, command),
-        *sections.origin(evaluate, config, manifest, command),
-    ]
+    with _edited(f'{workdir}: evaluate.json, overhead.json or metrics.jsonl'):
+        metrics = _read_lines(os.path.join(workdir, 'metrics.jsonl'))
+        html = [
+            page.title(f'Distilled memory: {name}', sections.subtitle(metrics, config)),
+            *sections.summary(metrics, evaluate, overhead),
+            *evaluation.evaluation(evaluate, command),
+            *sections.stages(metrics, command),
+            *sections.overhead(overhead, command),
+            *sections.origin(evaluate, config, manifest, command),
+        ]
     path = os.path.join(workdir, 'report.html')
     write_text(Path(path), page.document(f'diet-jax: {name}', html))
     return path
@@ -128,9 +130,11 @@ def write_days(path: str | Path, named: Mapping[str, Mapping], baseline: str, co
     Raises:
         UserError: there is no such candidate, or none that all have.
     """
-    named = days.in_order(named)
-    baseline = days.baseline_of(named, baseline)
-    write_text(Path(path), page.document('diet-jax: comparisons', days.sections(named, baseline, command)))
+    with _edited(f'compare.json in {", ".join(named)}'):
+        named = days.in_order(named)
+        baseline = days.baseline_of(named, baseline)
+        html = page.document('diet-jax: comparisons', days.sections(named, baseline, command))
+    write_text(Path(path), html)
     return baseline
 
 
@@ -142,6 +146,17 @@ def held_table(result: Mapping, folder: str) -> str:
 def describe_table(result: Mapping) -> str:
     """The columns and days of a log, as text for a terminal. result: the summary of a survey."""
     return _terminal(describe.tables(result))
+
+
+@contextlib.contextmanager
+def _edited(what: str) -> Iterator[None]:
+    """What does not hold what its page shows was edited, or written by another version: checksums find the rest."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f'{what} was edited, or written by another version ({type(error).__name__}: {error}): run its command again'
+        ) from error
 
 
 def _terminal(tables: Sequence[Sequence]) -> str:
