@@ -34,6 +34,7 @@ ODD = (
     {},
     {'x': 0},
 )
+MANY = int(os.environ.get('DIET_EXAMPLES', '1'))  # times as many examples of what is drawn
 SIGNALS = {'kill': signal.SIGKILL, 'term': signal.SIGTERM}
 
 

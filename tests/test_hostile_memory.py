@@ -64,7 +64,7 @@ def put(manifest, at, value=None, gone=False):
     return manifest
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100 * faults.MANY, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_any_value_at_any_place_is_read_or_refused(copied, data):
     folder, manifest = copied

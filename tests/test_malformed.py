@@ -2,6 +2,7 @@
 
 import contextlib
 
+import faults
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -55,7 +56,7 @@ def put(section: dict, path: str, value) -> dict:
     return section
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300 * faults.MANY, deadline=None)
 @given(st.sampled_from([name for name, _ in flat(DATA)]), ANY, st.booleans())
 def test_any_value_of_any_key_of_the_data(name, value, simulated):
     data = {'source': 'simulated', **FILES} if simulated else dict(FILES)
@@ -65,7 +66,7 @@ def test_any_value_of_any_key_of_the_data(name, value, simulated):
         check_data(data)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150 * faults.MANY, deadline=None)
 @given(st.sampled_from([name for name, _ in flat(RUN)]), ANY)
 def test_any_value_of_any_other_key(name, value):
     whole = plain(default_config())
@@ -118,7 +119,7 @@ OPTIONS = [
 OPTIONS += ['optimizer', 'b1', 'eps', 'weight_decay', 'outcomes', 'maps', 'layout', 'learning_rate']
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200 * faults.MANY, deadline=None)
 @given(st.sampled_from(names()), st.dictionaries(st.sampled_from(OPTIONS), ANY, max_size=2))
 def test_any_option_of_any_candidate(model, options):
     with one_line():
@@ -143,7 +144,7 @@ def test_what_is_wrong_with_a_candidate_is_said(options, words):
     assert words in str(error.value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100 * faults.MANY, deadline=None)
 @given(st.dictionaries(st.sampled_from(OPTIONS), ANY, max_size=3))
 def test_any_pool_and_any_twin(options):
     with one_line():
