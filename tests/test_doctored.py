@@ -55,6 +55,7 @@ def _side_by_side(workdir):
     report.write_days(workdir / 'days.html', named, '', '')
 
 
+@pytest.mark.filterwarnings('ignore:Glyph')
 @pytest.mark.parametrize(
     ('pattern', 'read'),
     [

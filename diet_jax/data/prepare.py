@@ -82,7 +82,12 @@ def read_manifest(folder: Path, data: dict) -> dict | None:
     read_json(path, again(folder), Manifest)
     names = [field['name'] for field in manifest['fields']]
     counts = [len(manifest['blocks']), *map(len, manifest['growth'])]
-    if manifest['group'] not in names or counts != [len(manifest['growth']), *[len(names)] * (len(counts) - 1)]:
+    told = {len({'bins', 'learned', 'open'} & set(field)) for field in manifest['fields']}  # all three since format 2
+    if (
+        told - {0, 3}
+        or manifest['group'] not in names
+        or counts != [len(manifest['growth']), *[len(names)] * (len(counts) - 1)]
+    ):
         raise checksums.Damaged(path, 'damaged (group, growth and fields do not fit)', again(folder))
     for block in manifest['blocks']:  # format 1 did not say when the middle of a block is
         middle = block.setdefault('middle_time', (block['first_time'] + block['last_time']) // 2)

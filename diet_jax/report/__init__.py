@@ -153,7 +153,7 @@ def _edited(what: str) -> Iterator[None]:
     """What does not hold what its page shows was edited, or written by another version: checksums find the rest."""
     try:
         yield
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(
             f'{what} was edited, or written by another version ({type(error).__name__}: {error}): run its command again'
         ) from error

@@ -23,8 +23,8 @@ FULL = 'the full log, one seed'
 DISTILLED = ('memory', 'static', 'one_shot')
 
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
-Some = Annotated[float, msgspec.Meta(gt=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, lt=1e12)]
+Some = Annotated[float, msgspec.Meta(gt=0, lt=1e12)]
 
 
 class Overhead(TypedDict):
