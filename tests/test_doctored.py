@@ -16,7 +16,7 @@ from diet_jax.run import checkpoint
 from diet_jax.stats.costs import read_overhead
 from diet_jax.study.readings import Shelf
 
-TRIALS = 60 * faults.MANY
+TRIALS = 30 * faults.MANY
 
 
 @pytest.fixture(scope='module')
