@@ -80,6 +80,16 @@ def test_any_value_of_any_other_key(name, value):
         check_config(config, 1)
 
 
+def test_too_few_codes_for_the_bins_are_said_with_the_number_that_does():
+    config = default_config()
+    config.data.update({**FILES, 'numeric': ConfigDict({'price': 4})})
+    config.codebook.codes = 1
+    with pytest.raises(UserError, match='set codebook.codes to 6 or more, or to 0'):
+        check_config(config, 1)
+    config.codebook.codes = 6
+    check_config(config, 1)
+
+
 @pytest.mark.parametrize(
     ('name', 'value', 'words'),
     [

@@ -148,6 +148,12 @@ def test_what_is_not_read_is_said_in_words(tmp_path):
     parquet(tmp_path / 'other', 0, days()[0])
     path.write_bytes(gzip.compress((tmp_path / 'other' / 'day0.parquet').read_bytes()))
     refused(data_of(tmp_path / 'log'), tmp_path / 'w', 'day0.csv is a Parquet file inside gzip')
+    path.write_bytes(gzip.compress(text)[:-9])
+    refused(data_of(tmp_path / 'log'), tmp_path / 'w', 'day0.csv does not unpack as gzip (', '): fetch it again')
+    path.unlink()
+    path.mkdir()
+    data = data_of(tmp_path / 'log', log=('day0.csv',))
+    refused(data, tmp_path / 'w', "data.log day0.csv is a folder: name its files, 'day0.csv/*.parquet' for one")
 
 
 @pytest.mark.parametrize('kind', ['dictionary', 'binary', 'decimal', 'large_string', 'uint64', 'date'])

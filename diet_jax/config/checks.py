@@ -52,7 +52,7 @@ def check_config(config: ConfigDict, devices: int) -> None:
             if isinstance(bins, int) and 0 < config.codebook.codes < bins + 2:
                 raise UserError(
                     f"data.numeric['{column}'] has {bins} bins and codebook.codes is {config.codebook.codes}: every "
-                    f'bin needs a code, and so do missing and unseen: at most {config.codebook.codes - 2} bins'
+                    f'bin needs a code, and so do missing and unseen: set codebook.codes to {bins + 2} or more, or to 0'
                 )
 
 

@@ -4,7 +4,7 @@ import fnmatch
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -91,9 +91,12 @@ def find_files(root: Root, patterns: Iterable[str], key: str = 'data.log') -> li
             if all(fnmatch.fnmatchcase(part, want) for part, want in zip(parts, wanted, strict=True)):
                 taken[name] = info
     if not taken:
-        there = [
-            posixpath.relpath(i.path, root.folder) for i in root.system.get_file_info(pa.fs.FileSelector(root.folder))
-        ]
+        there = {
+            posixpath.relpath(i.path, root.folder): i.type
+            for i in root.system.get_file_info(pa.fs.FileSelector(root.folder))
+        }
+        if folder := next((p for p in patterns if there.get(p) == pa.fs.FileType.Directory), ''):
+            raise UserError(f"{root.shown}: {key} {folder} is a folder: name its files, '{folder}/*.parquet' for one")
         hint = closest(' '.join(patterns), sorted(there))
         raise UserError(f'{root.shown}: no file matches {key} {" ".join(patterns)}{hint}: correct data.root or {key}')
     by_stem: dict[str, str] = {}
@@ -145,9 +148,20 @@ def looked_through(root: Root, file: LogFile, quote: str = '') -> LogFile:
             found.update(chunk)
             quoted = quoted or bool(wanted and not file.packed and wanted in chunk)
     if wanted and file.packed:
-        with root.system.open_input_stream(file.path, compression=file.packed) as stream:
-            quoted = any(wanted in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
+        quoted = any(wanted in chunk for chunk in unpacked(root, file))
     return file._replace(digest=found.hexdigest(), looked_for=wanted.decode(), quoted=quoted)
+
+
+def unpacked(root: Root, file: LogFile) -> Iterator[bytes]:
+    """The bytes of a text, some at a time; UserError where it does not unpack, as after a download that broke off."""
+    with root.system.open_input_stream(file.path, compression=file.packed) as stream:
+        try:
+            while chunk := stream.read(CHUNK):
+                yield chunk
+        except OSError as error:
+            if not file.packed:
+                raise
+            raise UserError(f'{file.name} does not unpack as {file.packed} ({error}): fetch it again') from error
 
 
 def find_file(root: Root, pattern: str, key: str) -> LogFile:

@@ -17,7 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from diet_jax.base.errors import UserError, closest
-from diet_jax.data.files import CHUNK, LogFile, Root
+from diet_jax.data.files import CHUNK, LogFile, Root, unpacked
 
 ROWS = 1 << 19  # of a piece, about
 CSV_BLOCKS = (1 << 22, 1 << 25, 1 << 28, 1 << 30)  # bytes parsed at a time; larger where a value is longer
@@ -351,17 +351,15 @@ def _holds(root: Root, file: LogFile, csv: Mapping) -> bool:
         return False
     if file.looked_for == quote:
         return file.quoted
-    with root.system.open_input_stream(file.path, compression=file.packed) as stream:
-        return any(quote.encode() in chunk for chunk in iter(lambda: stream.read(CHUNK), b''))
+    return any(quote.encode() in chunk for chunk in unpacked(root, file))
 
 
 def _lines(root: Root, file: LogFile) -> int:
     """Lines that are not empty."""
     lines, last = 0, b'\n'
-    with root.system.open_input_stream(file.path, compression=file.packed) as stream:
-        while chunk := stream.read(CHUNK):
-            lines += chunk.count(b'\n') - chunk.count(b'\n\n') - (last == b'\n' and chunk[:1] == b'\n')
-            last = chunk[-1:]
+    for chunk in unpacked(root, file):
+        lines += chunk.count(b'\n') - chunk.count(b'\n\n') - (last == b'\n' and chunk[:1] == b'\n')
+        last = chunk[-1:]
     return lines + (last != b'\n')
 
 
