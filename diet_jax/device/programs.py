@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -118,21 +119,19 @@ def tidy(folder: Path, most: int = CACHE_BYTES) -> None:
         before = float(looked.read_text())
     except (OSError, ValueError):
         before = 0.0
-    for path in folder.glob('*-cache'):
-        try:
+    with contextlib.suppress(OSError):  # another process tidies too; a disk that is full stops no run here
+        for path in folder.glob('*-cache'):
             about = path.stat()
             if about.st_mtime >= before and _cut_short(path):
                 remove(path)
             else:
                 found.append((max(about.st_atime, about.st_mtime), about.st_size, path))
-        except FileNotFoundError:
-            continue  # another process tidies too
-    room = most
-    for _, size, path in sorted(found, reverse=True):
-        room -= size
-        if room < 0:
-            remove(path)
-    write_text(looked, repr(now))
+        room = most
+        for _, size, path in sorted(found, reverse=True):
+            room -= size
+            if room < 0:
+                remove(path)
+        write_text(looked, repr(now))
 
 
 def _cut_short(path: Path) -> bool:

@@ -1,6 +1,6 @@
 """Models that live elsewhere - PyTorch, Keras, FuxiCTR, anything - trained on an export of a memory, and asked about.
 
-NumPy and pyarrow alone; JAX is not started. `scripts/export.py` writes the export, `grid` trains a model of yours on it
+NumPy, pyarrow and msgspec alone; JAX is not started. `scripts/export.py` writes the export, `grid` trains a model of yours on it
 and writes its predictions, `scripts/compare.py --predictions=` answers:
 
 >>> from diet_jax import elsewhere  # doctest: +SKIP

@@ -53,7 +53,7 @@ embeddings from N(0, {about['init_std']:g}), first-order weights 0, no regularis
 {rates}; seeds {', '.join(map(str, about['seeds']))}.
 
 ```python
-from diet_jax import elsewhere  # NumPy and pyarrow alone
+from diet_jax import elsewhere  # without JAX
 
 elsewhere.grid(fit, 'this folder', 'my-model')  # fit(train, lr, seed) -> predict; then compare --predictions=
 datasets.load_dataset('this folder', 'codes')
