@@ -1,7 +1,7 @@
 """Models that live elsewhere - PyTorch, Keras, FuxiCTR, anything - trained on an export of a memory, and asked about.
 
-NumPy, pyarrow and msgspec alone; JAX is not started. `scripts/export.py` writes the export, `grid` trains a model of yours on it
-and writes its predictions, `scripts/compare.py --predictions=` answers:
+NumPy, pyarrow and msgspec alone; JAX is not started. `scripts/export.py` writes the export, `grid` trains a model of
+yours on it and writes its predictions, `scripts/compare.py --predictions=` answers:
 
 >>> from diet_jax import elsewhere  # doctest: +SKIP
 >>> elsewhere.grid(fit, 'exports/kuairand', 'my-deepfm', framework='pytorch')  # doctest: +SKIP
