@@ -352,7 +352,7 @@ def test_a_loss_that_is_not_finite_stops_loudly_and_binds_nothing(tmp_path, monk
         ('reference.learning_rate', float('nan'), 'reference.learning_rate is nan'),
         ('reference.model', 'deepfn', "no model is named 'deepfn'"),
         ('refine.models', (), 'refine.models is empty'),
-        ('codebook.codes', 5, r"data.numeric\['price'\] has 4 bins and codebook.codes is 5: .* at most 3"),
+        ('codebook.codes', 5, r"data.numeric\['price'\] has 4 bins and codebook.codes is 5: .* to 6 or more, or to 0"),
         ('evaluate.epochs', (30, 10), r'evaluate.epochs \(30, 10\) do not increase: write \(10, 30\)'),
         ('evaluate.candidates', ('lr,mlp',), 'evaluate.candidates holds .* several are written'),
         ('data.fields', ('user', 'itm'), "no field 'itm'"),
