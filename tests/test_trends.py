@@ -414,7 +414,7 @@ def test_a_mistake_in_the_study_is_one_line(copy, pool, asked, tmp_path, idle):
     (tmp_path / 'empty.py').write_text('')
     for path, section, said in (
         (tmp_path / 'gone.py', {}, 'gone.py: there is no such file'),
-        (tmp_path / 'empty.py', {}, "empty.py: AttributeError: module 'empty' has no attribute 'get_config'"),
+        (tmp_path / 'empty.py', {}, 'empty.py has no get_config() and sweep(add)'),
         (paths['twice'], {}, "candidate 'a' is added twice"),
         (paths['slash'], {}, "candidate 'a/b': it becomes a file: no / or"),
         (paths['field'], {}, "candidate a drops 'usr', which is no field of the log (did you mean 'user'?)"),
