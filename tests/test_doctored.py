@@ -9,6 +9,7 @@ import tiny
 
 import diet_jax
 from diet_jax import elsewhere, report
+from diet_jax.base.atomic import write_json
 from diet_jax.base.errors import UserError
 from diet_jax.commands.report import comparisons
 from diet_jax.data.stream import open_stream
@@ -26,8 +27,10 @@ def folder(distilled, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('doctored') / 'run'
     shutil.copytree(distilled, workdir)
     quiet, config = dict(emit=lambda line: None), tiny.get_config()
-    config.evaluate.candidates = ('lr',)
-    diet_jax.distill(config, workdir, **quiet)  # overhead.json
+    config.evaluate.update(candidates=('lr',), learning_rates=(1e-2,), first_stage=2)
+    clock = dict(block=tiny.DAYS[-1], rows=tiny.ROWS, reference_seconds=1.0, distill_seconds=6.0, overhead=5.0)
+    clock |= dict(components=dict(reference=0.1, twins=0.2, stage=0.5), save_seconds=0.1, compile_seconds=9.0)
+    write_json(workdir / 'overhead.json', {**clock, 'peak_memory_bytes': 10**9, 'device': 'cpu', 'devices': 1})
     diet_jax.evaluate(config, workdir, **quiet)
     diet_jax.compare(workdir / 'memory', {'wide': dict(model='lr', dim=1)}, **quiet)
     diet_jax.export(workdir / 'memory', workdir.with_name('export'), **quiet)
