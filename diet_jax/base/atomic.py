@@ -61,11 +61,17 @@ def read_json(path: Path, way_out: str = 'delete it and run again', of: type = A
         raise checksums.Damaged(path, f'not valid JSON ({error})', way_out) from error
     try:
         value = checksums.opened(value)
+    except ValueError as error:
+        raise checksums.Damaged(path, 'damaged, or was changed by hand (checksum)', way_out) from error
+    return typed(path, value, way_out, of)
+
+
+def typed(path: Path, value, way_out: str, of: type):
+    """A value of a file, if it is of a type. Raises Damaged."""
+    try:
         msgspec.convert(value, of)
     except msgspec.ValidationError as error:
         raise checksums.Damaged(path, f'damaged, or of another version ({error})', way_out) from error
-    except ValueError as error:
-        raise checksums.Damaged(path, 'damaged, or was changed by hand (checksum)', way_out) from error
     return value
 
 

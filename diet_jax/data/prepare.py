@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from diet_jax.base import checksums
-from diet_jax.base.atomic import read_json, remove, write_bytes, write_json
+from diet_jax.base.atomic import read_json, remove, typed, write_bytes, write_json
 from diet_jax.base.errors import UserError
 from diet_jax.config import lists, outcomes
 from diet_jax.data import bins, blocks, histories, listed, negatives, past, said, times, weights
@@ -79,7 +79,7 @@ def read_manifest(folder: Path, data: dict) -> dict | None:
     if not isinstance(manifest, dict) or manifest.get('format') not in (1, FORMAT):
         of = manifest.get('format') if isinstance(manifest, dict) else None
         raise UserError(f'{path} is of format {of}, not {FORMAT}: delete {folder}')
-    read_json(path, again(folder), Manifest)
+    typed(path, manifest, again(folder), Manifest)
     names = [field['name'] for field in manifest['fields']]
     counts = [len(manifest['blocks']), *map(len, manifest['growth'])]
     told = {len({'bins', 'learned', 'open'} & set(field)) for field in manifest['fields']}  # all three since format 2

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.base.atomic import read_json
+from diet_jax.base.atomic import read_json, typed
 from diet_jax.base.errors import UserError, closest
 
 FORMAT = 1
@@ -244,7 +244,7 @@ def open_export(folder) -> Export:
         raise UserError(f'{path} is missing: {folder} is not an export; scripts/export.py writes one')
     if isinstance(about, dict) and about.get('format', FORMAT) != FORMAT:
         raise UserError(f'{path} is of format {about["format"]}, this version reads {FORMAT}: export again')
-    about = read_json(path, 'export again', About)
+    typed(path, about, 'export again', About)
     for view in about['views'].values():
         shared, names = ({field.get(key, '') for field in view['fields']} for key in ('shares', 'name'))
         if gone := shared - names - {''}:

@@ -5,8 +5,7 @@ numbered in it: FuxiCTR masks lists by zeros, and keeps that row at zero by `pad
 0 would never train.
 
 A list has a table of its own, though its numbers are those of the field that it shares them with: FuxiCTR leaves the
-first-order weights of whatever has `share_embedding` at N(0, 1), and sums them over the list. On KuaiRand with
-histories (`:smoke`) its DeepFM came to an AUC of 0.61 so, and without to 0.71 and 0.72 in two runs.
+first-order weights of whatever has `share_embedding` at N(0, 1), and sums them over the list.
 """
 
 from __future__ import annotations
