@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import one_device
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ('from_my_log', 'my_pytorch_model')
@@ -20,9 +21,8 @@ def cells(name: str) -> list[dict]:
 def run(name: str, where: Path) -> str:
     """What the code cells print, one after the other in a process of their own. A quick compilation will do."""
     code = '\n'.join(''.join(cell['source']) for cell in cells(name) if cell['cell_type'] == 'code')
-    env = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}  # one device, as a reader has
-    env |= {'JAX_DISABLE_MOST_OPTIMIZATIONS': '1', 'XDG_CACHE_HOME': str(where / 'cache')}
-    env['PYTHONPATH'] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])
+    env = one_device(JAX_DISABLE_MOST_OPTIMIZATIONS='1', XDG_CACHE_HOME=str(where / 'cache'), PYTHONPATH=path)
     (where / f'{name}.py').write_text(code, encoding='utf-8')  # as a file, so that an error has its line
     command = [sys.executable, f'{name}.py']
     done = subprocess.run(command, cwd=where, env=env, capture_output=True, text=True, timeout=600)

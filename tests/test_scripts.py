@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import one_device
 from tiny import DAYS, contents
 
 from diet_jax.base.atomic import write_json
@@ -20,10 +21,8 @@ TINY = REPO / 'tests' / 'tiny.py'
 @pytest.fixture(scope='module')
 def environment(tmp_path_factory):
     """One CPU device."""
-    kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-    cache = str(tmp_path_factory.mktemp('cache'))
     path = os.pathsep.join([str(REPO), *filter(None, [os.environ.get('PYTHONPATH')])])
-    return {**kept, 'XDG_CACHE_HOME': cache, 'PYTHONPATH': path}
+    return one_device(XDG_CACHE_HOME=str(tmp_path_factory.mktemp('cache')), PYTHONPATH=path)
 
 
 def _command(script, *flags):

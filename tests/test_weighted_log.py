@@ -68,7 +68,7 @@ def test_a_thinned_log_with_weights_comes_to_what_the_whole_log_does(tmp_path):
         share = rows / (DAYS * 20_000)
         config.reference.update(dim=4, batch=max(8, round(128 * share / 8) * 8))
         config.memory.row_budget, config.twins.models = 0.005 / share, ()
-        config.refine.update(outer_steps=2, inner_steps=5, window=5)
+        config.refine.update(outer_steps=2, inner_steps=5, window=5, models=(dict(model='fm'),))
         driver.distill(config, tmp_path / f'run-{name}', lambda line: None, jax.devices()[:1])
         lines = [json.loads(line) for line in (tmp_path / f'run-{name}' / 'metrics.jsonl').read_text().splitlines()]
         memory = load_memory(tmp_path / f'run-{name}' / 'memory').columns

@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     c.addressing.update(components=4, query_rows=128, basis_rows=128)
     c.refine.update(pool=2, outer_steps=2, inner_steps=2, window=2, batch=16, outer_rows=64, past_rows=32)
     c.refine.update(check_rows=64, check_epochs=1)
+    c.refine.models = (dict(model='fm'),)  # of what a stage compiles for, an MLP's second derivatives are a third
     c.evaluate.update(candidates=('lr', 'mlp'), dim=4, batch=64, learning_rates=(2e-3, 1e-2), student_batch=16)
     c.evaluate.update(student_learning_rates=(3e-3, 1e-2), epochs=(1, 2), seeds=2, first_stage=1)
     return c
