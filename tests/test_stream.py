@@ -305,6 +305,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_as_it_was_begun(tmp_path):
     shutil.copytree(workdir / 'blocks', tmp_path / 'now' / 'blocks')
     said, config = [], tiny.get_config()
     config.reference.learning_rate = 2e-3  # as then
+    config.refine.models = (dict(model='deepfm', hidden=(16,)),)
     with pytest.raises(UserError, match="reference.optimizer was 'lazy_adam' when this memory was begun and is 'adam'"):
         distill(workdir, config)
     config.reference.optimizer = 'lazy_adam'
