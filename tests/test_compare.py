@@ -165,6 +165,20 @@ def test_table_and_page(answered, tmp_path):
     assert answered[0]['distilling'] == '' or answered[0]['distilling'] in page
 
 
+def test_the_rates_of_twins_are_said_where_they_are_not_the_usual_ones(answered):
+    result = answered[0]
+    assert result['twin_rates'] == {'deepfm': [1.0], 'lr': [1.0]} and result['reference_rate'] == 1.0
+    assert ' times its rate' not in report.compare_table(result) and not any(
+        'reference.rate' in x for x in notes(result)
+    )
+    fast = {**result, 'twin_rates': {'deepfm': [4.0, 4.0], 'lr': [4.0, 1.0]}, 'reference_rate': 2.0}
+    text = ' '.join(report.compare_table(fast).split())
+    assert '(at 4 times its rate)' in text and '(at 1 and 4 times its rate)' in text
+    assert any('distill with --config.reference.rate=6.5 in another --workdir' in line for line in notes(fast))
+    half = {**fast, 'twin_rates': {'deepfm': [4.0], 'lr': [1.0]}}
+    assert not any('reference.rate' in line for line in notes(half))
+
+
 def test_a_margin_splits_the_odds_in_three(run, pool, answered, tmp_path):
     result = compare.compare([run.workdir / 'memory'], pool, margin=0.002, emit=lambda line: None)
     better, within = (np.array(result['odds'][name]) for name in ('better', 'within'))

@@ -8,11 +8,12 @@ import tiny
 
 from diet_jax.base.errors import UserError
 from diet_jax.config.checks import check_config
-from diet_jax.models.twins import left_out, twins_of
+from diet_jax.models.twins import left_out, tracks_of, twins_of
 from diet_jax.run import twin_files
 from diet_jax.run.record import read_metrics
 from diet_jax.stats import metrics
 from diet_jax.study import evaluate
+from diet_jax.study.twin_scores import twin_predictions
 from diet_jax.training.passes import stream_pass
 from diet_jax.trials.log import read_blocks
 
@@ -113,3 +114,52 @@ def test_twins_do_not_touch_the_memory(run, tmp_path):
         name = f'history/{stage}/rows.parquet'
         assert (alone.workdir / name).read_bytes() == (run.workdir / name).read_bytes()
     assert read_metrics(alone.workdir)[0]['twins'] == {}
+
+
+@pytest.fixture(scope='module')
+def at_two_rates(tmp_path_factory):
+    """A run whose twins learn at eight times their rates too; one is blind to the user, so codes are clusters of it."""
+    config = tiny.get_config()
+    config.roles.user = 'user'
+    config.twins.models = (*config.twins.models, dict(name='blind', model='fm', drop=('user',), learning_rate=1e-3))
+    config.twins.other_rates = (8.0,)
+    return tiny.distill(tmp_path_factory.mktemp('rates') / 'run', config)
+
+
+def test_other_rates_touch_nothing_but_what_is_known(at_two_rates, tmp_path):
+    config = at_two_rates.source_config.copy_and_resolve_references()
+    config.twins.other_rates = ()
+    alone = tiny.distill(tmp_path / 'alone', config)
+    assert [(twin.name, twin.lr) for twin in at_two_rates.beside[3:]] == [
+        ('deepfm x8', 8e-3),
+        ('lr x8', 8e-2),
+        ('blind x8', 8e-3),
+    ]
+    for name in ('rows.parquet', 'codebook/user.parquet', 'codebook/item.parquet'):
+        ours, theirs = (one.workdir / 'history' / '00004' / name for one in (at_two_rates, alone))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    lines, usual = (read_metrics(one.workdir)[-1]['twins'] for one in (at_two_rates, alone))
+    assert lines.keys() == {'lr', 'blind', 'deepfm x8', 'lr x8', 'blind x8'}
+    assert {name: lines[name] for name in usual} == usual and lines['lr x8'] != lines['lr']
+
+
+def test_known_is_the_rate_that_was_best_on_the_block_that_rates_are_chosen_on(at_two_rates):
+    run, t = at_two_rates, 2
+    log = read_blocks(run.stream, run.config.evaluate.batch, run.slots)
+    found = twin_predictions(run.config, run.stream, log, t, [run.workdir / 'history' / f'{t:05d}'])
+    path = run.workdir / 'twins' / f'{t:05d}.npz'
+    ids = [log.ids(block, log.num_slots[t - 1]) for block in (t, t + 1)]
+    chosen, scored = (twin_files.logits(path, run.beside, each)[:, : tiny.ROWS] for each in ids)
+    aucs = np.array([metrics.auc(x, log.labels[t]) for x in chosen]).reshape(2, 3)
+    assert list(found) == ['deepfm', 'lr', 'blind'] and (aucs[0] != aucs[1]).all()
+    for i, predicted in enumerate(found.values()):
+        np.testing.assert_array_equal(predicted.logits, scored[[3 * aucs[:, i].argmax() + i]])
+        assert predicted.times == [(1.0, 8.0)[aucs[:, i].argmax()]]
+
+
+def test_a_rate_that_is_there_twice_is_refused():
+    for rates in ((4.0, 4.0), (1.0,)):
+        config = tiny.get_config()
+        config.twins.other_rates = rates
+        with pytest.raises(UserError, match='every rate once, and 1, the usual one, is trained anyway'):
+            tracks_of(config, FIELDS)

@@ -44,6 +44,13 @@ TWINS: Section = dict(
         empty=True,
         of=(str, dict),
     ),
+    other_rates=Key(
+        (),
+        'multiples of their learning rates at which the reference model and the twins are trained beside: known is '
+        'the score of the best one on the block that learning rates are chosen on',
+        empty=True,
+        of=(int, float),
+    ),
     keep=Key(3, 'stages whose twins stay on disk; 0: all', least=0, free=True),
 )
 CODEBOOK: Section = dict(

@@ -53,7 +53,7 @@ def init_codebook(capacity: int, num_fields: int, codes: int, width: int) -> Cod
 def extend_codebook(spec: Spec, work: Work) -> Work:
     """The part of a stage: codes for ids first seen in the block, centroids that follow the models after it."""
     state, rows = work.state, work.rows
-    points = code_space(spec.along_the_stream, (state.reference, *state.twins))
+    points = code_space(spec.with_codes, (state.reference, *state.twins))
     book, moved = extend(state.codebook, points, rows.ids, shares(spec.layout, rows), spec.axis, spec.shards)
     return work._replace(state=state._replace(codebook=book), moved=moved)
 

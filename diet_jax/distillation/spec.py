@@ -25,6 +25,7 @@ class Spec(NamedTuple):
     addressing: FrozenConfigDict
     refine: FrozenConfigDict
     others: int = 0  # outcomes of a row beside the main one
+    aside: int = 0  # so many of the twins, the last ones, are there for their scores alone
     axis: str | None = None  # the device axis that shards a block's rows; None: one device
     shard_tables: bool = False  # the rows of id tables lie over that axis too
 
@@ -53,6 +54,11 @@ class Spec(NamedTuple):
         """The reference model, then the twins."""
         return (self.reference, *(model for model, *_ in self.twins))
 
+    @property
+    def with_codes(self) -> tuple[Model, ...]:
+        """Those of them that codes may be clusters of."""
+        return self.along_the_stream[: 1 + len(self.twins) - self.aside]
+
 
 def spec_of(
     config: ConfigDict,
@@ -61,6 +67,7 @@ def spec_of(
     *,
     layout: Layout,
     twins=(),
+    aside: int = 0,
     others: int = 0,
     axis: str | None = None,
 ) -> Spec:
@@ -68,8 +75,8 @@ def spec_of(
 
     Args:
       config: the run's, its static sizes filled in (`run.sizes.sized`); reference, students: `Model`s.
-      layout: of the rows; twins: of (`Model`, `Recipe`, learning rate); others: outcomes of a row beside the main one;
-      axis: name of the device axis, or None.
+      layout: of the rows; twins: of (`Model`, `Recipe`, learning rate), the last `aside` for their scores alone;
+      others: outcomes of a row beside the main one; axis: name of the device axis, or None.
 
     >>> from diet_jax.base.layout import flat
     >>> from diet_jax.config import default_config
@@ -91,6 +98,7 @@ def spec_of(
         addressing=FrozenConfigDict(config.addressing),
         refine=FrozenConfigDict(numbers),
         others=others,
+        aside=aside,
         axis=axis,
         shard_tables=config.reference.shard_tables,
     )

@@ -112,7 +112,7 @@ def _init_state(spec: Spec, slots: int, key: jax.Array) -> StageState:
         for i, (model, recipe) in enumerate(zip(streams, recipes, strict=True))
     )
     memory = init_memory(spec.memory.capacity, spec.columns)
-    width = sum(1 + streams[i].dim for i in in_code_space(streams))
+    width = sum(1 + streams[i].dim for i in in_code_space(spec.with_codes))
     return StageState(
         memory=memory,
         codebook=init_codebook(slots, spec.num_fields, spec.codes, width),

@@ -6,6 +6,10 @@ twin has seen the whole stream, so its score there is known; trained on the memo
 
     twins/<stage>.npz    the reference model and the twins as they stood after that stage: predictions of the blocks
                          that follow come from here, for no stage keeps an older block
+
+A candidate's learning rate is tuned, a twin's is fixed, and where a log gives few steps, or changes much, the fixed one
+can be too low by far. Then all known scores are too low alike, which no held-out twin shows. So twins may be trained at
+several rates (`twins.other_rates`), of which the block that candidates choose on chooses.
 """
 
 from __future__ import annotations
@@ -24,10 +28,11 @@ from diet_jax.models.recipes import DEFAULT
 class Twin(NamedTuple):
     candidate: Candidate
     lr: float  # of its pass along the stream
+    times: float = 1.0  # of these the usual rate
 
     @property
     def name(self) -> str:
-        return self.candidate.name
+        return self.candidate.name if self.times == 1 else f'{self.candidate.name} x{self.times:g}'
 
 
 def reference_of(config, layout: Layout) -> str:
@@ -64,6 +69,18 @@ def twins_of(config, fields: Sequence[str] | Layout) -> tuple[Twin, ...]:
             raise UserError(f"config.twins: '{twin.name}' is a name that another one has")
         found.append(twin)
     return tuple(found)
+
+
+def tracks_of(config, fields: Sequence[str] | Layout) -> tuple[Twin, ...]:
+    """All models along the stream: those of `twins_of`, and behind them the same at `twins.other_rates`, rate by rate.
+
+    Raises:
+      UserError: as there; a rate that is there twice.
+    """
+    usual, others = twins_of(config, fields), [float(times) for times in config.twins.other_rates]
+    if len({1.0, *others}) <= len(others):
+        raise UserError(f'twins.other_rates is {others}: every rate once, and 1, the usual one, is trained anyway')
+    return (*usual, *(Twin(twin.candidate, twin.lr * times, times) for times in others for twin in usual))
 
 
 def left_out(config) -> dict[str, str]:

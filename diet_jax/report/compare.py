@@ -50,7 +50,11 @@ def _candidates(result: Mapping) -> tuple:
         f'learning rates chosen on {result["tuned_on"]}'
     )
     header = ['candidate', 'expected AUC', '90 % interval', 'P(best)', *[f'beats {first}'] * (len(own) > 1)]
-    known = [f'{c["name"]} {c["known_auc"]:.4f}' for c in _ordered(result) if c['known_auc'] is not None]
+    known = [
+        f'{c["name"]} {c["known_auc"]:.4f}{_rate(result, c["name"])}'
+        for c in _ordered(result)
+        if c['known_auc'] is not None
+    ]
     lines = [
         f'* its score on the log is known, of a twin of the run or an anchor: {", ".join(known)}',
         result['correction']['text'],
@@ -135,8 +139,26 @@ def notes(result: Mapping) -> list[str]:
     else:
         lines.append(f'{spent}.')
     gone = scores.left_out(result.get('left_out', {})), scores.left_out(result.get('twins_left_out', {}), 'twins')
-    said = [*gone, *_behind_all(result), result['distilling']]
+    said = [*gone, _too_slow(result), *_behind_all(result), result['distilling']]
     return lines + [text for text in said if text]
+
+
+def _rate(result: Mapping, name: str) -> str:
+    """At which rates a twin's known score was reached, where not at its usual one."""
+    times = sorted(set(result.get('twin_rates', {}).get(name, [1.0])))
+    return '' if times == [1.0] else f' (at {" and ".join(f"{x:g}" for x in times)} times its rate)'
+
+
+def _too_slow(result: Mapping) -> str:
+    """That the labels of the memory are likely too weak: most twins predict better at more than the usual rate."""
+    rates = [float(np.mean(times)) for times in result.get('twin_rates', {}).values()]
+    if 2 * sum(rate > 1 for rate in rates) <= len(rates):
+        return ''
+    more = float(np.median([rate for rate in rates if rate > 1])) * result['reference_rate']
+    return (
+        'most twins predict better at more than their usual rates, and so would the model that gives the memory its '
+        f'labels: distill with --config.reference.rate={more:g} in another --workdir'
+    )
 
 
 def _behind_all(result: Mapping) -> list[str]:

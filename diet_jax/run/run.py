@@ -28,7 +28,7 @@ from diet_jax.distillation import parallel
 from diet_jax.distillation.spec import Spec, spec_of
 from diet_jax.distillation.stage import init_state
 from diet_jax.distillation.state import StageState
-from diet_jax.models.twins import reference_of, twins_of
+from diet_jax.models.twins import reference_of, tracks_of
 from diet_jax.run import checkpoint, processes
 from diet_jax.run.sizes import held_out, sized, table_capacity, vocabulary
 from diet_jax.training.batches import Batches, shard_block
@@ -73,7 +73,7 @@ class Run:
         self._check_same_log(sizes.get('log', []))
         self.config = sized(config, self.stream)
         self.outcomes = self.stream.outcome_names  # the main one first
-        self.beside = twins_of(config, self.layout)  # the reference model and the twins: their score is known
+        self.beside = tracks_of(config, self.layout)  # the reference model and the twins: their score is known
         self.twins = self.beside[1:]
         if sizes:  # capacities never shrink
             with self.config.unlocked():
@@ -145,7 +145,8 @@ class Run:
         with config.unlocked():
             config.memory.capacity = capacity
         twins = [(twin.candidate.model, twin.candidate.recipe, twin.lr) for twin in self.twins]
-        sizes = dict(layout=self.layout, twins=twins, others=len(self.outcomes) - 1)
+        aside = sum(twin.times != 1 for twin in self.twins)
+        sizes = dict(layout=self.layout, twins=twins, aside=aside, others=len(self.outcomes) - 1)
         return spec_of(config, self.reference, self.students, **sizes, axis=AXIS)
 
     def _initial(self, spec: Spec, slots: int) -> StageState:

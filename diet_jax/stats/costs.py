@@ -70,11 +70,12 @@ def ways(result: Mapping, of: str) -> list[Way]:
     full = [c['full']['auc'] for c in candidates]
     found = [Way(FULL, 0.0, float(len(grid['full']['lr'])), _of_seeds(full, full))]
     found += halvings(result, candidates)
+    rates = 1 + len(result['config']['twins'].get('other_rates', ()))
     for kind, answer in answers.items():
         sides = [c['memory'] if kind == 'memory' else c['rivals'][kind] for c in candidates]
         visits = np.mean([side['row_visits'] for side in sides]) / protocol['full_pass_rows']
         each = float(visits) * len(grid['memory']['lr']) * protocol['student_seeds']
-        fixed = distilling if kind in DISTILLED else float(len(result['twins']))  # the reference model among them
+        fixed = distilling if kind in DISTILLED else float(len(result['twins']) * rates)  # the reference model's too
         found.append(Way(kind, fixed, each, {name: _spread(answer[name]) for name in FIGURES}))
         if kind == 'memory' and memories > 1:
             together = {name: _spread({'mean': answer['together'][name]}) for name in FIGURES}

@@ -21,7 +21,7 @@ from diet_jax.models.candidates import Candidate
 from diet_jax.models.twins import reference_of, twins_of
 from diet_jax.run.sizes import table_capacity
 from diet_jax.study.distillations import Distillation, TrainingSet, memory_of_stage
-from diet_jax.study.twin_scores import twin_files, twin_logits, twin_scores
+from diet_jax.study.twin_scores import twin_files, twin_predictions, twin_scores
 from diet_jax.trials.log import EvaluationLog, read_blocks
 
 
@@ -31,6 +31,7 @@ class KnownTwin(NamedTuple):
     candidate: Candidate
     auc: float  # on the scored block, mean over distillations
     logits: np.ndarray  # f32[R, N], its predictions of that block
+    times: list[float]  # [R]  at how many times the usual rate it was trained
 
 
 class Asked(NamedTuple):
@@ -74,7 +75,7 @@ def opened(memories: list[Path], emit, label: str = '') -> Asked:
     _check_replicates(memories, [artifact.manifest['seed'] for artifact in artifacts])
     reference = models.build(reference_of(config, stream.layout), dim=config.reference.dim, layout=stream.layout)
     capacity = rounded(max(len(artifact.codes) for artifact in artifacts), 64)
-    predicted = twin_logits(config, stream, log, t, folders)
+    predicted = twin_predictions(config, stream, log, t, folders)
     scored = twin_scores(predicted, log, t)
     twins = twins_of(config, stream.layout) if scored else ()
     return Asked(
@@ -87,7 +88,7 @@ def opened(memories: list[Path], emit, label: str = '') -> Asked:
         artifacts=artifacts,
         rows=[Distillation(config, reference, {t: a}, stream, log, capacity).memory(t) for a in artifacts],
         twins=[
-            KnownTwin(twin.candidate, float(np.mean(scored[twin.name]['auc'])), predicted[twin.name]) for twin in twins
+            KnownTwin(twin.candidate, float(np.mean(scored[twin.name]['auc'])), *predicted[twin.name]) for twin in twins
         ],
     )
 

@@ -36,7 +36,7 @@ from diet_jax.stats.costs import read_overhead
 from diet_jax.stats.frameworks import HERE
 from diet_jax.study import foretold, outside, protocol, rules
 from diet_jax.study.anchors import read as anchors_of
-from diet_jax.study.asked import Asked, opened, without_twins
+from diet_jax.study.asked import Asked, KnownTwin, opened, without_twins
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.readings import Reading, Shelf, digest
 from diet_jax.study.slices import Predictions, Slicing, by_slice, check_words, cut
@@ -101,7 +101,7 @@ def compare(
     order = [entry['name'] for entry in entries]
     answer = corrected(asked, entries, [mean_logits(each) for each in students], known)
     taken = [one.name for one in elsewhere]
-    by_place = {order.index(_called(twin.candidate, pool.candidates, taken)): twin.logits for twin in asked.twins}
+    by_place = {order.index(_called(twin.candidate, pool.candidates, taken)): twin for twin in asked.twins}
     reference = _called(twins.twins_of(config, asked.stream.layout)[0].candidate, pool.candidates, taken)
     pace = _pace(overhead, asked, entries, reference)
     paid = scores.paid(overhead, entries[0]['cost_ratio'], len(rates), len(asked.folders)) if overhead else ''
@@ -122,6 +122,8 @@ def compare(
         'full_pass_rows': log.rows_of_pass(t),
         'grid': {'lr': rates, 'epochs': list(config.evaluate.epochs), 'seeds': config.evaluate.seeds},
         'twins': [twin.candidate.name for twin in asked.twins],
+        'twin_rates': {order[i]: twin.times for i, twin in by_place.items()},
+        'reference_rate': config.reference.rate,
         'anchors': past,
         'correction': {'text': answer.text, 'held_out': answer.held_out, 'by_functions': answer.by_functions},
         'candidates': answered(entries, answer, known, own, pace),
@@ -283,16 +285,16 @@ def _full_pass_seconds(overhead, asked: Asked) -> float:
 
 
 def _sliced(
-    asked: Asked, slicings: list[Slicing], entries, students, twins: dict, leader: int, margin: float
+    asked: Asked, slicings: list[Slicing], entries, students, twins: dict[int, KnownTwin], leader: int, margin: float
 ) -> list[dict]:
-    """The answer in every slice. twins: {position: logits f32[R, N]}; leader: the position of the likely best."""
+    """The answer in every slice. twins: {position: one}; leader: the position of the likely best."""
     log, block = asked.log, asked.t + 1
     predictions = Predictions(
         label=log.labels[block],
         group=log.groups[block],
         students=students,
         weight=asked.config.evaluate.by_ids,
-        twins=twins,
+        twins={i: twin.logits for i, twin in twins.items()},
         row_weight=log.weight(block),
         frameworks=frameworks_of(entries),
     )

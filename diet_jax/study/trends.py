@@ -48,7 +48,7 @@ from diet_jax.study.distillations import ONE_SHOT, OURS, Distillation, TrainingS
 from diet_jax.study.pool import CandidatePool
 from diet_jax.study.predictions import index, mean_logits, row_weight, user_draws
 from diet_jax.study.readings import Reading, Shelf, digest
-from diet_jax.study.twin_scores import twin_logits, twin_scores
+from diet_jax.study.twin_scores import twin_predictions, twin_scores
 from diet_jax.trials import full_pass
 from diet_jax.trials.log import EvaluationLog, read_blocks
 
@@ -80,7 +80,8 @@ def trends(
     workdir.mkdir(parents=True, exist_ok=True)
     study = _opened(config, workdir, memories, emit)
     pool, e, section = study.pool, config.evaluate, config.trends
-    known = twin_scores(twin_logits(config, study.stream, study.log, study.t, study.folders), study.log, study.t)
+    predicted = twin_predictions(config, study.stream, study.log, study.t, study.folders)
+    known = twin_scores(predicted, study.log, study.t)
     if not known:
         emit(
             f'no twins of stage {study.t} stand beside the memories (twins.keep, or a memory moved out of its run): '
