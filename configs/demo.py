@@ -1,4 +1,4 @@
-"""The built-in simulated stream: four weeks of days, a known best AUC, a season that returns every weekend.
+"""The built-in simulated stream: sixteen days, a known best AUC, a season that returns every weekend.
 
     make demo
 

@@ -8,7 +8,7 @@ Parquet file a UTC day, clicks_2017-10-01.parquet .. clicks_2017-10-16.parquet, 
 ../shared/data/globo; --config.data.root= points elsewhere.
 
 The log holds clicks only. A negative is its click with another article, drawn uniformly from those clicked in the 24
-hours before, less those of the same user (docs/your-log.md). AUC depends on this choice: say it with every figure.
+hours before, less those of the same user (docs/clicks.md). AUC depends on this choice: say it with every figure.
 While it trains, the reference model is nearly perfect, for popularity says most; one that stands still, as in the
 protocol of stage t, has to know more: DeepFM has an AUC of 0.94 in the next six hours and of 0.72 in the six after
 them, LR of 0.89 and 0.68. With blocks of a day a quarter of the clicks are on articles never met, and LR is worse than

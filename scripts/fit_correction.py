@@ -1,4 +1,4 @@
-"""Under which constants of `diet_jax.correction` are whole pools' scores on the log likeliest, given the twins'?
+"""Under which constants of `diet_jax.stats.correction` are whole pools' scores on the log likeliest, given the twins'?
 
     python scripts/fit_correction.py runs/dev-kuairand/trends.json runs/dev-movielens/trends.json
 

@@ -2,7 +2,7 @@
 
     python scripts/trends.py --config=configs/trends/taobao.py --workdir=runs/trends-taobao
 
-Expect "undefined": seeds differ by more than candidates do. Arguments as in configs/trends/kuairand.py.
+Arguments as in configs/trends/kuairand.py.
 """
 
 from pathlib import Path
