@@ -29,7 +29,7 @@ REPEATS = 3
 SCOPES = ('reference', 'twins', *(name for name, _ in PARTS[1:]))
 WORDS = {
     'reference': 'reference model: test, then train',
-    'twins': 'twins: three more such models',
+    'twins': 'twins: the other models along the stream',
     'codebook': 'codebook: codes of the ids',
     'influence': 'influence of rows and entries',
     'addressing': 'addressing and fusion',
