@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
     config = default_config()
     config.data = simulated_data(blocks=28, rows_per_block=6000)
     config.roles = ConfigDict(dict(user='user', item='item', creator='author', context='tab'))
+    config.twins.other_rates = (4.0,)  # chosen on stage 25: a Sunday in four weeks is little to learn from
     config.trends.rivals = (
         'recent_rows_our_labels',
         'recent_rows',
