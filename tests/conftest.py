@@ -2,8 +2,6 @@
 
 import atexit
 import gc
-import importlib.util
-import mmap
 import os
 import pathlib
 import shutil
@@ -15,28 +13,13 @@ if _DEVICES not in os.environ.get('XLA_FLAGS', ''):
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')  # JAX_PLATFORMS=cuda,cpu runs the same tests on a GPU
 os.environ.setdefault('DIET_FSYNC', '0')  # nobody pulls the plug: a sync a file would cost minutes
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # XLA's notes about the CPU at hand are not ours
-# Most of the time of a test is XLA's. Its optimizer does little, its older emitters of fused loops compile in half the
-# time, and what one process has compiled no other compiles: pytest's workers and the commands that tests run have this
-# environment from the first process.
+# Most of the time of a test is XLA's. Its optimizer does little, and what one process has compiled no other compiles:
+# pytest's workers and the commands that tests run have this environment from the first process.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.05')
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='diet-jax-tests-')
     atexit.register(shutil.rmtree, os.environ['JAX_COMPILATION_CACHE_DIR'], ignore_errors=True)
-
-
-def _known_to_xla(flag: str) -> bool:
-    """Whether this jaxlib has a flag: one that it has not ends the process."""
-    for path in pathlib.Path(importlib.util.find_spec('jaxlib').origin).parent.glob('*.so'):
-        with path.open('rb') as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
-            if library.find(flag.encode()) >= 0:
-                return True
-    return False
-
-
-_EMITTERS = 'xla_cpu_use_fusion_emitters'
-if _EMITTERS not in os.environ['XLA_FLAGS'] and _known_to_xla(_EMITTERS):
-    os.environ['XLA_FLAGS'] += f' --{_EMITTERS}=false'
 
 import pytest  # noqa: E402
 
