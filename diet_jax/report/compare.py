@@ -156,8 +156,8 @@ def _too_slow(result: Mapping) -> str:
         return ''
     more = float(np.median([rate for rate in rates if rate > 1])) * result['reference_rate']
     return (
-        'most twins predict better at more than their usual rates, and so would the model that gives the memory its '
-        f'labels: distill with --config.reference.rate={more:g} in another --workdir'
+        'Most twins predict better at more than their usual rates, and so would the model that gives the memory its '
+        f'labels: distill with --config.reference.rate={more:g} in another --workdir.'
     )
 
 
