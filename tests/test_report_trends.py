@@ -324,6 +324,10 @@ def test_what_a_comparison_costs_in_all(result, tmp_path, monkeypatch):
         ['3 memories together', '39.3', '55.5', '91.5', '217.5'],
         ['early stop', '3.6', '9.0', '21.0', '63.0'],
     ]
+    [twice] = trends.cost_table({**told, 'config': {**told['config'], 'twins': {'other_rates': [4.0]}}}, 'all')
+    assert [row[1] for row in twice.rows] == ['2.0', '13.1', '39.3', '6.6'], (
+        'twins at two rates, which distilling holds'
+    )
     memory = told['summary']['all']['answer']['memory']
     assert table.rows[1][5:] == [
         _shown(memory['tau_sig']),

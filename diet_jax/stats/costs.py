@@ -70,7 +70,7 @@ def ways(result: Mapping, of: str) -> list[Way]:
     full = [c['full']['auc'] for c in candidates]
     found = [Way(FULL, 0.0, float(len(grid['full']['lr'])), _of_seeds(full, full))]
     found += halvings(result, candidates)
-    rates = 1 + len(result['config']['twins'].get('other_rates', ()))
+    rates = 1 + len(result['config'].get('twins', {}).get('other_rates', ()))
     for kind, answer in answers.items():
         sides = [c['memory'] if kind == 'memory' else c['rivals'][kind] for c in candidates]
         visits = np.mean([side['row_visits'] for side in sides]) / protocol['full_pass_rows']
