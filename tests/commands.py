@@ -12,7 +12,7 @@ EMITTERS = 'xla_cpu_use_fusion_emitters'
 def one_device(**more: str) -> dict[str, str]:
     """The environment of a command that sees one CPU device, as most machines have.
 
-    XLA's older emitters of fused loops compile in half the time. Not where devices wait for each other: there a stage
+    XLA's older emitters of fused loops compile sooner. Not where devices wait for each other: there a stage
     hung with them in one of two runs of all tests, and whether they are why is not known.
     """
     flags = [flag for flag in os.environ.get('XLA_FLAGS', '').split() if 'device_count' not in flag]

@@ -69,9 +69,9 @@ class Processes:
         with socket.socket() as free:
             free.bind(('localhost', 0))
             port = free.getsockname()[1]
-        path = os.pathsep.join([str(REPO), *filter(None, [os.environ.get('PYTHONPATH')])])
         kept = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-        environment = {**kept, 'XDG_CACHE_HOME': str(said / 'cache'), 'PYTHONPATH': path}
+        environment = {**kept, 'XDG_CACHE_HOME': str(said / 'cache')}
+        environment['PYTHONPATH'] = os.pathsep.join([str(REPO), *filter(None, [os.environ.get('PYTHONPATH')])])
         said.mkdir(exist_ok=True)
         self.said, self.running = said, []
         for i in range(count):
