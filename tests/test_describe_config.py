@@ -49,6 +49,7 @@ def test_the_written_config_gives_the_rows_of_the_log(tmp_path):
     order = np.argsort(log['ts'], kind='stable')[: len(ids)]
     np.testing.assert_array_equal(stream.values(ids).to_numpy(), log['item_id'][order])
     assert config.roles.to_dict() == dict(user='user_id', item='item_id', creator='author', context='tab')
+    assert config.twins.other_rates == (4.0,)  # no one has tuned them to this log
 
 
 def test_the_written_config_of_files_without_a_header_runs(tmp_path):

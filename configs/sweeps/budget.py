@@ -1,8 +1,8 @@
-"""How small may the memory be? The trend study of configs/trends/kuairand.py at four row budgets, one cost ratio: 50.
+"""How small may the memory be? The trend study of configs/trends/kuairand.py at five row budgets.
 
     python scripts/sweep.py --config=configs/sweeps/budget.py --workdir=runs/sweep-budget
 
-`:arg` is passed on to configs/trends/kuairand.py.
+All at a cost ratio of 50 but the largest, which costs twice as much. `:arg` is passed on to configs/trends/kuairand.py.
 """
 
 from pathlib import Path
@@ -17,6 +17,6 @@ def get_config(arg: str = ''):
 
 
 def sweep(add):
-    for budget, epochs in ((0.001, 10), (0.002, 5), (0.005, 2), (0.01, 1)):
+    for budget, epochs in ((0.001, 10), (0.002, 5), (0.005, 2), (0.01, 1), (0.02, 1)):
         visits = {'evaluate.epochs': (epochs,), 'evaluate.id_epochs': epochs}
         add(f'row_budget={budget:g}', **{'memory.row_budget': budget, **visits})

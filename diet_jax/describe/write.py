@@ -36,6 +36,14 @@ def get_config() -> ConfigDict:
 '''
 
 
+RATES = [
+    '',
+    '# Nobody knows yet whether the usual learning rates suit this log: twins at four times these, for scores alone',
+    '# (docs/answer.md#twins-at-several-rates). It trains them once more: () when answers never take the other rate.',
+    'config.twins.other_rates = (4.0,)',
+]
+
+
 def config_text(found: Survey, path: str) -> str:
     """The text of a config file that runs as it is. path: where it will lie, for the commands that it shows.
 
@@ -52,6 +60,7 @@ def config_text(found: Survey, path: str) -> str:
         _fields(found),
         _sides(found),
         _roles(found),
+        RATES,
         more.lines(found),
     ]
     lines = [line for part in parts for line in part]
