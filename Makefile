@@ -12,7 +12,7 @@ ENV ?= $(if $(filter python3,$(PYTHON)),.venv,.venv-$(shell $(PYTHON) -c 'import
 BIN := $(ENV)/bin
 STAMP := $(ENV)/.installed
 DEMO := --config=configs/demo.py --workdir=runs/demo
-CORE := house keep unroll nearest tables influence memory codebook training stage strict models metrics stream front_door
+CORE := house keep unroll nearest tables influence memory codebook training stage strict models metrics front_door
 PYTEST := $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
 
 .PHONY: env demo test core docs clean
