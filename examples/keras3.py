@@ -26,8 +26,8 @@ class DeepFM(keras.Model):
         self.deep = keras.Sequential([layers.Dense(64, 'relu'), layers.Dense(32, 'relu'), layers.Dense(1)])
 
     def fields(self, table, x):  # of the codes, and of every list the mean: f32[B, F, dim]
-        mean = lambda at, m: ops.sum(table(at) * m[..., None], 1) / ops.maximum(ops.sum(m, 1, keepdims=True), 1)  # noqa
-        means = [mean(x[name], x[f'{name} mask'])[:, None] for name in x if f'{name} mask' in x]
+        mean = lambda at, w: ops.sum(table(at) * w[..., None], 1) / ops.maximum(ops.sum(w, 1, keepdims=True), 1e-9)  # noqa
+        means = [mean(x[name], x[f'{name} weight'])[:, None] for name in x if f'{name} weight' in x]
         return ops.concatenate([table(x['codes']), *means], 1)
 
     def call(self, x):  # -> f32[B, 1], logits
@@ -37,8 +37,8 @@ class DeepFM(keras.Model):
 
 
 def inputs(rows):
-    masks = {f'{name} mask': mask.astype(np.float32) for name, mask in rows.masks.items()}
-    return {'codes': rows.codes, **rows.lists, **masks}
+    weights = {f'{name} weight': weight for name, weight in rows.list_weights.items()}
+    return {'codes': rows.codes, **rows.lists, **weights}
 
 
 def fit(train, lr, seed):

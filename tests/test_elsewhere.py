@@ -116,13 +116,14 @@ def test_lists_are_padded_with_a_row_of_their_own():
         num_slots=2 * 7 + slots,
         field_of_slot=lambda n: np.concatenate([np.repeat(np.arange(7), 2), np.arange(slots) % 7]),
         fields=[
-            SimpleNamespace(name=n, kind='list' if s else 'categorical') for n, s in zip(layout.names, layout.sequences)
+            SimpleNamespace(name=n, kind='list' if s else 'categorical', weights='')
+            for n, s in zip(layout.names, layout.sequences)
         ],
     )
     owner, asked = layout.owner_of_column(), SimpleNamespace(stream=stream)
     ids = np.where(ids >= 0, 2 * owner + 1, -1)
     numbering = exporting.by_ids(asked, ids)
-    table = exporting._table(layout, numbering, ids, np.zeros(len(ids)), None)
+    table = exporting._table(asked, numbering, ids, np.zeros(len(ids)), None)
     about = {'views': {'ids': {'passes': 1, 'batch': 2, 'learning_rates': [1], **exporting._view(asked, numbering)}}}
     view = _view('ids', {**about, 'seeds': [0], 'init_std': 0.1})
     assert [f.first for f in view.fields] == [0, 1, 1, 1, 1, 1, 1] and isinstance(view, View)

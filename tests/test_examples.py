@@ -68,12 +68,13 @@ def train(folder):
 
 @pytest.fixture(scope='module')
 def listed():
-    """Rows with a list that shares the items' table: whole, short, and empty."""
+    """Rows with a list that shares the items' table, whose values have weights: whole, short, and empty."""
     view = View('codes', FIELDS, 1, 2, (0.01,), (0, 1), 0.01)
     at = view.offsets['item']
     clicked = np.array([[1, 2, 6], [3, 0, 0], [0, 0, 0]], np.int32) + at
     codes = np.array([[0, at + 1], [4, at + 2], [1, at + 6]], np.int32)
-    return Rows(view, codes, {'clicked': clicked}, np.float32([0, 0.3, 1]), np.ones(3, np.float32))
+    weights = {'clicked': np.float32([[0.5, 2, 1], [0.25, 0, 0], [0, 0, 0]])}
+    return Rows(view, codes, {'clicked': clicked}, np.float32([0, 0.3, 1]), np.ones(3, np.float32), weights)
 
 
 def deepfm(e, w, deep):
@@ -83,9 +84,9 @@ def deepfm(e, w, deep):
 
 
 def means(table, rows):
-    """f[B, 1, D] of the list `clicked`; of an empty one zeros."""
-    mask = rows.masks['clicked'][..., None]
-    return ((table[rows.lists['clicked']] * mask).sum(1) / np.maximum(mask.sum(1), 1))[:, None]
+    """f[B, 1, D] of the list `clicked`, by weight; of an empty one zeros."""
+    weight = rows.list_weights['clicked'][..., None]
+    return ((table[rows.lists['clicked']] * weight).sum(1) / np.maximum(weight.sum(1), 1e-9))[:, None]
 
 
 @needs('pytorch')

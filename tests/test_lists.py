@@ -322,7 +322,7 @@ BAD = [
     (dict(lists=('genres',)), "data.lists is ['genres']: it must be a dict, as {'genres': dict(separator='|')}"),
     (
         dict(lists={'genres': '|'}),
-        "data.lists.genres is '|': it must be a dict of separator, max_len, keep, shares, as",
+        "data.lists.genres is '|': it must be a dict of separator, max_len, keep, shares, weights, as",
     ),
     (lists_of(genres=dict()) | dict(source='simulated'), 'data.lists is for log files'),
 ]

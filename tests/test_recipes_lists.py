@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from test_recipes import DAYS, UTC, Little, days, lines, lists, write_4
 
-from diet_jax.base.layout import PAD
+from diet_jax.base.layout import PAD, unpacked
 from diet_jax.config import default_config
 from diet_jax.data.stream import open_stream
 
@@ -19,6 +19,7 @@ RECIPES = {
     int(number): code for number, code in re.findall(r'### (\d+)\. .*?```python\n(.*?)```', PAGE.read_text(), re.DOTALL)
 }
 HISTORY = ('N101', 'N7', 'N112')
+TOPICS, SHARES = (['war', 'peace'], [], ['sport']), ([0.25, 0.75], [], [0.5])
 
 
 def write(number, log, root):
@@ -32,6 +33,10 @@ def write(number, log, root):
         shown = [' '.join(f'N{i}-{y}' for i, y in zip(items, y)) for _, _, items, y in lists(log)]
         rows = [(k, f'U{u}', when[k], ' '.join(HISTORY[: k % 4]), shown[k]) for k, (_, u, *_) in enumerate(lists(log))]
         lines(root / 'behaviors.tsv', rows, '\t')
+    elif number == 5:
+        topics, shares = ([of[i % 3] for i in log.item] for of in (TOPICS, SHARES))
+        columns = {'user': log.user, 'article': log.item, 'timestamp': log.ts, 'clicked': log.y}
+        days(log, root, 'day-{0}.parquet', pa.table(columns | {'topics': topics, 'shares': shares}))
     else:
         write_4(log, root)
 
@@ -56,11 +61,11 @@ def before(log, label, value, max_len) -> list[list]:
     return [row[-max_len:] for row in events]
 
 
-def test_there_are_four():
-    assert sorted(RECIPES) == list(range(1, 5))
+def test_there_are_five():
+    assert sorted(RECIPES) == list(range(1, 6))
 
 
-@pytest.mark.parametrize('number', range(1, 5))
+@pytest.mark.parametrize('number', range(1, 6))
 def test_a_recipe_reads_its_log(tmp_path, number):
     log, root = Little(), tmp_path / 'log'
     root.mkdir()
@@ -85,6 +90,10 @@ def test_a_recipe_reads_its_log(tmp_path, number):
     elif number == 3:
         assert got['history'] == [list(HISTORY[: (row // 8) % 4]) for row in range(log.n)]
         assert set(stream.field_of_slot(stream.num_slots)[2 * len(stream.fields) :]) == {0, 1}  # none of its own
+    elif number == 5:
+        assert got['topics'] == [TOPICS[i % 3] for i in item]
+        ids = np.concatenate([stream.load(t).ids[:, stream.layout.weights_at(2)] for t in range(DAYS)])
+        assert [unpacked(row[row != PAD]).tolist() for row in ids] == [SHARES[i % 3] for i in item]
     else:
         genres = [['Comedy'], ['Drama', 'Comedy'], ['War']]
         assert got['genres'] == [genres[i % 3] for i in item] and got['liked'] == before(log, (1,), item, 50)

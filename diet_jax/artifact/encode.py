@@ -27,6 +27,7 @@ class Encoded(NamedTuple):
     codes: np.ndarray  # i32[N, F], code within the field
     list_ids: dict[str, np.ndarray] = {}  # list -> i32[N, width], of the field that it shares; PAD before the first
     list_codes: dict[str, np.ndarray] = {}  # list -> i32[N, width]
+    list_weights: dict[str, np.ndarray] = {}  # list whose values have weights -> f32[N, width]; 0 before the first
 
 
 def as_table(table: Any) -> pa.Table:
@@ -75,32 +76,40 @@ def encode(table: Any, fields: Iterable[CodedField], codebook: dict[str, Known],
     columns = {**_columns(given, fields, codebook, data), **_time_fields(given, fields, data)}
     ids = [number(columns[field.name], codebook[field.name][0]) for field in fields]
     codes = [codes_of_ids(field, codebook[field.name])[column] for field, column in zip(fields, ids)]
-    lists, of_lists = {}, {}
+    lists, of_lists, weights = {}, {}, {}
     for name, field in all_.items():
         if field.kind == 'list':
             known = codebook[owner_of(field)]
-            lists[name] = _list(given, field, known[0], data)
+            lists[name], heavy = _list(given, field, known[0], data)
+            weights |= {} if heavy is None else {name: heavy}
             table_of = np.append(codes_of_ids(all_[owner_of(field)], known), np.int32(PAD))  # PAD is the last place
             of_lists[name] = table_of[lists[name]]
-    return Encoded(np.stack(ids, axis=1), np.stack(codes, axis=1), lists, of_lists)
+    return Encoded(np.stack(ids, axis=1), np.stack(codes, axis=1), lists, of_lists, weights)
 
 
-def _list(given: pa.Table, field: CodedField, known: pa.Array, data: dict) -> np.ndarray:
-    """i32[N, width]: places of a list's values among known ones; of a longer one those that the log would keep."""
-    if field.name not in given.column_names:
-        hint = closest(field.name, given.column_names)
-        raise UserError(f"the table has no column '{field.name}'{hint}: add it, a list of values a row")
+def _list(given: pa.Table, field: CodedField, known: pa.Array, data: dict) -> tuple[np.ndarray, np.ndarray | None]:
+    """i32[N, width]: places of a list's values among known ones; of a longer one those that the log would keep. Beside
+    it f32[N, width], what they weigh, where they have weights."""
+    for name, what in ((field.name, 'values'), (field.weights, 'weights')):
+        if name and name not in given.column_names:
+            hint = closest(name, given.column_names)
+            raise UserError(f"the table has no column '{name}'{hint}: add it, a list of {what} a row")
     column, place, owner = tables.one_array(given[field.name]), _place(field.name), owner_of(field)
+    weights = None
     if how := data.get('lists', {}).get(field.name):
         words = Words(owner, _nulls(data), _verbatim(owner, data), listed=True)
-        codes = _read(listed.Reader(field.name, how, _nulls(data)).codes, column, words, place)
+        beside = (tables.one_array(given[field.weights]), _place(field.weights)) if field.weights else ()
+        codes = _read(listed.Reader(field.name, how, _nulls(data)).codes, column, words, place, *beside)
+        codes, sizes, weights = listed.flat(codes)
         kind = _read(words.decide, 'string' if pa.types.is_string(known.type) else None)
-        flat, sizes = plain_array(listed.of_codes(codes, words.values(kind)).flatten()), lengths(codes)
+        flat = words.values(kind).take(codes)
     elif not pa.types.is_list(column.type) and not pa.types.is_large_list(column.type):
         raise UserError(f'{place} is {column.type}, and the memory has lists there: give it as an Arrow list column')
     else:  # a history, whose events stand as they are, missing values among them
         flat, sizes = _categories(column.flatten(), place, data, owner, known.type), lengths(column)
-    return right(number(_fitting(flat, known.type, place), known), sizes, field.width)
+    numbers = right(number(_fitting(flat, known.type, place), known), sizes, field.width)
+    heavy = None if weights is None else right(weights.to_numpy(), sizes, field.width, 0, np.float32)
+    return numbers, heavy
 
 
 def _renamed(given: pa.Table, rename: Mapping[str, str]) -> pa.Table:

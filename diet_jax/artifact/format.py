@@ -65,6 +65,7 @@ class CodedField(NamedTuple):
     width: int = 1  # list: values at most
     shares: str = ''  # list: the field whose codes its own are; '' where it has its own
     sequence: str = ''  # list: what it is a column of; lists of one sequence are aligned
+    weights: str = ''  # list: the column of rows.parquet that says what its values weigh; '' where each weighs 1
 
 
 def label_column(name: str, outcome: str = '') -> str:

@@ -41,13 +41,15 @@ def lengths(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     return sizes.to_numpy().astype(np.int64)
 
 
-def right(flat: np.ndarray, sizes: np.ndarray, width: int) -> np.ndarray:
+def right(flat: np.ndarray, sizes: np.ndarray, width: int, before: float = PAD, dtype=np.int32) -> np.ndarray:
     """Values of lists, one list after the other, as [N, width]: the last `width` of each at the end, PAD before.
+
+    Args: before: what stands before them; dtype: of the result.
 
     >>> right(np.array([1, 2, 3]), np.array([2, 0, 1]), 2).tolist()
     [[1, 2], [-1, -1], [-1, 3]]
     """
-    out = np.full((len(sizes), width), PAD, np.int32)
+    out = np.full((len(sizes), width), before, dtype)
     row = np.repeat(np.arange(len(sizes)), sizes)
     place = width - np.repeat(np.cumsum(sizes), sizes) + np.arange(len(flat))  # from the end of its own list
     out[row[place >= 0], place[place >= 0]] = flat[place >= 0]
@@ -58,6 +60,12 @@ def padded(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
     """i32[N, width] of a column of lists of integers."""
     column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return right(column.flatten().to_numpy(zero_copy_only=False), lengths(column), width)
+
+
+def list_weights(column: pa.Array | pa.ChunkedArray, width: int) -> np.ndarray:
+    """f32[N, width] of a column of lists of weights, 0 before the first."""
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return right(column.flatten().to_numpy(zero_copy_only=False), lengths(column), width, 0, np.float32)
 
 
 def list_numbers(column: pa.Array | pa.ChunkedArray, width: int, known: pa.Array) -> np.ndarray:

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from diet_jax.artifact.encode import Encoded, encode
 from diet_jax.artifact.format import DEFAULT_VIEW, LABELS, VIEWS, CodedField, label_column, read_manifest
-from diet_jax.artifact.numbers import Known, lengths, list_numbers, number, owner_of, padded, right
+from diet_jax.artifact.numbers import Known, lengths, list_numbers, list_weights, number, owner_of, padded, right
 from diet_jax.base.errors import UserError, closest
-from diet_jax.base.layout import PAD
+from diet_jax.base.layout import PAD, packed
 from diet_jax.config.data import MEMORY_COLUMNS
 
 SWAPS = 10  # of a folder while it is read, before that is given up
@@ -63,6 +63,11 @@ class Artifact:
     def list_ids(self) -> dict[str, np.ndarray]:
         """List -> i32[M, width]: as `ids`, of the field that it shares, or its own; PAD (-1) before the first."""
         return {f.name: list_numbers(self.rows[f.name], f.width, self.codebook[owner_of(f)][0]) for f in self.lists}
+
+    @cached_property
+    def list_weights(self) -> dict[str, np.ndarray]:
+        """List -> f32[M, width]: what its values weigh, 0 before the first; of lists whose values have weights."""
+        return {f.name: list_weights(self.rows[f.weights], f.width) for f in self.lists if f.weights}
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
@@ -119,9 +124,13 @@ class Artifact:
 
     @property
     def table_rows(self) -> np.ndarray:
-        """i32[M, W]: rows of one table of `num_codes`, lists behind the fields; PAD in lists."""
+        """i32[M, W]: rows of one table of `num_codes`, lists and what they weigh behind the fields (`base.layout`)."""
         lists = [np.where(x == PAD, PAD, x + self.list_offset(name)) for name, x in self.list_codes.items()]
-        return np.concatenate([self.codes + self.offsets(), *lists], 1)
+        return np.concatenate([self.codes + self.offsets(), *lists, *self._packed()], 1)
+
+    def _packed(self) -> list[np.ndarray]:
+        """i32[M, width] of every list whose values have weights."""
+        return [np.where(self.list_codes[name] == PAD, PAD, packed(x)) for name, x in self.list_weights.items()]
 
     @property
     def _coded(self) -> tuple[CodedField, ...]:
@@ -157,7 +166,7 @@ class Artifact:
           table: N rows: a pandas or polars DataFrame, an Arrow table, anything with `__arrow_c_stream__`, or a dict of
             arrays. It needs the columns of `fields`, and the time column where 'hour' or 'weekday' is one.
         Returns:
-          `Encoded(ids, codes)`, i32[N, F] each, numbered as the memory's own `ids` and `codes` are.
+          `Encoded(ids, codes)`, i32[N, F] each, numbered as the memory's own `ids` and `codes` are, and its lists.
         Raises:
           UserError: a column is missing, a value is not of the memory's type, a side table is gone, or the memory is
             of a version that did not say how its log is encoded.
@@ -190,7 +199,7 @@ class Artifact:
         return table
 
     def slots(self, stream) -> np.ndarray:
-        """i32[M, W]: the rows in the slots of an encoded stream; PAD in lists."""
+        """i32[M, W]: the rows in the slots of an encoded stream, as its blocks have them."""
         owner, columns = stream.field_of_slot(stream.num_slots), []
         for f, field in enumerate((*self.fields, *self.lists)):
             slots, column = np.flatnonzero(owner == stream.layout.owners[f]), self.values[field.name]
@@ -198,7 +207,7 @@ class Artifact:
             found = pc.index_in(flat.cast(of_stream.type), value_set=of_stream, skip_nulls=True)
             found = slots[found.fill_null(0).to_numpy()].astype(np.int32)  # null is the field's first slot, MISSING
             columns.append(right(found, lengths(column), field.width) if field.kind == 'list' else found[:, None])
-        return np.concatenate(columns, 1)
+        return np.concatenate([*columns, *self._packed()], 1)
 
 
 def load_memory(path: str | Path) -> Artifact:
@@ -271,7 +280,8 @@ def _rows(path: Path, data: bytes, manifest: dict, fields: Sequence[CodedField])
     for outcome in manifest.get('outcomes', [''])[1:]:
         numbers |= {label_column(name, outcome): 'float' for name in LABELS}
     codes = {f'{f.name}__code': 'list<item: int32>' if f.kind == 'list' else 'int32' for f in fields}
-    table = _table(path, data, {**dict.fromkeys((f.name for f in fields), ''), **codes, **numbers})
+    weights = {f.weights: 'list<item: float>' for f in fields if f.weights}
+    table = _table(path, data, {**dict.fromkeys((f.name for f in fields), ''), **codes, **weights, **numbers})
     if len(table) != manifest['rows']:
         raise UserError(f'{path} has {len(table)} rows, and its manifest says {manifest["rows"]}: distill again')
     for f in fields:

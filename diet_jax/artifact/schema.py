@@ -29,6 +29,7 @@ class FieldOfManifest(msgspec.Struct):
     width: Positive = 1
     shares: str = ''
     sequence: str = ''
+    weights: str = ''
 
 
 class Manifest(msgspec.Struct):
@@ -82,6 +83,8 @@ def _check_fields(fields: list[FieldOfManifest]) -> None:
             raise UserError(f'field {f.name!r} is there twice')
         if f.shares and (f.kind != 'list' or f.shares not in names or f.shares == f.name):
             raise UserError(f'field {f.name!r} shares the codes of {f.shares!r}, which is no other field')
+        if f.weights and (f.kind != 'list' or f.weights in names):
+            raise UserError(f'field {f.name!r} has weights {f.weights!r}, which is no column beside the fields')
         if max(f.missing_code, f.unseen_code) >= f.codes:
             raise UserError(
                 f'field {f.name!r} has a missing_code or unseen_code that is not below its codes, {f.codes}'

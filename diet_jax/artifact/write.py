@@ -19,7 +19,7 @@ from diet_jax import __version__
 from diet_jax.artifact import card
 from diet_jax.artifact.format import DEFAULT_VIEW, ENCODING, FORMAT, INIT_STD, VIEWS, WEEKDAY, CodedField, label_column
 from diet_jax.base.atomic import empty_folder, fill, put_folder, write_json, write_text
-from diet_jax.base.layout import PAD
+from diet_jax.base.layout import PAD, unpacked
 from diet_jax.base.loading import absolute
 from diet_jax.base.plain import plain
 from diet_jax.config.data import check_data
@@ -83,6 +83,9 @@ def write_artifact(
         if field.kind == 'list':
             ends = pa.array(np.append(0, np.cumsum(there.sum(1))), pa.int32())
             values, codes = (pa.ListArray.from_arrays(ends, x) for x in (values, codes))
+            if field.weights:
+                weights = unpacked(memory.ids[:valid, layout.weights_at(f)])[there]
+                columns[field.weights] = pa.ListArray.from_arrays(ends, pa.array(weights))
         columns[field.name], columns[f'{field.name}__code'] = values, codes
         if field.shares:
             continue
@@ -177,7 +180,7 @@ def _labels(memory) -> dict[str, np.ndarray]:
 
 def _list(field) -> dict:
     """What a list's `CodedField` says beside its codes."""
-    return {key: getattr(field, key) for key in ('name', 'kind', 'width', 'shares', 'sequence')}
+    return {key: getattr(field, key) for key in ('name', 'kind', 'width', 'shares', 'sequence', 'weights')}
 
 
 def _local_codes(field, slots, code, frequency, f, per_field):

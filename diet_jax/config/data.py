@@ -142,7 +142,9 @@ DATA: Section = dict(
         {}, "column -> separator: of several values in a cell ('Comedy|War') the first is taken; '' for list columns"
     ),
     lists=Key(
-        {}, "column -> dict: separator ('' for list columns), max_len (20), keep ('last', 'first'), shares (a field)"
+        {},
+        "column -> dict: separator ('' for list columns), max_len (20), keep ('last', 'first'), shares (a field), "
+        'weights (a column)',
     ),
     histories=Key(
         {}, "name -> dict: of (fields), by (data.group), where ('label', 'not label', ''), max_len (50), gap (False)"
@@ -382,6 +384,9 @@ def data_digest(data: dict) -> str:
             section, usual = section[name], usual[name]
         if section[key] in (usual[key], {}):
             section.pop(key)
+    for one in kept.get('lists', {}).values():
+        if not one['weights']:  # newer, too
+            one.pop('weights')
     if kept['time']['utc_offset_hours'] is None:
         kept['time']['utc_offset_hours'] = 0.0
     if not kept['negatives']['per_click']:

@@ -7,7 +7,7 @@ from typing import Any
 
 from diet_jax.base.errors import UserError, closest
 
-LIST = dict(separator='', max_len=20, keep='last', shares='')  # of a list, where it says nothing else
+LIST = dict(separator='', max_len=20, keep='last', shares='', weights='')  # of a list, where it says nothing else
 HISTORY = dict(of='', by='', where='label', max_len=50, gap=False)  # of a history; by '' is data.group
 KEEPS = ('last', 'first')
 WHERE = ('label', 'not label', '')  # rows of label 1, of label 0, all
@@ -65,6 +65,11 @@ def fill(full: dict) -> None:
                 "or '' for columns of lists"
             )
         _one_of(one['keep'], KEEPS, f'data.lists.{name}.keep')
+        if not isinstance(one['weights'], str):
+            raise UserError(
+                f"data.lists.{name}.weights is {one['weights']!r}: it must be the column that says what the list's "
+                "values weigh, or '' where each weighs 1"
+            )
     for name, one in full['histories'].items():
         one['of'] = [one['of']] if isinstance(one['of'], str) else list(one['of'])
         if one['of'] in ([''], []):
@@ -110,6 +115,17 @@ def check(full: dict, single: list[str], name_fault: Callable[[str], str]) -> No
                 "data.fields, or '' for values of its own"
             )
         _check_column(name, full)
+        if weights := one['weights']:
+            if odd := name_fault(weights):
+                raise UserError(f"'{weights}' of data.lists.{name}.weights {odd}: data.rename gives it another name")
+            if [other['weights'] for other in lists.values()].count(weights) > 1:
+                raise UserError(f"data.lists names '{weights}' as the weights of two lists: give each its own column")
+            if weights in every:
+                raise UserError(
+                    f"data.lists.{name}.weights is '{weights}', which is a field: take it out of there, for it says "
+                    'what the values of a list weigh'
+                )
+            _check_column(weights, full)
     for name, one in histories.items():
         one['by'] = one['by'] or full['group']
         for key, value in (('by', one['by']), *(('of', of) for of in one['of'])):

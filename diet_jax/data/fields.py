@@ -21,6 +21,7 @@ class Field(NamedTuple):
     width: int = 1  # list: values that it holds at most
     shares: str = ''  # list: the field whose vocabulary its values are of; '' its own
     sequence: str = ''  # list: what it is a column of; lists of one sequence are aligned
+    weights: str = ''  # list: the column that says what its values weigh; '' where each weighs 1
 
     @property
     def bounds(self) -> Bounds:
@@ -46,6 +47,7 @@ class Field(NamedTuple):
         )
         if self.kind == 'list':
             found |= dict(width=self.width, shares=self.shares, sequence=self.sequence)
+            found |= dict(weights=self.weights) if self.weights else {}
         return found
 
     @classmethod
@@ -56,7 +58,7 @@ class Field(NamedTuple):
             numeric = kind == 'numeric'
             return cls(name, kind, len(bounds) + 1 if numeric else 0, ((0, bounds),) if numeric else ())
         learned = tuple((block, tuple(bounds)) for block, bounds in plain['learned'])
-        of_list = {key: plain[key] for key in ('width', 'shares', 'sequence') if key in plain}
+        of_list = {key: plain[key] for key in ('width', 'shares', 'sequence', 'weights') if key in plain}
         return cls(name, kind, plain['bins'], learned, plain['open'], **of_list)
 
 
@@ -64,4 +66,5 @@ def layout_of(fields: Sequence[Field]) -> Layout:
     """Where some fields lie among the columns of ids."""
     names = tuple(field.name for field in fields)
     owners = tuple(names.index(field.shares) if field.shares else f for f, field in enumerate(fields))
-    return Layout(names, tuple(f.width for f in fields), owners, tuple(f.sequence for f in fields))
+    weighted = tuple(f for f, field in enumerate(fields) if field.weights)
+    return Layout(names, tuple(f.width for f in fields), owners, tuple(f.sequence for f in fields), weighted)

@@ -3,6 +3,9 @@
 A list keeps `max_len` values, its last or its first ones. A missing list is an empty one, and a value that is missing,
 or a null word, is dropped before the list is cut. Values mean what those of other categories do; those of a list that
 shares a field are read together with that field's.
+
+Where a second column says what the values of a list weigh (`data.lists.<name>.weights`), a list of both is a list of
+structs {value, weight} on its way to the blocks. A value of weight 0 is dropped as a missing one is.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from diet_jax.data import cells, values
 from diet_jax.data.coded import Words, recoded
 from diet_jax.data.hashing import mix
 from diet_jax.data.vocabulary import Vocabulary
+from diet_jax.data.weights import LARGEST
 
 
 class Text(NamedTuple):
@@ -29,13 +33,26 @@ class Text(NamedTuple):
     separated: bool  # whether a cell has the separator, or is a list as it is printed
 
 
-def flat(lists: pa.ListArray) -> tuple[pa.Array, np.ndarray]:
-    """The values of all lists, one after the other, and int64 [N], how many each has; 0 of a null."""
+class Flat(NamedTuple):
+    """Lists [N], one after the other."""
+
+    values: pa.Array  # [M]
+    lengths: np.ndarray  # int64 [N], 0 of a null
+    weights: pa.Array | None  # float32 [M], where they have weights
+
+
+def flat(lists: pa.ListArray) -> Flat:
     lengths = pc.list_value_length(lists).fill_null(0).cast(pa.int64()).to_numpy(zero_copy_only=False)
-    return lists.flatten(), lengths
+    of = lists.flatten()
+    return Flat(*((of.field(0), lengths, of.field(1)) if pa.types.is_struct(of.type) else (of, lengths, None)))
 
 
-def together(lengths: np.ndarray, of: pa.Array | np.ndarray) -> pa.ListArray:
+def type_of(values: pa.DataType, weighted: bool) -> pa.DataType:
+    """That of lists of such values."""
+    return pa.list_(pa.struct([('value', values), ('weight', pa.float32())]) if weighted else values)
+
+
+def together(lengths: np.ndarray, of: pa.Array | np.ndarray, weights: pa.Array | None = None) -> pa.ListArray:
     """Lists [N] of values that lie one after the other.
 
     >>> together(np.array([2, 0, 1]), pa.array([1, 2, 3])).to_pylist()
@@ -47,34 +64,37 @@ def together(lengths: np.ndarray, of: pa.Array | np.ndarray) -> pa.ListArray:
             f'lists of {len(lengths)} rows hold {offsets[-1]} values, more than 2**31: make blocks shorter '
             '(data.block), or max_len smaller'
         )
-    return pa.ListArray.from_arrays(
-        pa.array(offsets.astype(np.int32)), of if isinstance(of, pa.Array) else pa.array(of)
-    )
+    of = of if isinstance(of, pa.Array) else pa.array(of)
+    if weights is not None:
+        of = pa.StructArray.from_arrays([of, weights], ['value', 'weight'])
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), of)
 
 
 def of_codes(codes: pa.ListArray, words: pa.Array) -> pa.ListArray:
     """Lists of codes as lists of values, which are coded still. words: the value of every code."""
-    found, lengths = flat(codes)
-    return together(lengths, pa.DictionaryArray.from_arrays(found, words))
+    found = flat(codes)
+    return together(found.lengths, pa.DictionaryArray.from_arrays(found.values, words), found.weights)
 
 
-def nothing(rows: int) -> pa.ListArray:
+def nothing(rows: int, weighted: bool) -> pa.ListArray:
     """Empty lists of codes."""
-    return together(np.zeros(rows, np.int64), pa.array([], pa.int32()))
+    return pa.array([[]] * rows, type_of(pa.int32(), weighted))
 
 
 def encoded(vocabulary: Vocabulary, f: int, lists: pa.ListArray, where: str) -> pa.ListArray:
     """Lists of coded values of field f as lists of slots: list<int32> [N]."""
-    of, lengths = flat(lists)
-    return together(lengths, vocabulary.encode(f, recoded(of), where))
+    found = flat(lists)
+    return together(found.lengths, vocabulary.encode(f, recoded(found.values), where), found.weights)
 
 
 def hashes(lists: pa.ListArray) -> np.ndarray:
-    """uint64 [N], of lists of slots: of the values and their order."""
-    found, lengths = flat(lists)
+    """uint64 [N], of lists of slots: of the values, their order and what they weigh."""
+    found, lengths, weights = flat(lists)
     ends = np.cumsum(lengths)
     place = np.arange(len(found)) - np.repeat(ends - lengths, lengths)
     bits = mix(found.to_numpy().astype(np.uint64) ^ (place.astype(np.uint64) << np.uint64(32)))
+    if weights is not None:
+        bits = mix(bits ^ weights.to_numpy().view(np.uint32).astype(np.uint64))
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(bits, dtype=np.uint64)])
     return mix(total[ends] - total[ends - lengths] + lengths.astype(np.uint64))
 
@@ -87,14 +107,18 @@ class Reader:
 
     def __init__(self, name: str, how: Mapping, nulls):
         self.name, self.how, self.nulls = name, how, tuple(nulls)
+        self.weights: str = how.get('weights', '')  # which column says what values weigh; none in a memory of before
         self.text: Text | None = None
 
-    def codes(self, array: pa.Array, words: Words, where: str) -> pa.ListArray:
-        """list<int32> [N]: the codes of a piece of the column.
+    def codes(
+        self, array: pa.Array, words: Words, where: str, weights: pa.Array | None = None, beside: str = ''
+    ) -> pa.ListArray:
+        """list<int32> [N]: the codes of a piece of the column; with weights, of structs (`type_of`).
 
-        Args: words: of the list's values; where: "file: column 'x'", for messages.
+        Args: words: of the list's values; weights: the same rows of the column of weights, where there is one; where,
+          beside: "file: column 'x'" of the one and the other, for messages.
         Raises:
-          UserError: what is no list, or holds what is no category.
+          UserError: what is no list, or holds what is no category, or no weight.
         """
         array = cells.plain_type(array, where)
         self._check(array, where)
@@ -105,16 +129,42 @@ class Reader:
         if pa.types.is_floating(of.type):
             way_out = f"lists hold ids or words; take '{self.name}' out of data.lists"
             of = values.whole_numbers(of.cast(pa.float64()), where, way_out)
+        heavy = None if weights is None else self._weights(weights, found, where, beside)
+        if heavy is not None:  # before they are words: a value that weighs nothing is none
+            of = of.take(pa.array(np.arange(len(of)), mask=heavy.fill_null(1).to_numpy() == 0))
         codes = words.add(of, where)
         there = codes.is_valid().to_numpy(zero_copy_only=False)
+        if heavy is not None and heavy.filter(pa.array(there)).null_count:
+            raise UserError(
+                f'{beside} does not say what a value of {where} weighs: fill it in, or take the value out of its list'
+            )
         ends = np.concatenate([[0], np.cumsum(there)])[np.concatenate([[0], np.cumsum(found.lengths)])]
-        codes, lengths = codes.drop_null(), np.diff(ends)
+        kept, lengths = np.flatnonzero(there), np.diff(ends)
         if (lengths > self.how['max_len']).any():
-            place = np.arange(len(codes)) - np.repeat(ends[:-1], lengths)
-            most = self.how['max_len']
-            kept = place < most if self.how['keep'] == 'first' else place >= np.repeat(lengths - most, lengths)
-            codes, lengths = codes.filter(pa.array(kept)), np.minimum(lengths, most)
-        return together(lengths, codes)
+            place = np.arange(len(kept)) - np.repeat(ends[:-1], lengths)
+            most, first = self.how['max_len'], self.how['keep'] == 'first'
+            kept = kept[place < most if first else place >= np.repeat(lengths - most, lengths)]
+            lengths = np.minimum(lengths, most)
+        kept = pa.array(kept)
+        return together(lengths, codes.take(kept), None if heavy is None else heavy.take(kept))
+
+    def _weights(self, array: pa.Array, lists: cells.Lists, where: str, beside: str) -> pa.Array:
+        """float32 [M], what the values of all lists weigh; null where it is not said."""
+        found = cells.lists_of(array, self.how['separator'], self.nulls, beside)
+        unlike = np.flatnonzero(found.lengths != lists.lengths)
+        if len(unlike):
+            n, of = found.lengths[unlike[0]], lists.lengths[unlike[0]]
+            raise UserError(
+                f'{beside} has {n} weights for the {of} values of a list in {where} ({cells.short(array[unlike[0]])}): '
+                f'write one for each, or take data.lists.{self.name}.weights out'
+            )
+        found = values.numbers(found.values, beside, f'data.lists.{self.name}.weights', nulls=self.nulls)
+        odd = found.filter(pc.or_(pc.less(found, 0.0), pc.greater(found, LARGEST)))
+        if len(odd):
+            raise UserError(
+                f'{beside} holds {odd[0].as_py():g}, which no value can weigh: write finite numbers, 0 or more'
+            )
+        return found.cast(pa.float32())
 
     def _check(self, array: pa.Array, where: str) -> None:
         kind, separator = array.type, self.how['separator']

@@ -290,7 +290,7 @@ def _column(available: dict[str, pa.Array], field: Field) -> pa.Array | None:
     if field.kind == 'numeric':
         return plain_array(available[field.name])
     if field.kind == 'list':
-        return recoded(listed.flat(available[field.name])[0]) if field.name in available else None
+        return recoded(listed.flat(available[field.name]).values) if field.name in available else None
     return recoded(available[field.name])
 
 
@@ -305,7 +305,7 @@ def fields_of(data: dict) -> tuple[Field, ...]:
         *(Field(name, 'numeric', number, open=True) for name, number in data['numeric'].items()),
         *(Field(name, 'time') for name in data['time_fields']),
         *(
-            Field(name, 'list', width=one['max_len'], shares=one['shares'], sequence=name)
+            Field(name, 'list', width=one['max_len'], shares=one['shares'], sequence=name, weights=one['weights'])
             for name, one in data['lists'].items()
         ),
         *_history_fields(data),

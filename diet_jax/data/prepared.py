@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.base.layout import PAD, Layout
-from diet_jax.data import prepare, tables
+from diet_jax.base.layout import PAD, Layout, packed
+from diet_jax.data import listed, prepare, tables
 from diet_jax.data.fields import layout_of
 from diet_jax.data.log import of_outcome
 from diet_jax.data.vocabulary import Vocabulary
@@ -29,7 +29,7 @@ class Block(NamedTuple):
     """The rows of one stage, in time order."""
 
     key: str
-    ids: np.ndarray  # int32 [N, W], global slots, as `EncodedStream.layout` says; PAD where a list has none
+    ids: np.ndarray  # int32 [N, W], global slots, as `EncodedStream.layout` says; below 0 what is none
     label: np.ndarray  # float32 [N], 0 or 1
     group: np.ndarray  # int32 [N], slots of the group field; NO_GROUP where it is missing
     time: np.ndarray  # int64 [N], in data.time.unit since 1970 UTC (microseconds for 'iso')
@@ -103,7 +103,10 @@ class EncodedStream:
         for f, field in enumerate(self.fields):
             column = table.column(field.name)
             if field.kind == 'list':
-                _pad(tables.one_array(column), ids[:, self.layout.at(f)])
+                of, lengths, weights = listed.flat(tables.one_array(column))
+                _pad(of.to_numpy(), lengths, ids[:, self.layout.at(f)])
+                if weights is not None:
+                    _pad(packed(weights.to_numpy()), lengths, ids[:, self.layout.weights_at(f)])
             else:
                 ids[:, self.layout.at(f).start] = column.to_numpy()
         bayes = table.column('__bayes').to_numpy() if '__bayes' in table.column_names else None
@@ -166,8 +169,7 @@ class EncodedStream:
         return self.vocabulary.values(int(self._field_of_slot[slots[0]]), slots)
 
 
-def _pad(lists: pa.ListArray, out: np.ndarray) -> None:
-    """Writes lists at the ends of the rows of `out`, int32 [N, width], and PAD before them."""
-    lengths = np.diff(lists.offsets.to_numpy())
+def _pad(values: np.ndarray, lengths: np.ndarray, out: np.ndarray) -> None:
+    """Writes lists, one after the other, at the ends of the rows of `out`, int32 [N, width], and PAD before them."""
     out[:] = PAD
-    out[np.arange(out.shape[1]) >= out.shape[1] - lengths[:, None]] = lists.flatten().to_numpy()
+    out[np.arange(out.shape[1]) >= out.shape[1] - lengths[:, None]] = values

@@ -70,7 +70,8 @@ def scan(
     fields += [pa.field('__hash', pa.uint64())] if data['duplicates'] == 'drop' else []
     fields += [pa.field(own(name), pa.int32()) for name in wanted.categorical]
     fields += [pa.field(own(name), pa.float64()) for name in wanted.numeric]
-    fields += [pa.field(own(name), pa.list_(pa.int32())) for name in wanted.lists]
+    weighs = {name: bool(data['lists'][name]['weights']) for name in wanted.lists}
+    fields += [pa.field(own(name), listed.type_of(pa.int32(), weighs[name])) for name in wanted.lists]
     atomic.step('write', path)  # it is gone again when its rows are in blocks: neither synced nor renamed
     with pa.OSFile(str(path), 'wb') as sink, pa.ipc.new_file(sink, pa.schema(fields)) as writer:
         for number, file in enumerate(log_files):
@@ -118,7 +119,7 @@ def _wanted(data: Mapping, root, log_files, before: Sequence[str] | None, column
         categorical |= set(drawn) - set(data['numeric'])
     numeric = [name for name in data['numeric'] if origin[name] is None]
     lists = [name for name in data['lists'] if origin[name] is None]
-    for name in (*sorted(categorical), *numeric, *lists):
+    for name in (*sorted(categorical), *numeric, *lists, *columns.weights(lists)):
         if name not in names:
             raise UserError(f"{log_files[0].name} has no column '{name}'{closest(name, names)}: correct config.data")
     notes = [
@@ -169,14 +170,15 @@ class _File:
         time, label = data['time']['column'], data['label']['column']
         made = {label, *MADE} - {lists['clicked']} if lists['items'] else set()
         labels = outcomes.columns_of(data)
-        wanted = [time, *labels, data['weight'], *self.categorical, *self.numeric, *self.listed]
+        beside = columns.weights(name for name in self.listed if name in self.has)
+        wanted = [time, *labels, data['weight'], *self.categorical, *self.numeric, *self.listed, *beside]
         wanted += [lists['items'], lists['clicked'], *lists['parallel']] if lists['items'] else []
         drop = data['duplicates'] == 'drop'
         wanted += self.has if drop else []
         of_file = [name for name in dict.fromkeys(wanted) if name and name in self.has and name not in made]
         unlike = {time, *self.numeric} - set(self.categorical)
         cuts = data['block']['column'] if data['block']['by'] == 'column' else ''
-        for name in (time, *labels, data['weight'], cuts):
+        for name in (time, *labels, data['weight'], cuts, *beside):
             if name and name not in self.has:  # say so, in the words for a column that is not there
                 of_file.append(name)
         for raw in tables.batches(root, self.file, self.form, of_file, unlike, at=self.read_to):
@@ -253,8 +255,10 @@ class _File:
             else:
                 found[own(name)] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
         for name in self.listed:
-            there = name in raw
-            found[own(name)] = columns.lists(name, raw[name], self.where(name)) if there else listed.nothing(len(time))
+            if name in raw:
+                found[own(name)] = columns.lists(name, raw, self.where)
+            else:
+                found[own(name)] = listed.nothing(len(time), bool(columns.weights([name])))
         return pa.RecordBatch.from_pydict(found)
 
     def _times(self, column: pa.Array, seen: said.Seen) -> np.ndarray:

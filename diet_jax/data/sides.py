@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,9 +50,18 @@ class Columns:
             self.words[name] = Words(name, self.data['null_words'], name in self.strings, name in self.readers)
         return self.words[name]
 
-    def lists(self, name: str, array: pa.Array, where: str) -> pa.ListArray:
-        """list<int32> [N]: the codes of a piece of a column of lists."""
-        return self.readers[name].codes(array, self.of(self.owners[name]), where)
+    def weights(self, names: Iterable[str]) -> list[str]:
+        """The columns that say what the values of these lists weigh."""
+        return list(dict.fromkeys(filter(None, (self.readers[n].weights for n in names if n in self.readers))))
+
+    def lists(self, name: str, raw: Mapping[str, pa.Array], where: Callable[[str], str]) -> pa.ListArray:
+        """list<int32> [N]: the codes of a piece of a column of lists, with what they weigh where another one says it.
+
+        Args: raw: the columns of a file; where: name -> "file: column 'name'", for messages.
+        """
+        reader = self.readers[name]
+        beside = [raw[reader.weights], where(reader.weights)] if reader.weights else []
+        return reader.codes(raw[name], self.of(self.owners[name]), where(name), *beside)
 
     def decide(self, known: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, pa.Array]]:
         """Of every column its kind, and the value of every code. known: column -> what it was before."""
@@ -109,7 +118,11 @@ def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read]
         offered += sorted(allowed)
         available |= set(mine)
         origin.update({name: i for name in mine})
-        raw = tables.read_columns(root, file, form, [key, *mine])
+        beside = columns.weights(mine)
+        for name in beside:
+            if name not in has:
+                raise UserError(f"{file.name} has no column '{name}'{closest(name, has)}: correct data.lists")
+        raw = tables.read_columns(root, file, form, [key, *mine, *beside])
         columns.strings |= set(form.csv['strings'])
         for name, separator in data.get('first_value', {}).items():
             if name in raw:
@@ -120,7 +133,7 @@ def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read]
             if name in data['numeric']:
                 side[name] = values.numbers(raw[name], where, csv=form.csv, nulls=data['null_words'])
             elif name in columns.readers:
-                side[name] = columns.lists(name, raw[name], where)
+                side[name] = columns.lists(name, raw, lambda name, file=file: f"{file.name}: column '{name}'")
             else:
                 side[name] = columns.of(name).add(raw[name], where)
         keys = columns.of(on).add(raw[key], f"{file.name}: column '{key}'")

@@ -13,14 +13,14 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from diet_jax.base.layout import PAD, Layout
+from diet_jax.base.layout import Layout
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import tiling
 from diet_jax.distillation.spec import Spec
 from diet_jax.distillation.state import Codebook, Rows, Work
+from diet_jax.models.lists import amounts
 from diet_jax.training.losses import divisor
 
 TABLE = 1024  # codes of all fields together, where a config does not say: few fields get more each
@@ -59,13 +59,14 @@ def extend_codebook(spec: Spec, work: Work) -> Work:
 
 
 def shares(layout: Layout, rows: Rows) -> jax.Array:
-    """How much each id of a row counts: the row's weight, in a list its share of that. -> f32[n, W]."""
+    """How much each id of a row counts: the row's weight, in a list its share of that. -> f32[n, W], 0 of no id."""
     if not layout.lists:
         return jnp.broadcast_to(rows.weight[:, None], rows.ids.shape)
-    there = (rows.ids != PAD).astype(jnp.float32)
-    sizes = [jnp.maximum(there[:, layout.at(f)].sum(1, keepdims=True), 1.0) for f in range(len(layout.names))]
-    size = jnp.repeat(jnp.concatenate(sizes, 1), np.array(layout.widths), axis=1, total_repeat_length=layout.columns)
-    return rows.weight[:, None] * there / size
+    weight = rows.weight[:, None]
+    parts = {f: amounts(layout, f, rows.ids) for f in layout.lists}
+    of = [weight * parts[f][0] / parts[f][1] if f in parts else weight for f in range(len(layout.names))]
+    found = jnp.concatenate(of, 1)
+    return jnp.pad(found, ((0, 0), (0, layout.columns - found.shape[1])))
 
 
 def extend(book: Codebook, table: jax.Array, ids: jax.Array, weight: jax.Array, axis=None, shards=None):

@@ -16,7 +16,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from diet_jax.base.layout import PAD
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, split
@@ -109,7 +108,7 @@ def score_influence(spec: Spec, work: Work) -> Work:
     everyones = jax.lax.all_gather(sample.ids, axis, tiled=True) if axis else sample.ids
     sub = tables.subtable(jnp.concatenate([everyones, memory.ids]), table, shards)
     touched = {'table': tables.gather_common(table, sub.ids, shards), 'head': head}
-    padded = lambda ids, at: jnp.where(ids == PAD, PAD, at)  # noqa: E731
+    padded = lambda ids, at: jnp.where(ids < 0, ids, at)  # noqa: E731
     of_entries = padded(memory.ids, tables.gather_common(sub.place, memory.ids, shards))
     of_sample = padded(sample.ids, tables.gather(sub.place, sample.ids, shards))
     v = query_gradient(

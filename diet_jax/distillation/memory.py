@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from diet_jax.base.layout import PAD
 from diet_jax.distillation.state import Memory
 from diet_jax.training.students import StudentData
 
@@ -30,8 +29,8 @@ def init_memory(capacity: int, columns: int) -> Memory:
 
 
 def coded(code: jax.Array, ids: jax.Array) -> jax.Array:
-    """The codes of slots, PAD where they are PAD. code: i32[V], of every slot; ids: i32[...]."""
-    return jnp.where(ids == PAD, PAD, code[ids])
+    """The codes of slots; what is no slot stays. code: i32[V], of every slot; ids: i32[...]."""
+    return jnp.where(ids < 0, ids, code[ids])
 
 
 def student_data(memory: Memory, code: jax.Array) -> StudentData:

@@ -8,8 +8,8 @@
     predictions/<name>.parquet      what a model of yours predicts of valid and test
     fuxictr/, README.md             configs of FuxiCTR; the card of a Hugging Face data set
 
-A column a field, i32, codes from `Field.first` on; a list has as many as it is wide, 0 before its first value; then
-`__label` and `__weight`, f32.
+A column a field, i32, codes from `Field.first` on; a list has as many as it is wide, 0 before its first value, and
+where its values have weights (`Field.weights`) a column of these, f32; then `__label` and `__weight`, f32.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Field(NamedTuple):
     shares: str = ''  # list: the field whose table its own is; '' where it has its own
     width: int = 1  # list: values at most
     sequence: str = ''  # list: what it is a column of; lists of one sequence are aligned
+    weights: str = ''  # list: the column of what its values weigh; '' where each weighs 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +98,7 @@ class Rows:
     lists: dict[str, np.ndarray]  # i32[N, width] each; the row of padding where there is nothing
     target: np.ndarray  # f32[N] in [0, 1]: learned labels of the memory, clicks of valid and test
     weight: np.ndarray  # f32[N] >= 0
+    list_weights: dict[str, np.ndarray]  # f32[N, width] of each list: what its values weigh, 0 where there is nothing
 
     def __len__(self) -> int:
         return len(self.target)
@@ -115,7 +117,8 @@ class Rows:
     def take(self, index) -> Rows:
         """Some of the rows, in that order."""
         lists = {name: x[index] for name, x in self.lists.items()}
-        return Rows(self.view, self.codes[index], lists, self.target[index], self.weight[index])
+        heavy = {name: x[index] for name, x in self.list_weights.items()}
+        return Rows(self.view, self.codes[index], lists, self.target[index], self.weight[index], heavy)
 
     def batches(self, seed: int) -> Iterator[Rows]:
         """What a training goes through: `view.passes` over the rows, `view.batch` at a time, shuffled by the seed; the
@@ -136,6 +139,7 @@ class FieldOfExport(TypedDict):
     shares: NotRequired[str]
     width: NotRequired[Positive]
     sequence: NotRequired[str]
+    weights: NotRequired[str]
 
 
 class ViewOfExport(TypedDict):
@@ -217,13 +221,21 @@ class Export:
 
     def _rows(self, table: pa.Table, name: str) -> Rows:
         view = self.views[name]
-        if gone := {f.name for f in view.fields} - set(table.column_names):
+        named = {name for f in view.fields for name in (f.name, f.weights) if name}
+        if gone := named - set(table.column_names):
             raise UserError(f'{self.folder / name} has no column {min(gone)!r}, which export.json names: export again')
         flat = [table[f.name].to_numpy() + view.offsets[f.name] for f in view.flat]
+        lists = {f.name: _matrix(table[f.name], f.width) for f in view.lists}
         return Rows(
             view=view,
             codes=np.stack(flat, 1).astype(np.int32) if flat else np.zeros((table.num_rows, 0), np.int32),
-            lists={f.name: _matrix(table[f.name], f.width) + np.int32(view.offsets[f.name]) for f in view.lists},
+            lists={name: x + np.int32(view.offsets[name]) for name, x in lists.items()},
+            list_weights={
+                f.name: _matrix(table[f.weights], f.width, np.float32)
+                if f.weights
+                else (lists[f.name] != PADDING).astype(np.float32)
+                for f in view.lists
+            },
             target=table[LABEL].to_numpy(),
             weight=table[WEIGHT].to_numpy(),
         )
@@ -303,7 +315,7 @@ def _view(name: str, about: dict) -> View:
     )
 
 
-def _matrix(column: pa.ChunkedArray, width: int) -> np.ndarray:
-    """i32[N, width] of a column of lists of one width."""
+def _matrix(column: pa.ChunkedArray, width: int, dtype=np.int32) -> np.ndarray:
+    """[N, width] of a column of lists of one width."""
     chunks = [chunk.flatten().to_numpy() for chunk in column.chunks]
-    return np.concatenate([*chunks, np.zeros(0, np.int32)]).reshape(-1, width).astype(np.int32)
+    return np.concatenate([*chunks, np.zeros(0, dtype)]).reshape(-1, width).astype(dtype)

@@ -1,5 +1,7 @@
 """What a head is given of rows that hold lists: an entry a field, and the events of every sequence.
 
+Values of a list may have weights: its mean is theirs by weight, and of an event `Events.weight` says it.
+
 Padding is taken out before anything is computed from it, so whatever stands in its place, nothing comes of it and its
 derivative is 0.
 """
@@ -21,6 +23,7 @@ class Events(NamedTuple):
     mask: jax.Array  # bool[B, L], whether there is an event
     target: jax.Array  # f32[B, K dim], embedding of the row's own value of what a column shares; 0 where it shares none
     same: jax.Array  # bool[B, L, K], whether an event's id is the row's own
+    weight: jax.Array  # f32[B, L], 0 where there is no event; 1 of others where the list has no weights
     shares: tuple[int, ...]  # columns that have a target; static
 
 
@@ -44,7 +47,7 @@ def sequences_kept(layout: Layout, keep: tuple[int, ...] | None) -> dict[str, tu
 
 
 def by_field(layout: Layout, keep: tuple[int, ...] | None, rows: jax.Array, ids: jax.Array) -> jax.Array:
-    """An entry a field: its row, and of a list the mean of those that are there, 0 of an empty one.
+    """An entry a field: its row, and of a list the mean of those that are there, by weight; 0 of an empty one.
 
     Args:
       rows: f32[B, W, 1 + dim]; ids: i32[B, W], PAD where a list is padded.
@@ -60,9 +63,10 @@ def by_field(layout: Layout, keep: tuple[int, ...] | None, rows: jax.Array, ids:
     for f in kept_fields(layout, keep):
         at = layout.at(f)
         if layout.sequences[f]:
-            there = ids[:, at] != PAD
-            count = jnp.maximum(there.sum(1), 1).astype(rows.dtype)
-            parts.append((_where(there, rows[:, at]).sum(1) / count[:, None])[:, None])
+            amount, total = (x.astype(rows.dtype) for x in amounts(layout, f, ids))
+            values = _where(ids[:, at] != PAD, rows[:, at])
+            values = values * amount[..., None] if f in layout.weighted else values
+            parts.append((values.sum(1) / total)[:, None])
             run = None
         elif run is not None and run.stop == at.start:
             run = slice(run.start, at.stop)
@@ -71,6 +75,24 @@ def by_field(layout: Layout, keep: tuple[int, ...] | None, rows: jax.Array, ids:
             run = at
             parts.append(rows[:, run])
     return jnp.concatenate(parts, 1)
+
+
+def amounts(layout: Layout, field: int, ids: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What the values of a field weigh in a row: f32[B, width], 0 of padding, and their sum, f32[B, 1], 1 of none.
+
+    >>> from diet_jax.base.layout import packed
+    >>> layout = Layout(('item', 'genres'), (1, 2), (0, 1), ('', 'genres'), (1,))
+    >>> ids = jnp.array([[3, PAD, 4, PAD, int(packed(0.5))]])
+    >>> [x.tolist() for x in amounts(layout, 1, ids)]
+    [[[0.0, 0.5]], [[0.5]]]
+    """
+    at = layout.weights_at(field)
+    if at is None:
+        amount = (ids[:, layout.at(field)] != PAD).astype(jnp.float32)
+        return amount, jnp.maximum(amount.sum(1, keepdims=True), 1.0)
+    amount = jax.lax.bitcast_convert_type(jnp.maximum(PAD - 1 - ids[:, at], 0), jnp.float32)
+    total = amount.sum(1, keepdims=True)
+    return amount, jnp.where(total > 0, total, 1.0)
 
 
 def events(layout: Layout, keep: tuple[int, ...] | None, rows: jax.Array, ids: jax.Array) -> dict[str, Events]:
@@ -108,6 +130,7 @@ def _events(layout: Layout, seen, lists, rows: jax.Array, ids: jax.Array) -> Eve
         mask=mask,
         target=jnp.concatenate(target, -1),
         same=jnp.stack(same, -1),
+        weight=jnp.where(mask, amounts(layout, lists[0], ids)[0], 0.0),
         shares=tuple(shares),
     )
 

@@ -15,7 +15,7 @@ from diet_jax import models
 from diet_jax.artifact.format import DEFAULT_VIEW
 from diet_jax.artifact.read import Artifact, load_memory
 from diet_jax.base.errors import UserError
-from diet_jax.base.layout import PAD
+from diet_jax.base.layout import renamed
 from diet_jax.device.programs import rounded
 from diet_jax.distillation.codebook import init_codebook
 from diet_jax.distillation.memory import student_data
@@ -152,7 +152,7 @@ class Distillation:
         ids, chosen, weight, others = self._chosen[key]
         others = self._padded({name_: of.soft if ours else of.own for name_, of in others.items()})
         if ours:
-            coded = self._coded(self.code[t], _codes(self.code[t], ids), chosen.soft, weight)
+            coded = self._coded(self.code[t], renamed(ids, self.code[t]), chosen.soft, weight)
             by_ids = self._raw(ids, chosen.soft, weight)._replace(others=others)
             return coded._replace(by_ids=by_ids, others=others)
         return self._raw(ids, chosen.own, weight)._replace(others=others)
@@ -214,7 +214,7 @@ class Distillation:
 
     def _coded(self, code, codes, target, weight) -> TrainingSet:
         data = padded(codes, target, weight, self.capacity)
-        return TrainingSet(data, self.num_codes, lambda rows: _codes(code, rows))
+        return TrainingSet(data, self.num_codes, lambda rows: renamed(rows, code))
 
     def _raw(self, ids, target, weight) -> TrainingSet:
         slots, renumbered = compact(ids)
@@ -223,10 +223,6 @@ class Distillation:
         table = 1 << (len(slots) + len(self.log.layout.names) - 1).bit_length()
         data = padded(renumbered, target, weight, self.capacity)
         return TrainingSet(data, table, lambda rows: renumber(slots, rows, owner), lazy=True)
-
-
-def _codes(code: np.ndarray, slots: np.ndarray) -> np.ndarray:
-    return np.where(slots == PAD, PAD, code[slots])
 
 
 def distillations(runs, stages, data: EvaluationLog) -> list[Distillation]:

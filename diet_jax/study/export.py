@@ -20,7 +20,7 @@ from diet_jax.artifact.format import DEFAULT_VIEW, INIT_STD
 from diet_jax.artifact.read import Artifact
 from diet_jax.base.atomic import empty_folder, fill, part_of, put_folder, remove, write_json, write_text
 from diet_jax.base.errors import UserError
-from diet_jax.base.layout import PAD, Layout
+from diet_jax.base.layout import PAD, Layout, unpacked
 from diet_jax.base.plain import plain
 from diet_jax.elsewhere import card, fuxictr
 from diet_jax.elsewhere.export import FORMAT, LABEL, LOG, PADDING, WEIGHT, Field
@@ -90,7 +90,7 @@ def _fill(part: Path, to: Path, asked: Asked, with_log: bool, command: str, emit
         label = artifact.label(DEFAULT_VIEW if name == 'codes' else 'soft')
         views[name] = {'passes': passes, 'batch': _e(asked).student_batch, **_view(asked, numbering)}
         views[name]['learning_rates'] = list(_e(asked).student_learning_rates)
-        _write(part / name / 'train.parquet', [_table(asked.stream.layout, numbering, slots, label, weight)])
+        _write(part / name / 'train.parquet', [_table(asked, numbering, slots, label, weight)])
         _write_blocks(part / name, asked, numbering)
     if with_log:
         views[LOG] = _write_log(part / LOG, asked, emit)
@@ -161,7 +161,7 @@ def by_codes(asked: Asked, artifact: Artifact) -> Numbering:
 
 def by_ids(asked: Asked, slots: np.ndarray) -> Numbering:
     """The values of the memory's own rows, i32[M, W]; all others share a number, which no training row has."""
-    return _numbered(asked, np.unique(slots[slots != PAD]), others=True)
+    return _numbered(asked, np.unique(slots[slots >= 0]), others=True)
 
 
 def by_log(asked: Asked) -> Numbering:
@@ -200,19 +200,24 @@ def _view(asked: Asked, numbering: Numbering) -> dict:
             shares='' if owner == f else layout.names[owner],
             width=layout.widths[f],
             sequence=layout.sequences[f],
+            weights=field.weights,
         )
         found.append(one._asdict())
     return {'fields': found}
 
 
-def _table(layout: Layout, numbering: Numbering, slots, label, weight) -> pa.Table:
+def _table(asked: Asked, numbering: Numbering, slots, label, weight) -> pa.Table:
     """Rows, slots i32[N, W], as they are written."""
+    layout = asked.stream.layout
     first, columns = _firsts(layout), {}
     for f, name in enumerate(layout.names):
         part = slots[:, layout.at(f)]
         part = np.where(part == PAD, PADDING, numbering.local[part] + first[f]).astype(np.int32)
         flat = pa.array(part.reshape(-1))
         columns[name] = pa.FixedSizeListArray.from_arrays(flat, layout.widths[f]) if f in layout.lists else flat
+    for f in layout.weighted:
+        flat = pa.array(unpacked(slots[:, layout.weights_at(f)]).reshape(-1))
+        columns[asked.stream.fields[f].weights] = pa.FixedSizeListArray.from_arrays(flat, layout.widths[f])
     weight = np.ones(len(slots)) if weight is None else weight
     return pa.table({**columns, LABEL: np.float32(label), WEIGHT: np.asarray(weight, np.float32)})
 
@@ -224,7 +229,7 @@ def _write_blocks(folder: Path, asked: Asked, numbering: Numbering, name: str = 
         rows = log.ids(block, log.num_slots[t - 1])[: log.sizes[block]]
         _write(
             folder / f'{split}{name}.parquet',
-            [_table(log.layout, numbering, rows, log.labels[block], log.weight(block))],
+            [_table(asked, numbering, rows, log.labels[block], log.weight(block))],
         )
 
 
@@ -243,7 +248,7 @@ def _parts(asked: Asked, numbering: Numbering, block: int) -> Iterator[pa.Table]
     for begin in range(0, rows, PART):
         part = asked.stream.load(block, begin, min(begin + PART, rows))
         label = dict(zip(asked.stream.outcome_names, (part.label, *part.others)))[asked.log.outcomes[0]]
-        yield _table(asked.stream.layout, numbering, part.ids, label, part.weight)
+        yield _table(asked, numbering, part.ids, label, part.weight)
 
 
 def _write(path: Path, tables) -> None:

@@ -32,7 +32,7 @@ import optax
 
 from diet_jax import models
 from diet_jax.base.errors import UserError, closest
-from diet_jax.base.layout import PAD, Layout, flat
+from diet_jax.base.layout import Layout, flat, renamed
 from diet_jax.device.tiling import chunked
 from diet_jax.distillation.address import places, principal_basis
 from diet_jax.models.lists import by_field
@@ -321,7 +321,7 @@ def gradient_distance(model, params, ids, label, real_ids, real_label, *, weight
       rows, None: 1 each.
     """
     size = params['table'].shape[0]
-    named = jnp.zeros(size).at[jnp.where(ids == PAD, size, ids)].set(1.0, mode='drop')[:, None]
+    named = jnp.zeros(size).at[jnp.where(ids < 0, size, ids)].set(1.0, mode='drop')[:, None]
 
     def tensors(ids, label, weight):
         weight = jnp.ones(len(label)) if weight is None else weight
@@ -341,7 +341,7 @@ def _learned(seen: Seen, index, starts, seed: int, code) -> np.ndarray:
         owner, fields = seen.layout.owner_of_column(), len(seen.layout.names)
         real, num_codes = renumber(slots, seen.ids, owner), len(slots) + fields
     else:
-        real = np.where(seen.ids == PAD, PAD, np.asarray(code, np.int32)[seen.ids])
+        real = renamed(seen.ids, code)
         num_codes = int(np.max(code)) + 1
         ids = real[index]
     weights = {} if seen.weight is None else dict(weight=seen.weight[index], real_weight=seen.weight)

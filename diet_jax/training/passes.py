@@ -14,7 +14,6 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from diet_jax.base.layout import PAD
 from diet_jax.device import tables
 from diet_jax.device.collectives import psum
 from diet_jax.device.tiling import chunked, tiling
@@ -70,8 +69,8 @@ def stream_step(
     first brought up to the step before, then stepped.
 
     Args:
-      ids: i32[b, W] global slots, PAD where a list is shorter; label: f32[b], or f32[b, K] of a model of K outcomes;
-        weight: f32[b], the loss is the mean by weight over the batch, and a row of weight 0 is padding;
+      ids: i32[b, W] global slots, below 0 what is none (`base.layout`); label: f32[b], or f32[b, K] of a model of K
+        outcomes; weight: f32[b], the loss is the mean by weight over the batch, and a row of weight 0 is padding;
         lr: scalar learning rate (may be traced).
       axis: device axis over which the batch is sharded; gradients of all shares are gathered, O(batch) traffic.
       shards: `axis` where the rows of table, moments and places are spread over it (`tables`), else None.
@@ -80,9 +79,9 @@ def stream_step(
     chex.assert_equal_shape([weight, ids[:, 0]])
     chex.assert_equal_shape_prefix([label, weight], 1)
     total = psum(jnp.sum(weight), axis)
-    # A padded row and a list's padding point past the end of the table: reads fill, writes drop, and no moment moves.
+    # Padded rows and what is no id point past the end of the table: reads fill, writes drop, and no moment moves.
     capacity = tables.size(params['table'], shards)
-    flat = jnp.where((weight[:, None] > 0) & (ids != PAD), ids, capacity).reshape(-1)
+    flat = jnp.where((weight[:, None] > 0) & (ids >= 0), ids, capacity).reshape(-1)
     share = flat.shape[0]
     if axis:
         flat = jax.lax.all_gather(flat, axis, tiled=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from diet_jax.base.layout import PAD
 from diet_jax.training.students import StudentData
 
 
@@ -22,8 +21,8 @@ def padded(ids, target, weight, capacity: int) -> StudentData:
 
 
 def compact(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sub-table that some rows touch: (slots i32[n] in order, ids renumbered, PAD as it is)."""
-    slots = np.unique(ids[ids != PAD]).astype(np.int32)
+    """The sub-table that some rows touch: (slots i32[n] in order, ids renumbered, what is none as it is)."""
+    slots = np.unique(ids[ids >= 0]).astype(np.int32)
     return slots, renumber(slots, ids, np.zeros(ids.shape[1], np.int32))
 
 
@@ -31,4 +30,4 @@ def renumber(slots: np.ndarray, ids: np.ndarray, owner: np.ndarray) -> np.ndarra
     """ids in the numbering of `compact`; what it has not seen becomes the untrained row n + field. owner: i32[W]."""
     at = np.minimum(np.searchsorted(slots, ids), len(slots) - 1)
     found = np.where(slots[at] == ids, at, len(slots) + owner)
-    return np.where(ids == PAD, PAD, found).astype(np.int32)
+    return np.where(ids < 0, ids, found).astype(np.int32)
