@@ -20,6 +20,7 @@ from diet_jax.data.stream import open_stream
 from diet_jax.distillation.codebook import shares
 from diet_jax.distillation.memory import coded
 from diet_jax.distillation.state import Rows
+from diet_jax.models import behaviour
 from diet_jax.models.lists import by_field, events
 from diet_jax.run.run import Run
 from diet_jax.study.export import export
@@ -94,6 +95,33 @@ def test_a_second_day_gives_what_all_at_once_gives(tmp_path):
         open_stream(logged(tmp_path / 'log', lists), tmp_path / 'w', lambda line: None)
 
 
+def test_a_second_day_without_either_has_empty_lists(tmp_path):
+    lists = weighted(lists_of_days())
+    data = logged(tmp_path / 'log', lists, of=range(3))
+    open_stream(data, tmp_path / 'w', lambda line: None)
+    parquet(tmp_path / 'log', 3, days()[3])
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    open_stream(data, tmp_path / 'once', lambda line: None)
+    assert bytes_of(tmp_path / 'w') == bytes_of(tmp_path / 'once')
+    assert weights_of(stream)[-ROWS:] == [[]] * ROWS and any(weights_of(stream)[:ROWS])
+
+
+def test_weights_in_text_are_numbers_as_the_file_writes_them(tmp_path):
+    for d in range(DAYS):
+        csv(
+            tmp_path / 'log',
+            d,
+            days()[d] | {'genres': ['War|Drama'] * ROWS, 'scores': ['900|1.000,5'] * ROWS},
+            delimiter=';',
+        )
+    data = data_of(tmp_path / 'log')
+    data.csv.delimiter, data.csv.decimal_point, data.csv.thousands = ';', ',', '.'
+    data.fields, data.numeric = ('user', 'item'), {}
+    data.lists = {'genres': dict(separator='|', weights='scores')}
+    stream = open_stream(data, tmp_path / 'w', lambda line: None)
+    assert weights_of(stream)[0] == [900.0, 1000.5]
+
+
 def test_a_side_table_may_bring_both(tmp_path):
     for d in range(DAYS):
         parquet(tmp_path / 'log', d, days()[d])
@@ -127,7 +155,14 @@ def of(row=None, **options):
     'change, message',
     [
         (of([0.5]), "day0.parquet: column 'scores' has 1 weights for the 2 values of a list in day0.parquet: column"),
-        (of([0.5, -1.0]), "column 'scores' holds -1, which no value can weigh: write finite numbers, 0 or more"),
+        (of([0.5, -1.0]), "column 'scores' holds -1, which no value can weigh: write 0, or from 1e-30 to 1e+30"),
+        (of([0.5, 1e-40]), "column 'scores' holds 1e-40, which no value can weigh"),
+        (of([0.5, 2e38]), "column 'scores' holds 2e+38, which no value can weigh"),
+        (of(weights='plain'), "column 'plain' holds '0.5|1.0', text and no list: write weights as 'genres' is written"),
+        (
+            of(weights='single'),
+            "'single' is of type double, and no list beside 'genres': correct data.lists.genres.wei",
+        ),
         (of([0.5, float('inf')]), "column 'scores' holds inf, which no value can weigh"),
         (of([0.5, None]), "column 'scores' does not say what a value of day0.parquet: column 'genres' weighs: fill it"),
         (of(weights='score'), "has no column 'score' (did you mean 'scores'?): correct config.data"),
@@ -146,7 +181,9 @@ def test_what_is_wrong_is_said_in_one_line_and_nothing_is_written(tmp_path, chan
     data = logged(tmp_path / 'log', lists)
     for d in range(DAYS):
         path = tmp_path / 'log' / f'day{d}.parquet'
-        pq.write_table(pq.read_table(path).append_column('words', pa.array([['a']] * ROWS)), path)
+        table = pq.read_table(path).append_column('words', pa.array([['a']] * ROWS))
+        table = table.append_column('plain', pa.array(['0.5|1.0'] * ROWS))
+        pq.write_table(table.append_column('single', pa.array([0.5] * ROWS)), path)
     data.lists = {'genres': dict(weights='scores') | options}
     refused(data.to_dict(), tmp_path / 'w', message)
     assert not list((tmp_path / 'w').rglob('*.parquet'))
@@ -180,6 +217,8 @@ def test_events_say_what_they_weigh():
     found = events(LAYOUT, None, rows, jnp.asarray(IDS))
     assert found['genres'].weight.tolist() == WEIGHT.tolist()
     assert found['seen'].weight.tolist() == found['seen'].mask.astype(float).tolist()
+    last = behaviour._last(found['genres'], 2)
+    assert last.weight.tolist() == WEIGHT[:, 1:].tolist() and last.values.shape == (3, 2, 2)
 
 
 def test_weights_are_no_ids_wherever_ids_go():

@@ -98,8 +98,10 @@ def _list(given: pa.Table, field: CodedField, known: pa.Array, data: dict) -> tu
     weights = None
     if how := data.get('lists', {}).get(field.name):
         words = Words(owner, _nulls(data), _verbatim(owner, data), listed=True)
-        beside = (tables.one_array(given[field.weights]), _place(field.weights)) if field.weights else ()
-        codes = _read(listed.Reader(field.name, how, _nulls(data)).codes, column, words, place, *beside)
+        beside = None
+        if field.weights:
+            beside = listed.Beside(tables.one_array(given[field.weights]), _place(field.weights), data.get('csv'))
+        codes = _read(listed.Reader(field.name, how, _nulls(data)).codes, column, words, place, beside)
         codes, sizes, weights = listed.flat(codes)
         kind = _read(words.decide, 'string' if pa.types.is_string(known.type) else None)
         flat = words.values(kind).take(codes)

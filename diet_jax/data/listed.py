@@ -22,7 +22,8 @@ from diet_jax.data import cells, values
 from diet_jax.data.coded import Words, recoded
 from diet_jax.data.hashing import mix
 from diet_jax.data.vocabulary import Vocabulary
-from diet_jax.data.weights import LARGEST
+
+LEAST, MOST = 1e-30, 1e30  # weights of values: sums of float32 are right between them
 
 
 class Text(NamedTuple):
@@ -31,6 +32,14 @@ class Text(NamedTuple):
     where: str  # "file: column 'x'"
     example: str
     separated: bool  # whether a cell has the separator, or is a list as it is printed
+
+
+class Beside(NamedTuple):
+    """Rows of a column of weights."""
+
+    array: pa.Array
+    where: str  # "file: column 'x'", for messages
+    csv: Mapping | None  # how the file writes numbers as text
 
 
 class Flat(NamedTuple):
@@ -110,13 +119,11 @@ class Reader:
         self.weights: str = how.get('weights', '')  # which column says what values weigh; none in a memory of before
         self.text: Text | None = None
 
-    def codes(
-        self, array: pa.Array, words: Words, where: str, weights: pa.Array | None = None, beside: str = ''
-    ) -> pa.ListArray:
+    def codes(self, array: pa.Array, words: Words, where: str, weights: Beside | None = None) -> pa.ListArray:
         """list<int32> [N]: the codes of a piece of the column; with weights, of structs (`type_of`).
 
-        Args: words: of the list's values; weights: the same rows of the column of weights, where there is one; where,
-          beside: "file: column 'x'" of the one and the other, for messages.
+        Args: words: of the list's values; where: "file: column 'x'", for messages; weights: the same rows of the column
+          of weights, where there is one.
         Raises:
           UserError: what is no list, or holds what is no category, or no weight.
         """
@@ -129,14 +136,15 @@ class Reader:
         if pa.types.is_floating(of.type):
             way_out = f"lists hold ids or words; take '{self.name}' out of data.lists"
             of = values.whole_numbers(of.cast(pa.float64()), where, way_out)
-        heavy = None if weights is None else self._weights(weights, found, where, beside)
+        heavy = None if weights is None else self._weights(weights, found, where)
         if heavy is not None:  # before they are words: a value that weighs nothing is none
             of = of.take(pa.array(np.arange(len(of)), mask=heavy.fill_null(1).to_numpy() == 0))
         codes = words.add(of, where)
         there = codes.is_valid().to_numpy(zero_copy_only=False)
         if heavy is not None and heavy.filter(pa.array(there)).null_count:
             raise UserError(
-                f'{beside} does not say what a value of {where} weighs: fill it in, or take the value out of its list'
+                f'{weights.where} does not say what a value of {where} weighs: fill it in, or take the value out '
+                'of its list'
             )
         ends = np.concatenate([[0], np.cumsum(there)])[np.concatenate([[0], np.cumsum(found.lengths)])]
         kept, lengths = np.flatnonzero(there), np.diff(ends)
@@ -148,26 +156,44 @@ class Reader:
         kept = pa.array(kept)
         return together(lengths, codes.take(kept), None if heavy is None else heavy.take(kept))
 
-    def _weights(self, array: pa.Array, lists: cells.Lists, where: str, beside: str) -> pa.Array:
+    def _weights(self, column: Beside, lists: cells.Lists, where: str) -> pa.Array:
         """float32 [M], what the values of all lists weigh; null where it is not said."""
+        key, beside = f'data.lists.{self.name}.weights', column.where
+        array = cells.plain_type(column.array, beside)
+        if not (cells.is_list(array.type) or values.is_text(array.type) or pa.types.is_null(array.type)):
+            raise UserError(f"{beside} is of type {array.type}, and no list beside '{self.name}': correct {key}")
+        if len(odd := self._unseparated(array)):
+            raise UserError(
+                f"{beside} holds {cells.short(odd[0])}, text and no list: write weights as '{self.name}' is written, "
+                f'or correct {key}'
+            )
         found = cells.lists_of(array, self.how['separator'], self.nulls, beside)
         unlike = np.flatnonzero(found.lengths != lists.lengths)
         if len(unlike):
             n, of = found.lengths[unlike[0]], lists.lengths[unlike[0]]
             raise UserError(
                 f'{beside} has {n} weights for the {of} values of a list in {where} ({cells.short(array[unlike[0]])}): '
-                f'write one for each, or take data.lists.{self.name}.weights out'
+                f'write one for each, or take {key} out'
             )
-        found = values.numbers(found.values, beside, f'data.lists.{self.name}.weights', nulls=self.nulls)
-        odd = found.filter(pc.or_(pc.less(found, 0.0), pc.greater(found, LARGEST)))
+        found = values.numbers(found.values, beside, key, column.csv, self.nulls)
+        small = pc.and_(pc.less(found, LEAST), pc.not_equal(found, 0.0))
+        odd = found.filter(pc.or_(small, pc.greater(found, MOST)))
         if len(odd):
             raise UserError(
-                f'{beside} holds {odd[0].as_py():g}, which no value can weigh: write finite numbers, 0 or more'
+                f'{beside} holds {odd[0].as_py():g}, which no value can weigh: write 0, or from {LEAST:g} to {MOST:g}'
             )
         return found.cast(pa.float32())
 
+    def _unseparated(self, array: pa.Array) -> pa.Array:
+        """Words of text that is no printed list, where nothing stands between values."""
+        if self.how['separator'] or not values.is_text(array.type):
+            return pa.array([], pa.string())
+        words = array.dictionary if pa.types.is_dictionary(array.type) else array
+        words = values.without_null_words(pc.utf8_trim_whitespace(words.cast(pa.string())), [*self.nulls, ''])
+        return words.filter(pc.and_(pc.is_valid(words), pa.array(~cells.is_printed(words))))
+
     def _check(self, array: pa.Array, where: str) -> None:
-        kind, separator = array.type, self.how['separator']
+        kind = array.type
         if cells.is_list(kind):
             if pa.types.is_nested(kind.value_type):
                 raise UserError(f"{where} holds lists of {kind.value_type}: take '{self.name}' out of data.lists")
@@ -177,15 +203,11 @@ class Reader:
             raise UserError(
                 f'{where} is of type {kind}{value}, and no list: name it in data.fields or data.numeric instead'
             )
-        elif not separator and values.is_text(kind):
-            words = array.dictionary if pa.types.is_dictionary(kind) else array
-            words = values.without_null_words(pc.utf8_trim_whitespace(words.cast(pa.string())), [*self.nulls, ''])
-            odd = words.filter(pc.and_(pc.is_valid(words), pa.array(~cells.is_printed(words))))
-            if len(odd):
-                raise UserError(
-                    f'{where} holds {cells.short(odd[0])}, text and no list: data.lists.{self.name}.separator must be '
-                    "what stands between two values, as '|'"
-                )
+        elif len(odd := self._unseparated(array)):
+            raise UserError(
+                f'{where} holds {cells.short(odd[0])}, text and no list: data.lists.{self.name}.separator must be '
+                "what stands between two values, as '|'"
+            )
 
     def _look(self, array: pa.Array, lengths: np.ndarray, where: str) -> None:
         """Notes whether text is separated."""

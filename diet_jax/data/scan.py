@@ -119,7 +119,8 @@ def _wanted(data: Mapping, root, log_files, before: Sequence[str] | None, column
         categorical |= set(drawn) - set(data['numeric'])
     numeric = [name for name in data['numeric'] if origin[name] is None]
     lists = [name for name in data['lists'] if origin[name] is None]
-    for name in (*sorted(categorical), *numeric, *lists, *columns.weights(lists)):
+    written = [name for name in lists if any(name in of_file for of_file in has.values())]
+    for name in (*sorted(categorical), *numeric, *lists, *columns.weights(written)):
         if name not in names:
             raise UserError(f"{log_files[0].name} has no column '{name}'{closest(name, names)}: correct config.data")
     notes = [
@@ -256,7 +257,7 @@ class _File:
                 found[own(name)] = values.numbers(raw[name], self.where(name), csv=data['csv'], nulls=nulls)
         for name in self.listed:
             if name in raw:
-                found[own(name)] = columns.lists(name, raw, self.where)
+                found[own(name)] = columns.lists(name, raw, self.where, data['csv'])
             else:
                 found[own(name)] = listed.nothing(len(time), bool(columns.weights([name])))
         return pa.RecordBatch.from_pydict(found)

@@ -54,14 +54,14 @@ class Columns:
         """The columns that say what the values of these lists weigh."""
         return list(dict.fromkeys(filter(None, (self.readers[n].weights for n in names if n in self.readers))))
 
-    def lists(self, name: str, raw: Mapping[str, pa.Array], where: Callable[[str], str]) -> pa.ListArray:
+    def lists(self, name: str, raw: Mapping[str, pa.Array], where: Callable[[str], str], csv: Mapping) -> pa.ListArray:
         """list<int32> [N]: the codes of a piece of a column of lists, with what they weigh where another one says it.
 
-        Args: raw: the columns of a file; where: name -> "file: column 'name'", for messages.
+        Args: raw: the columns of a file; where: name -> "file: column 'name'", for messages; csv: of the file.
         """
         reader = self.readers[name]
-        beside = [raw[reader.weights], where(reader.weights)] if reader.weights else []
-        return reader.codes(raw[name], self.of(self.owners[name]), where(name), *beside)
+        beside = listed.Beside(raw[reader.weights], where(reader.weights), csv) if reader.weights else None
+        return reader.codes(raw[name], self.of(self.owners[name]), where(name), beside)
 
     def decide(self, known: Mapping[str, str]) -> tuple[dict[str, str | None], dict[str, pa.Array]]:
         """Of every column its kind, and the value of every code. known: column -> what it was before."""
@@ -133,7 +133,8 @@ def find(data, root, log_names: list[str], columns: Columns) -> tuple[list[Read]
             if name in data['numeric']:
                 side[name] = values.numbers(raw[name], where, csv=form.csv, nulls=data['null_words'])
             elif name in columns.readers:
-                side[name] = columns.lists(name, raw, lambda name, file=file: f"{file.name}: column '{name}'")
+                at = lambda name, file=file: f"{file.name}: column '{name}'"  # noqa: E731
+                side[name] = columns.lists(name, raw, at, form.csv)
             else:
                 side[name] = columns.of(name).add(raw[name], where)
         keys = columns.of(on).add(raw[key], f"{file.name}: column '{key}'")

@@ -228,7 +228,8 @@ def _last(seen: Events, most: int | None) -> Events:
         return seen
     if most < 1:
         raise UserError(f'max_len={most} is below 1')
-    return seen._replace(values=seen.values[:, -most:], mask=seen.mask[:, -most:], same=seen.same[:, -most:])
+    by_event = ('values', 'mask', 'same', 'weight')
+    return seen._replace(**{name: getattr(seen, name)[:, -most:] for name in by_event})
 
 
 def _check_heads(name: str, width: int, heads: int) -> None:
