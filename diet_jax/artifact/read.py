@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from diet_jax.artifact.encode import Encoded, encode
 from diet_jax.artifact.format import DEFAULT_VIEW, LABELS, VIEWS, CodedField, label_column, read_manifest
 from diet_jax.artifact.numbers import Known, lengths, list_numbers, list_weights, number, owner_of, padded, right
+from diet_jax.base import arrow
 from diet_jax.base.errors import UserError, closest
 from diet_jax.base.layout import PAD, packed
 from diet_jax.config.data import MEMORY_COLUMNS
@@ -293,7 +294,7 @@ def _rows(path: Path, data: bytes, manifest: dict, fields: Sequence[CodedField])
 def _table(path: Path, data: bytes, columns: Mapping[str, str]) -> pa.Table:
     """A Parquet file with these columns of these types, '' for any."""
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(arrow.source(data))
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f'{path} is no Parquet file ({type(error).__name__}): copy or distill it again') from error
     for name, kind in columns.items():

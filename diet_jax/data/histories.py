@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base import arrow
 from diet_jax.config import lists
 from diet_jax.data import listed, times
 
@@ -148,7 +149,7 @@ class Histories:
     @classmethod
     def read(cls, file: bytes, data: Mapping) -> Histories:
         """Reads what `write` wrote."""
-        table, tails = pq.read_table(pa.BufferReader(file)), {}
+        table, tails = pq.read_table(arrow.source(file)), {}
         of = table['history'].to_numpy()
         for number, name in enumerate(sorted(data['histories'])):
             rows = table.filter(pa.array(of == number))

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base import arrow
 from diet_jax.base.errors import UserError
 from diet_jax.data import tables, times
 from diet_jax.data.hashing import hash_values, mix
@@ -39,7 +40,7 @@ class Clicks(NamedTuple):
     @classmethod
     def read(cls, data: bytes) -> 'Clicks':
         """Reads what `write` wrote."""
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.read_table(arrow.source(data))
         time, user, *rest = (tables.one_array(column) for column in table.columns)
         return cls(time.to_numpy(), user, dict(zip(table.column_names[2:], rest, strict=True)))
 

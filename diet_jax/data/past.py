@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from diet_jax.base import checksums
+from diet_jax.base import arrow, checksums
 from diet_jax.base.atomic import write_bytes
 from diet_jax.base.errors import UserError
 from diet_jax.data import blocks, listed
@@ -133,7 +133,7 @@ def _kept(folder: Path, t: int, noted: Mapping[str, str]) -> np.ndarray:
     """What `write_hashes` wrote of block t."""
     path = hash_path(folder, t)
     data = checksums.read(path, noted.get(str(path.relative_to(folder))), f'delete {folder} to prepare the log again')
-    return pq.read_table(pa.BufferReader(data))['hash'].to_numpy()
+    return pq.read_table(arrow.source(data))['hash'].to_numpy()
 
 
 def write_hashes(path: Path, hashes: np.ndarray) -> None:

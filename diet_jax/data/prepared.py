@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from diet_jax.base import arrow
 from diet_jax.base.layout import PAD, Layout, packed
 from diet_jax.data import listed, prepare, tables
 from diet_jax.data.fields import layout_of
@@ -136,7 +137,7 @@ class EncodedStream:
 
     def _read(self, t: int, rows: slice, columns: list[str] | None = None) -> pa.Table:
         def parse(data: bytes) -> tuple[int, pa.Table]:
-            with pq.ParquetFile(pa.BufferReader(data)) as file:
+            with pq.ParquetFile(arrow.source(data)) as file:
                 ends = np.cumsum([file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)])
                 groups = np.flatnonzero((ends > rows.start) & (np.append(0, ends[:-1]) < rows.stop))
                 table = file.read_row_groups(groups.tolist(), columns)

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from diet_jax.base import arrow
 from diet_jax.base.errors import UserError, closest
 from diet_jax.data.files import CHUNK, LogFile, Root, unpacked
 
@@ -214,9 +215,7 @@ def _instants(source) -> set[str]:
 
 def _options(csv: Mapping, newlines: bool = False) -> tuple[pa.csv.ReadOptions, pa.csv.ParseOptions]:
     several = len(csv['delimiter']) > 1
-    read = pa.csv.ReadOptions(
-        column_names=list(csv['column_names']) or None, encoding='utf8' if several else csv['encoding']
-    )
+    read = pa.csv.ReadOptions(column_names=list(csv['column_names']) or None)
     parse = pa.csv.ParseOptions(
         delimiter=SEPARATOR if several else csv['delimiter'],
         quote_char=False if several else csv['quote'] or False,
@@ -227,53 +226,57 @@ def _options(csv: Mapping, newlines: bool = False) -> tuple[pa.csv.ReadOptions, 
 
 
 def _open_csv(root: Root, file: LogFile, csv: Mapping):
-    return _separated(root.system.open_input_stream(file.path, compression=None), file, csv)
+    return _as_utf8(root.system.open_input_stream(file.path, compression=None), file, csv)
 
 
-def _separated(stream, file: LogFile, csv: Mapping):
-    """The text of a file with one character between values. stream: of its bytes."""
+def _as_utf8(stream, file: LogFile, csv: Mapping):
+    """The text of a file, as UTF-8 with one character between values. stream: of its bytes."""
+    plain = len(csv['delimiter']) == 1 and codecs.lookup(csv['encoding']).name == 'utf-8'
     if file.packed:
         stream = pa.CompressedInputStream(stream, file.packed)
-    elif file.size < SMALL and len(csv['delimiter']) == 1 and not re.search('16|32', csv['encoding']):
+    elif file.size < SMALL and plain:
         text = stream.read()  # a header alone, without an end of its line, is one all the same
-        return pa.BufferReader(text if text.endswith(b'\n') else text + b'\n')
-    if len(csv['delimiter']) == 1:
-        return stream
-    return pa.PythonFile(_Separated(stream, csv['delimiter'], csv['encoding'], file.name), 'r')
+        return arrow.source(text if text.endswith(b'\n') else text + b'\n')
+    return stream if plain else arrow.stream(_Text(stream, csv['delimiter'], csv['encoding'], file.name))
 
 
-class _Separated(io.RawIOBase):
-    """Text whose delimiter has several characters, as UTF-8 with one in its place."""
+class _Text(io.RawIOBase):
+    """Text as UTF-8; where its delimiter has several characters, with one in its place."""
 
     def __init__(self, stream, delimiter: str, encoding: str, name: str):
         self.name, self.delimiter = name, delimiter
         self.pieces = self._pieces(stream, codecs.getincrementaldecoder(encoding)())
-        self.ready = io.BytesIO()
+        self.ready = bytearray()
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """As many bytes as there are at hand, at most `size`; none at the end."""
-        while not (found := self.ready.read(size)):
+        """`size` bytes, fewer at the end alone: Arrow takes what comes for a block."""
+        while size < 0 or len(self.ready) < size:
             piece = next(self.pieces, None)
             if piece is None:
-                return b''
-            self.ready = io.BytesIO(piece)
+                break
+            self.ready += piece
+        end = len(self.ready) if size < 0 else size
+        found = bytes(self.ready[:end])
+        del self.ready[:end]
         return found
 
     def _pieces(self, stream, decoder) -> Iterator[bytes]:
-        """Whole lines, in which no delimiter is cut."""
-        text, ended = '', False
+        """Whole lines where a delimiter could be cut; the last one has an end, as Arrow wants of a header."""
+        several, text, last, ended = len(self.delimiter) > 1, '', '', False
         while not ended:
             chunk = stream.read(CHUNK)
             ended = not chunk
             text += decoder.decode(chunk, final=ended)
-            if SEPARATOR in text:
+            if several and SEPARATOR in text:
                 raise UserError(f'{self.name} holds the control character 0x1f: use a delimiter of one character')
-            end = len(text) if ended else text.rfind('\n') + 1
-            yield text[:end].replace(self.delimiter, SEPARATOR).encode()
-            text = text[end:]
+            end = text.rfind('\n') + 1 if several and not ended else len(text)
+            yield (text[:end].replace(self.delimiter, SEPARATOR) if several else text[:end]).encode()
+            last, text = text[:end][-1:] or last, text[end:]
+        if last != '\n':
+            yield b'\n'
 
 
 def _read_csv(root: Root, file: LogFile, csv: Mapping, columns: list[str], unlike: set[str], at: Callable) -> Iterator:
@@ -328,7 +331,7 @@ def _parsed(
         skip = done
         try:
             packed = root.system.open_input_file(file.path)
-            stream = _separated(packed, file, csv)
+            stream = _as_utf8(packed, file, csv)
             with pa.csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert) as reader:
                 if not done:
                     yield reader.schema.empty_table()

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from diet_jax.base import arrow
 from diet_jax.base.errors import UserError
 from diet_jax.data import bins
 from diet_jax.data.coded import coded_array
@@ -154,7 +155,7 @@ class Vocabulary:
         """Reads what `write` wrote."""
         vocabulary = cls(fields)
         vocabulary.growth = [list(counts) for counts in growth]
-        table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+        table = pq.read_table(arrow.source(data)).combine_chunks()
         counts = np.asarray(growth, np.int64).reshape(-1, len(fields))
         starts = 2 * len(fields) + np.cumsum(counts).reshape(counts.shape) - counts  # first slot of [t][f]
         offset = 0

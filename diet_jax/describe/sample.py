@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
+from diet_jax.base import arrow
 from diet_jax.base.errors import UserError
 from diet_jax.data import files
 from diet_jax.data.tables import PARSE_ERRORS, SEPARATOR
@@ -168,7 +168,7 @@ def _parsed(text: str, at_start: bool, form: Format) -> pa.Table:
 def _read_csv(text: str, at_start: bool, form: Format, lines_in_quotes: bool) -> pa.Table:
     several = len(form.delimiter) > 1
     return pa.csv.read_csv(
-        io.BytesIO(text.encode()),
+        arrow.source(text.encode()),
         read_options=pa.csv.ReadOptions(
             column_names=list(form.columns), skip_rows=1 if form.header and at_start else 0
         ),
