@@ -18,11 +18,11 @@ def _bad(identity, /, table=None, users=None, **changes):
     return pytest.param(prepare, id=identity)
 
 
-def _raw(identity, text, name='log.csv'):
+def _raw(identity, text, name='log.csv', encoding='utf8'):
     def prepare(path):
         write(path, make_log(), 'unused.parquet')
         (path / name).write_bytes(text)
-        return config(path)
+        return config(path, csv=dict(encoding=encoding))
 
     return pytest.param(prepare, id=identity)
 
@@ -51,6 +51,10 @@ BAD_INPUTS = [
     (
         _raw('not utf8', b'user,item,price,click,ts,day\n1,\xff\xfe,1,1,1,1\n'),
         "column 'item' cannot be read as text .*data.csv.encoding",
+    ),
+    *(
+        (_raw(name, b'user,item,price,click,ts,day\n', encoding=name), f'log.csv does not parse .*{name}.*data.csv')
+        for name in ('base64', 'rot13', 'latin-seven')
     ),
     (_bad('field', fields=('user', 'itm', 'city')), "has column 'itm' .did you mean 'item'."),
     (_bad('time column', time=dict(column='tss')), "log.parquet has no column 'tss' .did you mean 'ts'."),

@@ -231,6 +231,7 @@ def _open_csv(root: Root, file: LogFile, csv: Mapping):
 
 def _as_utf8(stream, file: LogFile, csv: Mapping):
     """The text of a file, as UTF-8 with one character between values. stream: of its bytes."""
+    ' '.encode(csv['encoding'])  # a LookupError where it is none of text, as base64, which `codecs.lookup` finds
     plain = len(csv['delimiter']) == 1 and codecs.lookup(csv['encoding']).name == 'utf-8'
     if file.packed:
         stream = pa.CompressedInputStream(stream, file.packed)
